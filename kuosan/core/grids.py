@@ -1,0 +1,103 @@
+"""Time grids: where along the way a sampler calls its network.
+
+A grid of n steps is n + 1 falling times in float64, ``t_0 > t_1 > … > t_n``; the network is called at the
+first n of them and the state is returned at the last. Where the schedule starts without noise, t_n = 0 is
+exact: the last step ends on the denoiser's own estimate.
+
+All grids here are even in some function of λ (or of t) between two noise-to-signal ratios ρ = σ/α. Beyond
+them nothing is gained: above ρ_max the denoiser returns the mean of the data, below ρ_min the noise is
+less than half a grey level of an 8-bit picture in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kuosan.core.schedules import Schedule
+
+
+_NO_SIGNAL = 1e4  # ρ from which a schedule is taken to end in noise alone
+
+
+@dataclass(frozen=True)
+class Grid(ABC):
+    """A rule that places n + 1 times on a schedule.
+
+    Args:
+        rho_max: noise over signal at the first call, where the schedule itself ends in noise alone.
+        rho_min: noise over signal at the last call.
+    """
+
+    rho_max: float = 80.0
+    rho_min: float = 0.005
+
+    def __call__(self, schedule: Schedule, steps: int) -> Float[Tensor, " n+1"]:
+        """Falling times of ``steps`` steps; the last is 0."""
+        if steps < 1:
+            raise ValueError(f"a grid needs one step or more, not {steps}")
+        with torch.no_grad():
+            ends = torch.tensor([self.rho_max, self.rho_min], dtype=torch.float64)
+            start, stop = schedule.time_of(-2 * ends.log()).clamp(0, 1)
+            # A schedule that ends at a stated level of noise (EDM, DDPM) has its prior there.
+            last = torch.ones(1, dtype=torch.float64)
+            if float(schedule.log_snr(last)) > -2 * math.log(_NO_SIGNAL):
+                start = last[0]
+            part = torch.linspace(0, 1, steps, dtype=torch.float64)
+            # Schedules that start with noise (EDM) are called down to their own end.
+            clean = bool(schedule.sigma(torch.zeros(1, dtype=torch.float64)) == 0)
+            if not clean:
+                part = torch.linspace(0, 1, steps + 1, dtype=torch.float64)[:-1]
+            inner = self._place(schedule, start, stop, part)
+            return torch.cat([inner.clamp(0, 1), torch.zeros(1, dtype=torch.float64)])
+
+    @abstractmethod
+    def _place(self, schedule: Schedule, start: Tensor, stop: Tensor, part: Tensor) -> Tensor:
+        """Times for parts in [0, 1] of the way from ``start`` to ``stop``."""
+
+
+@dataclass(frozen=True)
+class Uniform(Grid):
+    """Even in t, from the noisy end down to the last step's length."""
+
+    def _place(self, schedule: Schedule, start: Tensor, stop: Tensor, part: Tensor) -> Tensor:
+        return start * (1 - torch.arange(len(part), dtype=torch.float64) / len(part))
+
+
+@dataclass(frozen=True)
+class LogSNR(Grid):
+    """Even in λ (Lu et al. 2022)."""
+
+    def _place(self, schedule: Schedule, start: Tensor, stop: Tensor, part: Tensor) -> Tensor:
+        ends = schedule.log_snr(torch.stack([start, stop]))
+        return schedule.time_of(ends[0] + part * (ends[1] - ends[0]))
+
+
+@dataclass(frozen=True)
+class Karras(Grid):
+    """Even in ρ^(1/power) (Karras et al. 2022, eq. 5; their ρ is ``power``). Power 1 is even in ρ; as it
+    grows the grid tends to `LogSNR`."""
+
+    power: float = 7.0
+
+    def _place(self, schedule: Schedule, start: Tensor, stop: Tensor, part: Tensor) -> Tensor:
+        roots = (schedule.log_snr(torch.stack([start, stop])) / (-2 * self.power)).exp()
+        return schedule.time_of(-2 * self.power * (roots[0] + part * (roots[1] - roots[0])).log())
+
+
+def grid(name: str) -> Grid:
+    """A grid by its name in a recipe: ``uniform``, ``logsnr``, ``karras`` or ``karras:POWER``."""
+    kind, _, power = name.partition(":")
+    if kind == "karras":
+        value = float(power) if power else 7.0
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"the power of a Karras grid is a positive number, not {power!r}")
+        return Karras(power=value)
+    if kind in ("uniform", "logsnr") and not power:
+        return Uniform() if kind == "uniform" else LogSNR()
+    raise ValueError(f"there is no grid {name!r}: choose uniform, logsnr, karras or karras:POWER")

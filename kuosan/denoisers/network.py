@@ -1,0 +1,71 @@
+"""A network as a denoiser: preconditioning on the way in, eq. 2 of `outputs` on the way out.
+
+    F = network( x_t / √(α²σ_d² + σ²),  label )      the input always has unit variance         (1)
+    label = 1000 t - 1                               the index of a 1000-step table             (2)
+
+The label is the one that diffusers' models are given (index i stands for t = (i + 1)/1000), so that a
+network trained here can be opened there, and one trained there called here. With σ_d = 1 and a
+variance-preserving schedule, eq. 1 is the identity.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from kuosan.core.posteriors import Point
+from kuosan.core.shapes import Time, at, is_shared
+from kuosan.denoisers.base import Denoiser
+from kuosan.denoisers.outputs import Output, data_terms
+from kuosan.processes.gaussian import GaussianProcess
+
+LABELS = 1000
+
+
+class NetworkDenoiser(Denoiser):
+    """A trained (or trainable) network over Gaussian states.
+
+    Args:
+        process: the Gaussian process that it was trained for.
+        network: ``network(x, label, **cond) -> F``, F in the shape of x.
+        output: what F is.
+        sigma_data: standard deviation of the data, σ_d.
+    """
+
+    process: GaussianProcess
+
+    def __init__(
+        self, process: GaussianProcess, network: nn.Module, output: Output = "v", sigma_data: float = 1.0
+    ):
+        super().__init__()
+        self.process, self.network = process, network
+        self.schedule = process.schedule  # registered, so that a learned one is trained and moved along
+        self.output, self.sigma_data = output, sigma_data
+        # A sampler calls at the same few times again and again; the four numbers of each are kept.
+        self._shared_terms = lru_cache(4096)(self._terms_of_number)
+        self._fixed = not any(True for _ in process.schedule.parameters())
+
+    def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Point:  # type: ignore[override]
+        if self._fixed and is_shared(t):
+            scale, label, f, g = self._shared_terms(float(t[0]))
+            inputs = x_t if scale == 1.0 else x_t * scale
+            out = self.network(inputs, torch.full((len(x_t),), label, dtype=x_t.dtype, device=x_t.device), **cond)
+            return Point(torch.add(x_t * g, out, alpha=f))
+        scale, label, f, g = self._terms(t)
+        out = self.network(x_t * at(scale, x_t), label.to(x_t), **cond)
+        return Point(at(f, x_t) * out + at(g, x_t) * x_t)
+
+    def _terms(self, t: Time) -> tuple[Time, Time, Time, Time]:
+        level = self.schedule.level(t)
+        scale = ((level.alpha * self.sigma_data).square() + level.sigma.square()).rsqrt()
+        f, g = data_terms(self.output, self.schedule, level, self.sigma_data)
+        return scale, LABELS * t - 1, f, g
+
+    def _terms_of_number(self, t: float) -> tuple[float, float, float, float]:
+        with torch.no_grad():
+            scale, label, f, g = self._terms(torch.tensor([t], dtype=torch.float64))
+        # Rounding apart, a variance-preserving schedule needs no scaling: spare the call.
+        unit = 1.0 if abs(float(scale) - 1) < 1e-12 else float(scale)
+        return unit, float(label), float(f), float(g)

@@ -1,0 +1,11 @@
+"""The one error that is the user's to mend.
+
+Everything else that is raised is a defect of ours. The command line prints a `UserError` as a single
+sentence and leaves with status 2; a program may catch it by its type.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """One clear sentence: what is wrong, where, and what to do next."""

@@ -1,0 +1,53 @@
+"""Forward processes: how data is corrupted along time.
+
+A `Process` is enough to train. A `Bridged` one also knows the law of a less noisy state given a noisier
+one and the data, q(x_s | x_t, x), in closed form: enough to sample by ancestors and to bound the
+likelihood, whatever the state is made of.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor
+
+from kuosan.core.posteriors import Posterior
+from kuosan.core.random import Seeds
+from kuosan.core.shapes import State, Time
+
+
+class Process(ABC):
+    """q(x_t | x) and the law at t = 1."""
+
+    @abstractmethod
+    def prior(self, like: State, seeds: Seeds) -> State:
+        """A draw of x_1 in the shape of ``like``."""
+
+    @abstractmethod
+    def corrupt(self, x: State, t: Time, seeds: Seeds) -> State:
+        """A draw of x_t given the data ``x``."""
+
+
+class Bridged(Process):
+    """A process whose reverse conditional is known in closed form."""
+
+    @abstractmethod
+    def bridge(self, x_t: State, q: Posterior, t: Time, s: Time, seeds: Seeds) -> State:
+        """A draw of x_s, s ≤ t, when x given x_t follows ``q``."""
+
+    @abstractmethod
+    def elbo_rate(self, x: State, x_t: State, q: Posterior, t: Time) -> Time:
+        """The negative evidence bound per unit of time at t, in nats, per example (b,).
+
+        Its integral over time, averaged over x_t, is the diffusion term of the bound on -log p(x).
+        """
+
+    @abstractmethod
+    def log_kernel(self, x: State, x_t: State, t: Time) -> Float[Tensor, "b n"]:
+        """log q(x_t | x) of every pair of a state in ``x_t`` (b) and a datum in ``x`` (n), up to a constant
+        that does not depend on the datum."""
+
+    @abstractmethod
+    def mix(self, x: State, weights: Float[Tensor, "b n"]) -> Posterior:
+        """The posterior that gives datum n of ``x`` the probability ``weights[:, n]``, in closed form."""

@@ -1,0 +1,135 @@
+"""Discrete processes: tokens that are masked, or replaced at random.
+
+Each position keeps its token until time t with probability κ_t (`keep`), any curve from κ_0 = 1 to κ_1 = 0,
+and otherwise holds a draw from a noise distribution π: the mask itself, or a uniform token.
+
+    q(x_t | x) = κ_t [x_t = x] + (1 - κ_t) π(x_t)                                              (1)
+
+Masked, given s < t: a masked position is revealed with probability (κ_s - κ_t)/(1 - κ_t), its value drawn
+from q(x | x_t); a revealed one is carried over. The bound's rate is -κ'/(1 - κ) times the negative
+log-probability of the true tokens behind masks (Shi et al. 2024, eq. 4; Sahoo et al. 2024, eq. 10).
+
+Uniform over K values: Bayes with κ_{t|s} = κ_t/κ_s, averaged over x ~ q(x | x_t):
+
+    p(x_s | x_t) = q(x_t | x_s) Σ_x q(x | x_t) q(x_s | x) / q(x_t | x)                          (2)
+
+and, as a continuous-time Markov chain with jump rate r = -κ'/κ to a uniform token, whose time reversal
+given x jumps from x_t to y at the rate R(y | x) = (r/K) q(y | x)/q(x_t | x), the bound's rate is
+
+    Σ_{y ≠ x_t} [ R̂(y) - R(y | x) + R(y | x) log( R(y | x)/R̂(y) ) ],   R̂(y) = E_{x ~ q} R(y | x)   (3)
+
+(Campbell et al. 2022, prop. 2; Schiff et al. 2025). The expectation is taken of the ratio, which is exact
+where the plug-in of probabilities into both parts of the ratio is not.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from kuosan.core.curves import Curve, derivative
+from kuosan.core.posteriors import Categorical, Posterior, draw
+from kuosan.core.random import Seeds
+from kuosan.core.shapes import Time, at, per_example
+from kuosan.processes.base import Bridged
+
+
+@dataclass(frozen=True)
+class DiscreteProcess(Bridged):
+    """Tokens 0 … size - 1, each position on its own.
+
+    Args:
+        size: how many values a token has.
+        keep: κ, falling from 1 at t = 0 to 0 at t = 1.
+    """
+
+    size: int
+    keep: Curve
+
+    @abstractmethod
+    def noise(self, like: Int64[Tensor, "b ..."], seeds: Seeds) -> Int64[Tensor, "b ..."]:
+        """A draw of the noise distribution π in the shape of ``like``."""
+
+    def prior(self, like: Tensor, seeds: Seeds) -> Tensor:  # type: ignore[override]
+        return self.noise(like, seeds)
+
+    def corrupt(self, x: Tensor, t: Time, seeds: Seeds) -> Tensor:  # type: ignore[override]
+        u = seeds.fold("keep").uniform(x.double())
+        return torch.where(u < at(self.keep(t), u), x, self.noise(x, seeds.fold("noise")))
+
+    def mix(self, x: Tensor, weights: Float[Tensor, "b n"]) -> Categorical:  # type: ignore[override]
+        hot = F.one_hot(x, self.size).to(weights)
+        return Categorical(torch.tensordot(weights, hot, 1).log())
+
+    def rate(self, t: Time) -> Time:
+        """-dκ/dt."""
+        return -derivative(self.keep, t)
+
+
+@dataclass(frozen=True)
+class Masked(DiscreteProcess):
+    """Absorbing: noise is the mask, written as token ``size``."""
+
+    def noise(self, like: Int64[Tensor, "b ..."], seeds: Seeds) -> Int64[Tensor, "b ..."]:
+        return torch.full_like(like, self.size)
+
+    def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:  # type: ignore[override]
+        keep_t, keep_s = self.keep(t), self.keep(s)
+        u = seeds.fold("reveal").uniform(x_t.double())
+        revealed = u < at((keep_s - keep_t) / (1 - keep_t), u)
+        return torch.where((x_t == self.size) & revealed, q.sample(seeds.fold("x")), x_t)
+
+    def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:  # type: ignore[override]
+        nats = -q.mean.clamp_min(1e-30).log().gather(-1, x[..., None])[..., 0]
+        hidden = torch.where(x_t == self.size, nats, torch.zeros_like(nats))
+        return (self.rate(t) / (1 - self.keep(t))).to(nats) * per_example(hidden)
+
+    def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:  # type: ignore[override]
+        seen, data = x_t.flatten(1)[:, None], x.flatten(1)[None]
+        possible = ((seen == self.size) | (seen == data)).all(-1)
+        return torch.where(possible, 0.0, -torch.inf).double()
+
+
+@dataclass(frozen=True)
+class UniformNoise(DiscreteProcess):
+    """Noise is a uniformly drawn token."""
+
+    def noise(self, like: Int64[Tensor, "b ..."], seeds: Seeds) -> Int64[Tensor, "b ..."]:
+        return (seeds.uniform(like.double()) * self.size).long()
+
+    def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:  # type: ignore[override]
+        p = q.mean.double()
+        hot = F.one_hot(x_t, self.size).to(p)
+        stay_t, stay_s = at(self.keep(t), p), at(self.keep(s), p)
+        stay = torch.where(stay_s > 0, stay_t / stay_s.clamp_min(1e-300), torch.zeros_like(stay_t))
+        ratio = p / (stay_t * hot + (1 - stay_t) / self.size)  # q(x | x_t)/q(x_t | x), by x
+        middle = stay_s * ratio + (1 - stay_s) / self.size * ratio.sum(-1, keepdim=True)
+        return draw((stay * hot + (1 - stay) / self.size) * middle, seeds)
+
+    def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:  # type: ignore[override]
+        p = q.mean.double()
+        keep, here = at(self.keep(t), p), F.one_hot(x_t, self.size).to(p)
+        other = (1 - keep) / self.size
+        same = keep + other
+
+        def ratios(p: Tensor) -> Tensor:
+            """E_{x ~ p} q(y | x)/q(x_t | x) for every y: x = x_t divides by ``same``, any other by ``other``."""
+            p_here = (p * here).sum(-1, keepdim=True)
+            weight_elsewhere = 1 - p_here  # all of x ≠ x_t, where q(x_t | x) = other
+            return p_here * other / same + (p * same + (weight_elsewhere - p).clamp_min(0) * other) / other
+
+        true, guess = ratios(F.one_hot(x, self.size).to(p)), ratios(p)
+        cost = (guess - true + true * (true / guess).log()) * (1 - here)
+        jump = self.rate(t) / self.keep(t) / self.size
+        return jump.to(p) * per_example(cost)
+
+    def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:  # type: ignore[override]
+        agree = (x_t.flatten(1)[:, None] == x.flatten(1)[None]).sum(-1)
+        other = (1 - self.keep(t)) / self.size
+        same = self.keep(t) + other
+        return agree * at(same.log() - other.clamp_min(1e-300).log(), agree.double())

@@ -1,0 +1,44 @@
+"""Solvers, by class and by the names that recipes and the command line use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kuosan.solvers.adams import DEIS, IPNDM, AdamsBashforth
+from kuosan.solvers.ancestral import Ancestral
+from kuosan.solvers.base import Solver, Step, sample, trajectory
+from kuosan.solvers.exponential import DDIM, DPMSolverPP, SDESolverPP, UniPC
+from kuosan.solvers.multistep import History, Multistep, Table
+from kuosan.solvers.runge_kutta import Euler, Heun
+
+SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
+    "ancestral": Ancestral,
+    "ddim": DDIM,
+    "euler": Euler,
+    "heun": Heun,
+    "dpm++1": lambda: DPMSolverPP(1),
+    "dpm++2m": lambda: DPMSolverPP(2),
+    "dpm++3m": lambda: DPMSolverPP(3),
+    "unipc1": lambda: UniPC(1),
+    "unipc2": lambda: UniPC(2),
+    "unipc3": lambda: UniPC(3),
+    "ipndm": IPNDM,
+    "adams": AdamsBashforth,
+    "deis": DEIS,
+    "deis-t": lambda: DEIS(variable="t"),
+    "sde-dpm++2m": SDESolverPP,
+}
+
+
+def solver(name: str) -> Solver[Any]:
+    """A solver by its name."""
+    if name not in SOLVERS:
+        raise ValueError(f"there is no solver {name!r}: choose one of {', '.join(SOLVERS)}")
+    return SOLVERS[name]()
+
+
+__all__ = [
+    "DDIM", "DEIS", "IPNDM", "SOLVERS", "AdamsBashforth", "Ancestral", "DPMSolverPP", "Euler", "Heun",
+    "History", "Multistep", "SDESolverPP", "Solver", "Step", "Table", "UniPC", "sample", "solver", "trajectory",
+]  # fmt: skip

@@ -1,0 +1,245 @@
+"""Linear multistep solvers: a table of coefficients is all there is to them.
+
+Every solver of the probability-flow ODE (or of a reverse SDE) that calls the network once per step is
+
+    x_s = c x_t + Σ_j b_j m_j + ν z                                                            (1)
+
+with m_0 the newest estimate (of the data, or of the noise), m_1, m_2 … the earlier ones and z fresh noise;
+a corrected one first replaces, once m_0 is known, the state that it was computed at by
+
+    x_t ← c' x_before + Σ_j b'_j m_j                                                           (2)
+
+The numbers c, b, ν, c', b' depend on the schedule and the grid alone, so a whole trajectory's table is
+worked out at once, ahead of the first call: a solver is a control sequence, which can be drawn, saved and
+learned. Inside the loop nothing is left but eq. 1, hence the small overhead.
+
+All weights b of order two and more are integrals of a Lagrange basis against the kernel of the variation
+of constants; `lagrange_weights` computes them by Gauss–Legendre quadrature, to rounding, for any variable
+of interpolation and any unequal steps (where textbook expressions lose digits by cancellation).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from kuosan.core.posteriors import Posterior
+from kuosan.core.random import Seeds
+from kuosan.core.schedules import Level, Schedule
+from kuosan.core.shapes import Time, at
+from kuosan.denoisers.base import Denoiser
+from kuosan.processes.base import Process
+from kuosan.processes.gaussian import GaussianProcess
+from kuosan.solvers.base import Solver
+
+Number = Any  # a float for the whole batch, or a tensor (b, 1, …) of one number per example
+
+
+@dataclass(frozen=True)
+class Table:
+    """The coefficients of n steps, in float64.
+
+    Args:
+        state: c. terms: b_j, newest first. noise: ν, or None.
+        fix_state, fix_terms: c' and b'_j, or None; row 0 is never used.
+    """
+
+    state: Float64[Tensor, " n"]
+    terms: Float64[Tensor, "n k"]
+    noise: Float64[Tensor, " n"] | None = None
+    fix_state: Float64[Tensor, " n"] | None = None
+    fix_terms: Float64[Tensor, "n k+1"] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step's numbers, ready to multiply; ``eps`` are (1/σ_t, -α_t/σ_t)."""
+
+    state: Number
+    terms: tuple[Number, ...]
+    noise: Number
+    fix: tuple[Number, tuple[Number, ...]] | None
+    eps: tuple[Number, Number]
+
+
+@dataclass(frozen=True)
+class History:
+    """What a multistep solver carries from step to step."""
+
+    times: tuple[Tensor, ...] = ()
+    rows: tuple[Row, ...] = ()
+    past: tuple[Tensor, ...] = ()
+    before: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Multistep(Solver[History]):
+    """Eqs. 1 and 2 with the table of a subclass.
+
+    Args (of most subclasses):
+        steps_back: how many estimates a step uses at most.
+    """
+
+    needs: ClassVar[type[Process]] = GaussianProcess
+    estimates: ClassVar[Literal["data", "noise"]] = "data"
+    steps_back: int = field(default=1, init=False)
+
+    @abstractmethod
+    def table(self, schedule: Schedule, levels: Level) -> Table:
+        """The coefficients between consecutive ``levels``, each (n+1,)."""
+
+    def rows(self, schedule: Schedule, grid: Tensor) -> tuple[Row, ...]:
+        """The table of a grid (n+1,), or of one grid per example (n+1, b), a row per step."""
+        if grid.ndim == 2:  # each example's own table: what one example's order is depends on its own grid
+            each = [self.rows(schedule, column) for column in grid.unbind(1)]
+            return tuple(_stack(rows) for rows in zip(*each, strict=True))
+        levels = schedule.level(grid)
+        table = self.table(schedule, levels)
+        eps = torch.stack([1 / levels.sigma[:-1], -levels.alpha[:-1] / levels.sigma[:-1]], 1)
+        count, k = table.terms.shape
+
+        def numbers(x: Tensor | None) -> Any:
+            """Plain floats: the loop then launches nothing to look them up. Learned ones stay tensors."""
+            if x is None:
+                return [0.0] * count
+            return x if x.requires_grad else x.tolist()
+
+        state, terms, noise, eps_ = map(numbers, (table.state, table.terms, table.noise, eps))
+        fix_state, fix_terms = numbers(table.fix_state), numbers(table.fix_terms)
+        corrected = table.fix_terms is not None
+        return tuple(
+            Row(
+                state[i],
+                tuple(terms[i][j] for j in range(min(k, i + 1))),
+                noise[i],
+                (fix_state[i], tuple(fix_terms[i][j] for j in range(min(k, i) + 1)))
+                if corrected and i
+                else None,
+                (eps_[i][0], eps_[i][1]),
+            )
+            for i in range(count)
+        )
+
+    def begin(self, process: GaussianProcess, grid: Tensor) -> History:
+        return History(rows=self.rows(process.schedule, grid))
+
+    def step(
+        self,
+        denoiser: Denoiser,
+        x_t: Tensor,  # type: ignore[override]
+        t: Time,
+        s: Time,
+        memory: History | None,
+        seeds: Seeds,
+        **cond: Tensor,
+    ) -> tuple[Tensor, Posterior, History]:
+        memory = memory or History()
+        times = memory.times
+        if memory.rows:
+            row, ahead = memory.rows[0], memory.rows[1:]
+        else:  # off any prepared grid: work the row out from the times so far
+            assert isinstance(denoiser.process, GaussianProcess)
+            times = (*times, t)[-self.steps_back - 2 :]
+            row, ahead = self.rows(denoiser.process.schedule, torch.stack([*times, s]))[-1], ()
+        q = denoiser(x_t, t, **cond)
+        m: Tensor = q.mean  # type: ignore[assignment]
+        if self.estimates == "noise":
+            m = _combine((row.eps[0], x_t), (row.eps[1], m))
+        known = (m, *memory.past)
+        if row.fix and memory.before is not None:
+            x_t = _combine((row.fix[0], memory.before), *zip(row.fix[1], known, strict=False))
+        x_s = _combine((row.state, x_t), *zip(row.terms, known, strict=False))
+        if not isinstance(row.noise, float) or row.noise:
+            x_s = _combine((1.0, x_s), (row.noise, seeds.normal(x_s)))
+        return x_s, q, History(times, ahead, known[: self.steps_back], x_t)
+
+
+def _combine(*terms: tuple[Number, Tensor]) -> Tensor:
+    """Σ c x, skipping zeros."""
+    (c, x), *rest = terms
+    out = x * (c if isinstance(c, float) else _number(c, x))
+    for c, x in rest:
+        if isinstance(c, float):
+            if c:
+                out = torch.add(out, x, alpha=c)
+        else:
+            out = out + _number(c, x) * x
+    return out
+
+
+def _number(c: Tensor, x: Tensor) -> Tensor:
+    return at(c, x) if c.ndim else c.to(x)
+
+
+def _stack(rows: tuple[Row, ...]) -> Row:
+    """One row with a number per example, of the examples' rows."""
+
+    def join(numbers: Any) -> Tensor:
+        return torch.stack([torch.as_tensor(n, dtype=torch.float64) for n in numbers])
+
+    fixes = [row.fix for row in rows if row.fix]
+    return Row(
+        join(row.state for row in rows),
+        tuple(join(terms) for terms in zip(*(row.terms for row in rows), strict=True)),
+        join(row.noise for row in rows),
+        (join(f[0] for f in fixes), tuple(join(n) for n in zip(*(f[1] for f in fixes), strict=True)))
+        if fixes
+        else None,
+        (join(row.eps[0] for row in rows), join(row.eps[1] for row in rows)),
+    )
+
+
+@cache
+def _legendre(nodes: int = 24) -> tuple[Tensor, Tensor]:
+    """Nodes in [0, 1] and weights that sum to one."""
+    x, w = np.polynomial.legendre.leggauss(nodes)
+    return torch.from_numpy((x + 1) / 2)[:, None], torch.from_numpy(w / 2)[:, None]
+
+
+def lagrange_weights(
+    points: Tensor,
+    start: Tensor,
+    stop: Tensor,
+    *,
+    kernel: Callable[[Tensor], Tensor] = torch.ones_like,
+    abscissa: Callable[[Tensor], Tensor] = lambda u: u,
+) -> Tensor:
+    """∫ kernel(u) L_j(abscissa(u)) du from ``start`` to ``stop`` (n,), for every member L_j of the Lagrange
+    basis of ``points`` (n, k): (n, k). Both functions get u (g, n)."""
+    nodes, weights = _legendre()
+    u = start + nodes * (stop - start)
+    measure, v = weights * (stop - start) * kernel(u), abscissa(u)
+    p = points.unbind(1)
+    out = []
+    for j, here in enumerate(p):
+        basis = measure
+        for i, other in enumerate(p):
+            if i != j:
+                basis = basis * ((v - other) / (here - other))
+        out.append(basis.sum(0))
+    return torch.stack(out, 1)
+
+
+def orders_of(order: int, abscissa: Tensor, *, taper: bool = False) -> list[int]:
+    """The order of each step: as much history as there is, and one where the abscissa (n+1,) of a point in
+    use is infinite (pure noise, or no noise). ``taper`` lowers it one by one towards such an end."""
+    finite = torch.isfinite(abscissa).tolist()
+    count, out, known = len(finite) - 1, [], 0
+    for i in range(count):
+        known = known + 1 if finite[i] else 0
+        k = min(order, known) if finite[i + 1] else 1
+        out.append(max(1, min(k, count - i) if taper and not finite[-1] else k))
+    return out
+
+
+def history(values: Tensor, steps: list[int], k: int) -> Tensor:
+    """For each step i in ``steps`` the values (n+1,) at i, i-1, …, i-k+1: (len(steps), k)."""
+    return torch.stack([values[[i - j for i in steps]] for j in range(k)], 1)

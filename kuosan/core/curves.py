@@ -121,5 +121,7 @@ def derivative(f: Callable[[Time], Time], t: Time) -> Time:
     with torch.inference_mode(False), torch.enable_grad():
         t = t.detach().clone().requires_grad_()
         value = f(t)
-        (slope,) = torch.autograd.grad(value.sum(), t, create_graph=keep)
+        if not value.requires_grad:  # f does not look at t
+            return torch.zeros_like(value)
+        (slope,) = torch.autograd.grad(value.sum(), t, create_graph=keep, materialize_grads=True)
     return slope

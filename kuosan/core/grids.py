@@ -21,7 +21,6 @@ from torch import Tensor
 
 from kuosan.core.schedules import Schedule
 
-
 _NO_SIGNAL = 1e4  # ρ from which a schedule is taken to end in noise alone
 
 
@@ -31,7 +30,7 @@ class Grid(ABC):
 
     Args:
         rho_max: noise over signal at the first call, where the schedule itself ends in noise alone.
-        rho_min: noise over signal at the last call.
+        rho_min: noise over signal at the last call, where the schedule itself starts without noise.
     """
 
     rho_max: float = 80.0
@@ -49,9 +48,10 @@ class Grid(ABC):
             if float(schedule.log_snr(last)) > -2 * math.log(_NO_SIGNAL):
                 start = last[0]
             part = torch.linspace(0, 1, steps, dtype=torch.float64)
-            # Schedules that start with noise (EDM) are called down to their own end.
+            # Schedules that start with noise (EDM) are walked evenly down to their own end, uncalled.
             clean = bool(schedule.sigma(torch.zeros(1, dtype=torch.float64)) == 0)
             if not clean:
+                stop = torch.zeros_like(stop)
                 part = torch.linspace(0, 1, steps + 1, dtype=torch.float64)[:-1]
             inner = self._place(schedule, start, stop, part)
             return torch.cat([inner.clamp(0, 1), torch.zeros(1, dtype=torch.float64)])

@@ -68,7 +68,8 @@ class Seeds:
 
     def _generators(self) -> Iterator[np.random.Generator]:
         """One generator, set to each example's key in turn: four times cheaper than making them."""
-        bits = np.random.Philox(key=[0, self.root])
+        # NumPy reads a plain list as floats, in which seeds from 2^63 on (all negative ones) meet.
+        bits = np.random.Philox(key=np.array([0, self.root], dtype=np.uint64))
         generator, fresh = np.random.Generator(bits), bits.state
         for key in self.keys:
             fresh["state"]["key"][0] = key
@@ -80,7 +81,10 @@ class Seeds:
         return self._draw(like, lambda g, out: g.standard_normal(out=out))
 
     def uniform(self, like: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1) of the shape, type and device of ``like`` (b, ...)."""
+        """Uniform numbers in [0, 1) of the shape, type and device of ``like`` (b, ...).
+
+        Types narrower than float64 may round up to 1.
+        """
         return self._draw(like, lambda g, out: g.random(out=out))
 
     def uniforms(self) -> Float[Tensor, " b"]:
@@ -90,7 +94,7 @@ class Seeds:
     def _draw(self, like: Tensor, fill) -> Tensor:  # type: ignore[no-untyped-def]
         if len(like) != len(self):
             raise ValueError(f"{len(self)} seeds for {len(like)} examples: each example needs its own")
-        out = np.empty((len(self), max(1, like[0].numel() if len(like) else 1)))
+        out = np.empty((len(self), like.numel() // max(1, len(self))))
         for row, generator in zip(out, self._generators(), strict=True):
             fill(generator, row)
         return torch.from_numpy(out).reshape(like.shape).to(like)

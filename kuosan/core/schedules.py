@@ -166,7 +166,7 @@ class Sigmoid(Schedule):
 
 
 class EDM(Schedule):
-    """Variance-exploding: α = 1, σ from σ_min to σ_max in equal ratios (Karras et al. 2022; Song et al. 2021)."""
+    """Exploding: α = 1, σ from σ_min to σ_max by equal ratios (Song et al. 2021; Karras et al. 2022)."""
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0):
         super().__init__()
@@ -198,6 +198,14 @@ class Shifted(Schedule):
         if shift <= 0:
             raise ValueError(f"a shift is a positive ratio, not {shift}")
         self.base, self.shift = base, float(shift)
+        ends = torch.tensor([1e-3, 1.0], dtype=torch.float64)
+        with torch.no_grad():
+            got, wanted = super().log_snr(ends), self.log_snr(ends)
+        if not torch.allclose(got, wanted, rtol=1e-9, atol=1e-6):
+            raise ValueError(
+                f"a {type(base).__name__} schedule ends before a shift of {shift:g}: "
+                "choose other ends of its log-SNR instead"
+            )
 
     def _inner(self, t: Time) -> Time:
         return self.base.time_of(self.base.log_snr(t) - 2 * math.log(self.shift))
@@ -270,3 +278,14 @@ class Tabulated(Schedule):
 
     def log_snr(self, t: Time) -> Time:
         return -2 * self._rho(t).log()
+
+    def time_of(self, log_snr: Time) -> Time:
+        log_rho, table = -log_snr / 2, self.log_rho.to(log_snr)
+        entries = len(table)
+        i = (torch.searchsorted(table, log_rho.detach().contiguous()) - 1).clamp(0, max(entries - 2, 0))
+        width = table[(i + 1).clamp_max(entries - 1)] - table[i]
+        place = i + (log_rho - table[i]) / width.clamp_min(torch.finfo(width.dtype).tiny)
+        below = log_rho < table[0]
+        # Only the branch that is taken may carry a gradient: the other one can be infinite.
+        first = (torch.where(below, log_rho, table[0]) - table[0]).exp()
+        return torch.where(below, first, place + 1) / entries

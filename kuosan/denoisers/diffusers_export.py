@@ -1,0 +1,213 @@
+"""From a run to a folder that `diffusers.DiffusionPipeline.from_pretrained` opens, without code of ours.
+
+What `diffusers` has no place for is folded into weights, exactly:
+
+- **Schedule.** ᾱ_i = α² at t = (i + 1)/1000 and β_i = 1 − ᾱ_i/ᾱ_{i−1} ≤ 0.999, saved as `trained_betas`. The
+  noise label of our networks at time t is 1000·t − 1, which is the index i there, so no re-indexing is
+  needed.
+- **U-Net conditions.** The stock `DDPMPipeline` passes no class. A condition adds a constant row to the
+  embedding of the noise label, whose last layer has a bias; the row of the asked value (or of null) is
+  added to that bias.
+- **Transformer.** `DiTTransformer2DModel` keeps an embedder of label and class in every block; ours has
+  one, which is copied into each. Its class table has 1001 rows with null in row 1000, where `DiTPipeline`'s
+  guidance looks.
+
+`diffusers_folder` writes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kuosan.core.schedules import Schedule
+from kuosan.errors import UserError
+from kuosan.networks.conditions import ConditionTable
+from kuosan.networks.transformer import EPSILON, Transformer
+from kuosan.networks.unet import UNet
+
+STEPS = 1000  # of the exported schedule; the unit of our networks' noise labels
+NULL_CLASS = 1000  # the row that DiTPipeline takes for "no class"
+PREDICTIONS = {"eps": "epsilon", "v": "v_prediction", "x": "sample"}
+
+
+def trained_betas(schedule: Schedule, steps: int = STEPS) -> list[float]:
+    """β_0 … β_{steps−1} whose running product, as `diffusers` forms it, is α² at t = (i + 1)/steps.
+
+    `diffusers` rounds each 1 − β to float32. Each β here is chosen given the product of the rounded ones
+    before it, so the errors do not add up: ᾱ_i is off by one rounding (6e-8), not by a thousand.
+
+    Raises:
+        UserError: α² + σ² is not 1.
+    """
+    t = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+    alpha, sigma = schedule.alpha(t).detach().double(), schedule.sigma(t).detach().double()
+    total = alpha.square() + sigma.square()
+    if float((total - 1).abs().max()) > 1e-6:
+        raise UserError(
+            f"the schedule {type(schedule).__name__} cannot be exported to diffusers: its alpha² + sigma² "
+            "leaves 1, and DDPM schedulers are variance-preserving; train with --set schedule=cosine"
+        )
+    wanted = (alpha.square() / total).tolist()
+    betas: list[float] = []
+    product = 1.0
+    for a in wanted:
+        beta = torch.tensor(min(max(1 - a / product, 0.0), 0.999), dtype=torch.float32)
+        product *= float(1 - beta)
+        betas.append(float(beta))
+    return betas
+
+
+def scheduler_for(schedule: Schedule, output: str) -> Any:
+    """A `diffusers.DDPMScheduler` of this schedule and output ("x", "eps" or "v")."""
+    from diffusers import DDPMScheduler
+
+    if output not in PREDICTIONS:
+        raise UserError(
+            f"a network that predicts {output!r} cannot be exported to diffusers, whose DDPM schedulers know "
+            f"only {', '.join(PREDICTIONS)}; train with --set output=v"
+        )
+    return DDPMScheduler(
+        num_train_timesteps=STEPS,
+        trained_betas=trained_betas(schedule),
+        prediction_type=PREDICTIONS[output],
+        clip_sample=False,
+        timestep_spacing="trailing",  # few-step samplers then start at t = 1, where the prior is
+    )
+
+
+def check_where(where: Mapping[str, int], conditions: Mapping[str, int]) -> None:
+    """Raise `UserError` for a condition that the network does not have, or a value out of range."""
+    for name, index in where.items():
+        if name not in conditions:
+            raise UserError(
+                f"the model has no condition {name!r}, it has {', '.join(conditions) or 'none'}; "
+                f"leave {name} out of --where"
+            )
+        if not 0 <= index <= conditions[name]:
+            raise UserError(
+                f"condition {name!r} has {conditions[name]} values and no index {index}; choose another"
+            )
+
+
+def folded_row(table: ConditionTable, where: Mapping[str, int], names: Sequence[str]) -> Float[Tensor, "d"]:
+    """The sum of the rows of these columns: the asked value of each, else null."""
+    row = torch.zeros_like(table.rows[0])
+    for name in names:
+        row = row + table.column(name)[where.get(name, table.conditions[name])]
+    return row
+
+
+def stock_unet(network: UNet, where: Mapping[str, int] | None = None, *, conditional: bool = False) -> Any:
+    """The `diffusers.UNet2DModel` of a U-Net: `where` folded in, or (`conditional`) as it stands."""
+    from diffusers import UNet2DModel
+
+    if network.height % network.factor or network.width % network.factor:
+        raise UserError(
+            f"this U-Net pads {network.height}×{network.width} images to multiples of {network.factor}, "
+            f"which diffusers cannot do; train with sides that {network.factor} divides, or with fewer levels"
+        )
+    config, weights = dict(network.config), dict(network.unet.state_dict())
+    if network.height == network.width:
+        config["sample_size"] = network.height
+    if not conditional and network.conditions:
+        where = where or {}
+        if len(network.conditions) == 1:
+            ((name, n),) = network.conditions.items()
+            row = weights.pop("class_embedding.weight")[where.get(name, n)]
+        else:
+            row = folded_row(network.table, where, list(network.conditions)).detach()
+        bias = "time_embedding.linear_2.bias"
+        weights[bias] = weights[bias] + row
+        config.update(num_class_embeds=None, class_embed_type=None)
+    return _assemble(UNet2DModel, config, weights)
+
+
+def stock_transformer(network: Transformer, where: Mapping[str, int] | None = None) -> Any:
+    """The `diffusers.DiTTransformer2DModel` of a transformer.
+
+    One condition stays free as the class: `class` if there is such a column that `where` does not fix, else
+    the first that it does not fix. All others are folded at their value in `where`, or at null.
+    """
+    from diffusers import DiTTransformer2DModel
+
+    p, d, where = network.patch, network.dim, where or {}
+    if network.height != network.width or network.height % p:
+        raise UserError(
+            "diffusers' DiT takes square images whose side its patch divides, not "
+            f"{network.height}×{network.width} with patches of {p}; train with "
+            "--set network=unet, or on such images"
+        )
+    conditions = network.table.conditions
+    column = class_column(conditions, where)
+    if column and conditions[column] > NULL_CLASS:
+        raise UserError(
+            f"diffusers' DiTPipeline holds {NULL_CLASS} classes, condition {column!r} has "
+            f"{conditions[column]}; fix it with --where {column}=VALUE"
+        )
+    config = {
+        "num_attention_heads": network.heads,
+        "attention_head_dim": d // network.heads,
+        "in_channels": network.channels,
+        "out_channels": network.channels,
+        "num_layers": network.depth,
+        "sample_size": network.height,
+        "patch_size": p,
+        "num_embeds_ada_norm": NULL_CLASS,
+        "norm_eps": EPSILON,
+    }
+    own = {name: value.detach() for name, value in network.state_dict().items()}
+    folded = [name for name in conditions if name != column]
+    table = torch.zeros(NULL_CLASS + 1, d, dtype=network.table.rows.dtype)
+    if column:
+        rows = network.table.column(column).detach()
+        table[:] = rows[-1]
+        table[: len(rows) - 1] = rows[:-1]
+    modulation = own["modulation.weight"].view(-1, d, d), own["modulation.bias"].view(-1, d)
+    weights = {
+        "pos_embed.proj.weight": own["embed.weight"].view(d, network.channels, p, p),
+        "pos_embed.proj.bias": own["embed.bias"],
+        "proj_out_1.weight": modulation[0][-2:].flatten(0, 1),
+        "proj_out_1.bias": modulation[1][-2:].flatten(),
+        "proj_out_2.weight": own["out.weight"],
+        "proj_out_2.bias": own["out.bias"],
+    }
+    for k in range(network.depth):
+        to, at = f"transformer_blocks.{k}.", f"blocks.{k}."
+        for part in ("weight", "bias"):
+            pieces = own[f"{at}qkv.{part}"].chunk(3)
+            weights |= {
+                f"{to}attn1.to_{name}.{part}": piece for name, piece in zip("qkv", pieces, strict=True)
+            }
+            weights[f"{to}attn1.to_out.0.{part}"] = own[f"{at}proj.{part}"]
+            weights[f"{to}ff.net.0.proj.{part}"] = own[f"{at}fc1.{part}"]
+            weights[f"{to}ff.net.2.{part}"] = own[f"{at}fc2.{part}"]
+            weights[f"{to}norm1.emb.timestep_embedder.linear_1.{part}"] = own[f"label1.{part}"]
+            weights[f"{to}norm1.emb.timestep_embedder.linear_2.{part}"] = own[f"label2.{part}"]
+        weights[f"{to}norm1.emb.timestep_embedder.linear_2.bias"] = (
+            own["label2.bias"] + folded_row(network.table, where, folded).detach()
+            if folded
+            else own["label2.bias"]
+        )
+        weights[f"{to}norm1.emb.class_embedder.embedding_table.weight"] = table
+        weights[f"{to}norm1.linear.weight"] = modulation[0][6 * k : 6 * k + 6].flatten(0, 1)
+        weights[f"{to}norm1.linear.bias"] = modulation[1][6 * k : 6 * k + 6].flatten()
+    return _assemble(DiTTransformer2DModel, config, weights)
+
+
+def class_column(conditions: Mapping[str, int], where: Mapping[str, int]) -> str | None:
+    """The condition that stays free as the class of a DiT."""
+    free = [name for name in conditions if name not in where]
+    return "class" if "class" in free else free[0] if free else None
+
+
+def _assemble(kind: Any, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+    """A `diffusers` model of this class holding these weights; nothing is drawn at random on the way."""
+    with torch.device("meta"):
+        model: nn.Module = kind(**config)
+    model.load_state_dict({k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}, assign=True)
+    return model.eval()

@@ -1,0 +1,146 @@
+"""Numbers as a reader wants them, and measurements as sentences.
+
+A distance alone says nothing: 3.1 may be excellent at n = 200 and poor at n = 10,000. So each measurement m
+is held against its floor f, the same measurement of real items against real items at the same n, and the
+difference is judged by the two standard errors together:
+
+    z = (m − f) / sqrt(se_m² + se_f²)                                                  (1)
+
+|z| ≤ 2 reads "as close as real … are to each other". Beyond it the ratio m/f is said, unless the floor is
+not clearly above zero (an unbiased kernel distance scatters around it), where a ratio would be noise and the
+difference is given in standard errors instead. Being *closer* than real items are to each other is no
+triumph: it is what copies look like, and the sentence says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+AGREES = 2.0  # standard errors, eq. 1
+
+# prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
+METRICS: dict[str, tuple[str, str]] = {
+    "fd_inf": ("Fréchet distance, n → ∞", "The same, with the bias of a finite sample extrapolated away"),
+    "fd": ("Fréchet distance", "Do mean and covariance of the features match those of real {noun}?"),
+    "kd_rbf": ("Kernel distance, Gaussian", "The same question, asked with a kernel that sees fine detail"),
+    "kd": ("Kernel distance", "Do samples and real {noun} come from one distribution? (unbiased MMD²)"),
+    "precision": ("Precision", "How many samples lie where real {noun} lie?"),
+    "recall": ("Recall", "How many real {noun} lie where samples lie?"),
+    "density": ("Density", "How densely do samples sit among real {noun}? Robust to outliers"),
+    "coverage": ("Coverage", "How many real {noun} have a sample close by?"),
+    "class_accuracy": (
+        "Recognised as asked",
+        "Does a classifier trained on real {noun} see the class asked for?",
+    ),
+    "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
+    "nearest_distance": (
+        "Distance to training",
+        "How far from the nearest training item is a sample, on average?",
+    ),
+    "nll": ("Negative log-likelihood", "How surprised is the model by {noun} it has not seen?"),
+    "bits": ("Bits per dimension", "How surprised is the model by {noun} it has not seen?"),
+}
+ABBREVIATIONS = {"val": "validation", "lr": "learning rate", "snr": "SNR"}
+
+
+def count(n: float) -> str:
+    """1437 → "1,437"."""
+    return f"{int(n):,}"
+
+
+def number(value: float, stderr: float | None = None) -> str:
+    """`value`, to two digits of its standard error where there is one, else to four significant digits."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    size = abs(value)
+    if size != 0 and (size < 1e-3 or size >= 1e6):
+        digits = max(0, _exponent(size) - _exponent(stderr) + 1) if usable(stderr) else 2
+        mantissa, exponent = f"{value:.{min(digits, 9)}e}".split("e")
+        return f"{mantissa}×10{_superscript(int(exponent))}".replace("-", "−")
+    places = 1 - _exponent(stderr) if usable(stderr) else (3 - _exponent(size) if size else 0)
+    return f"{value:,.{min(max(places, 0), 12)}f}".replace("-", "−")
+
+
+def error(stderr: float) -> str:
+    """A standard error, to two digits."""
+    return number(stderr, stderr if stderr else None)
+
+
+def duration(seconds: float) -> str:
+    """183.2 → "3 min 3 s"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def label(key: str) -> str:
+    """`val_loss` → "Validation loss": a key of ours as a heading, where nobody has written a better one."""
+    words = [ABBREVIATIONS.get(word, word) for word in key.replace("_", " ").split()]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def metric_title(name: str, noun: str) -> tuple[str, str]:
+    """A metric's title and the question that it answers ("" for one we have no words for)."""
+    for prefix, (title, question) in METRICS.items():
+        if name == prefix or name.startswith(f"{prefix}_"):
+            return title, question.format(noun=noun)
+    return label(name), ""
+
+
+def usable(x: float | None) -> TypeGuard[float]:
+    """Is there a positive finite number?"""
+    return x is not None and math.isfinite(x) and x > 0
+
+
+def verdict(metric: Mapping[str, Any], noun: str = "pictures", name: str = "") -> str:
+    """The sentence beside a measurement that has a floor; "" without one (module docstring, eq. 1).
+
+    `metric` has `value`, and may have `stderr`, `floor`, `floor_stderr` and `better` ("lower" or "higher").
+    """
+    value, floor = metric.get("value"), metric.get("floor")
+    if value is None or floor is None or not (math.isfinite(value) and math.isfinite(floor)):
+        return ""
+    spread = math.hypot(float(metric.get("stderr") or 0), float(metric.get("floor_stderr") or 0))
+    higher = metric.get("better") == "higher"
+    z = (value - floor) / spread if spread > 0 else math.copysign(math.inf, value - floor)
+    if value == floor or abs(z) <= AGREES:
+        return _agrees(higher, noun, name)
+    if name.startswith("nearest_distance"):
+        far = "farther from" if value > floor else "nearer to"
+        return f"{value / floor:.0%} of the usual: {far} the training data than held-out real {noun}"
+    if (value < floor) != higher:  # on the far side of real against real
+        if higher:
+            return f"above what real {noun} reach: samples are more typical than life"
+        if name.startswith("copies"):
+            return f"fewer than among held-out real {noun}"
+        return f"closer than real {noun} are to each other: look for copies below"
+    clear = floor > AGREES * float(metric.get("floor_stderr") or 0) and floor > 0
+    if higher:
+        return f"{value / floor:.0%} of what real {noun} reach" if clear else "less than the floor"
+    if clear:
+        ratio = value / floor
+        return f"{ratio:.1f}× the floor" if ratio < 10 else f"{ratio:,.0f}× the floor"
+    return f"above the floor by {z:.0f} standard errors" if math.isfinite(z) else "above the floor"
+
+
+def _agrees(higher: bool, noun: str, name: str) -> str:
+    if name.startswith("nearest_distance"):
+        return f"as far from the training data as held-out real {noun}"
+    if name.startswith("copies"):
+        return f"no more than among held-out real {noun}"
+    return f"as good as real {noun}" if higher else f"as close as real {noun} are to each other"
+
+
+def _exponent(x: float) -> int:
+    return math.floor(math.log10(abs(x))) if x else 0
+
+
+def _superscript(n: int) -> str:
+    return str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

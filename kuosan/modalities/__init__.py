@@ -1,0 +1,29 @@
+"""People's files on one side, tensors on the other; nothing here knows of diffusion.
+
+`load(folder)` gives a `Dataset` of two `Split`s and a `Survey` of what was found; `modality_from_spec` builds
+the modality of a saved model again, to decode and write its samples.
+"""
+
+from kuosan.modalities.base import Modality, Unreadable, known_modalities, modality_from_spec
+from kuosan.modalities.dataset import Dataset, Split, Survey, load, resolve
+from kuosan.modalities.grid import as_rgb, grid_picture
+from kuosan.modalities.image import ImageModality
+from kuosan.modalities.image_format import ImageFormat
+from kuosan.modalities.pixels import Picture
+
+__all__ = [
+    "Dataset",
+    "ImageFormat",
+    "ImageModality",
+    "Modality",
+    "Picture",
+    "Split",
+    "Survey",
+    "Unreadable",
+    "as_rgb",
+    "grid_picture",
+    "known_modalities",
+    "load",
+    "modality_from_spec",
+    "resolve",
+]

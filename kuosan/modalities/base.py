@@ -1,0 +1,146 @@
+"""What every kind of data offers to the rest of Kuosan: files on one side, states on the other.
+
+A modality is a pair of maps between the files of a person and tensors,
+
+    file --read--> raw --encode--> state        state --decode--> raw --write--> file          (1)
+
+with the law that decode(encode(raw)) is raw, or that the loss is stated and bounded.  It knows nothing of
+diffusion: it could feed any model.  A modality is immutable; what it learned from a folder (sizes, ranges,
+vocabularies) is in `spec()`, from which `modality_from_spec` builds it again without the folder.
+
+The state of one modality is one tensor; joint states are put together from several modalities elsewhere.
+
+A data set is kept in memory in a compact form, the *storage* (bytes for 8-bit pictures, token numbers for
+text).  `to_state` turns a slice of storage into a state, fast: the training loop calls it at every step.
+
+A new modality is one file: a subclass decorated with `@register`, and a line in `kinds.py` for its suffixes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from torch import Tensor
+
+from kuosan.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from kuosan.modalities.folder import Folder
+
+Raw = TypeVar("Raw")
+Spec = dict[str, Any]
+Choice = tuple[str, str, str]  # (what, value, why)
+Skip = tuple[str, str]  # (file name, plain reason)
+
+MANY_VALUES = 1_000  # a column with more distinct values than this is not a condition
+
+
+class Unreadable(UserError):
+    """One file that cannot be read; `reason` is the plain reason without the file's name."""
+
+    def __init__(self, reason: str, path: Path | str | None = None) -> None:
+        self.reason = reason
+        where = f"{path}: " if path is not None else ""
+        super().__init__(f"{where}{reason}; mend or remove this file and try again.")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The items of a folder in storage form, before they are split (n items, in the order of their names).
+
+    `hashes` are 32-byte digests of each item's decoded content before resizing; `columns` hold one value per
+    item (None where unknown), and those in `declared` are conditions even where they have many values;
+    `sides` say "train" or "val" where the folder decides, and "" where Kuosan does.
+    """
+
+    modality: Modality[Any]
+    storage: Tensor
+    hashes: list[bytes]
+    names: list[str]
+    columns: dict[str, list[str | None]]
+    declared: frozenset[str]
+    sides: list[str]
+    captions: list[str]
+    histograms: dict[str, dict[str, int]]
+    failed: list[Skip]
+    left_out: list[Skip] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
+
+
+class Modality(ABC, Generic[Raw]):
+    """Reads and writes one kind of file; see the module's equation (1)."""
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    @abstractmethod
+    def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
+        """All items of a folder in one common form: the form of `like`, else one chosen from the data."""
+
+    @abstractmethod
+    def spec(self) -> Spec:
+        """Everything needed to build this modality again, JSON-able; `spec()["modality"]` is its name."""
+
+    @classmethod
+    @abstractmethod
+    def from_spec(cls, spec: Spec) -> Modality[Raw]:
+        """The inverse of `spec`."""
+
+    @abstractmethod
+    def read(self, path: Path | str) -> Raw:
+        """One item from a file.  Raises `Unreadable`."""
+
+    @abstractmethod
+    def write(self, raw: Raw, path: Path | str) -> Path:
+        """Writes one item; returns the path written."""
+
+    @abstractmethod
+    def encode(self, raws: Sequence[Raw]) -> Tensor:
+        """States of items, stacked along the first axis."""
+
+    @abstractmethod
+    def decode(self, x: Tensor) -> list[Raw]:
+        """Items of states; undoes `encode`."""
+
+    @abstractmethod
+    def to_state(self, storage: Tensor) -> Tensor:
+        """States of a slice of storage (b …), in float32; vectorised."""
+
+    @abstractmethod
+    def show(self, raws: Sequence[Raw], columns: int | None = None, scale: int | None = None) -> Image.Image:
+        """One overview picture of the items, `columns` of them in a row, enlarged by a whole `scale`."""
+
+
+_REGISTRY: dict[str, type[Modality[Any]]] = {}
+Kind = TypeVar("Kind", bound=type[Modality[Any]])
+
+
+def register(kind: Kind) -> Kind:
+    """Class decorator: makes a modality known by its name."""
+    _REGISTRY[kind.name] = kind
+    return kind
+
+
+def known_modalities() -> Mapping[str, type[Modality[Any]]]:
+    """The modalities that can be read now, by name."""
+    return dict(_REGISTRY)
+
+
+def modality_class(name: str) -> type[Modality[Any]]:
+    """The class of that name.  Raises `UserError` naming what can be read where there is none."""
+    if name not in _REGISTRY:
+        able = ", ".join(sorted(_REGISTRY))
+        raise UserError(f"Kuosan cannot read the modality '{name}' in this version; it reads: {able}.")
+    return _REGISTRY[name]
+
+
+def modality_from_spec(spec: Spec) -> Modality[Any]:
+    """The modality that `spec()` described.  Raises `UserError` for an unknown name."""
+    return modality_class(str(spec.get("modality"))).from_spec(spec)

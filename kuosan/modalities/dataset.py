@@ -1,0 +1,215 @@
+"""A person's folder as tensors: `load(folder)`.
+
+Storage stays compact (bytes for 8-bit pictures); `Split.batch` turns a few items into states at a time.
+Items stand in the order of their names, so the same folder gives the same tensors on every file system.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from kuosan.errors import UserError
+from kuosan.modalities.base import Choice, Gathered, Modality, Skip, modality_class
+from kuosan.modalities.columns import Vocabulary, choose_columns, number_columns
+from kuosan.modalities.folder import CLASS, Folder, open_folder
+from kuosan.modalities.split import plan_split
+
+_MOST_FAILED = 0.10
+_REASONS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in the data and what was decided about it; JSON-able by `to_json`.
+
+    `files` counts data files, also those that failed; `items` what was read from them before exact copies
+    were left out; `classes` the kept items of each value of each condition; `skipped` files that could not be
+    read; `left_alone` what was not meant to be read; `notes` choices as (what, value, why); `fingerprint`
+    the sha256 over the sorted content hashes of all items.
+    """
+
+    source: str
+    modality: str
+    files: int
+    items: int
+    train: int
+    val: int
+    classes: dict[str, dict[str, int]]
+    class_names: dict[str, str]
+    sizes: dict[str, int]
+    modes: dict[str, int]
+    dtypes: dict[str, int]
+    duplicates: dict[str, Any]
+    skipped: tuple[Skip, ...]
+    left_alone: tuple[Skip, ...]
+    captions: int
+    notes: tuple[Choice, ...]
+    fingerprint: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Items of one side: storage `x` (n …), and `labels`, `names` and `captions` ("" for none) of each."""
+
+    modality: Modality[Any]
+    x: Tensor
+    labels: dict[str, Int64[Tensor, "n"]]
+    names: tuple[str, ...]
+    captions: tuple[str, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def batch(
+        self, index: Int64[Tensor, "b"]
+    ) -> tuple[Float32[Tensor, "b ..."], dict[str, Int64[Tensor, "b"]]]:
+        """States of the items at `index`, and their label in each column."""
+        return self.modality.to_state(self.x[index]), {
+            name: label[index] for name, label in self.labels.items()
+        }
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Two splits in one modality; `columns` holds the vocabulary of each condition."""
+
+    modality: Modality[Any]
+    train: Split
+    val: Split
+    columns: Vocabulary
+    survey: Survey
+
+    def resolve(self, column: str, value: str) -> int:
+        """The number of a condition's value: its text as it stands in the data, or its name in classes.json.
+
+        Raises `UserError` naming the nearest values where there is none, or the columns.
+        """
+        return resolve(self.columns, self.survey.class_names, column, value)
+
+
+def resolve(columns: Mapping[str, Sequence[str]], names: Mapping[str, str], column: str, value: str) -> int:
+    """See `Dataset.resolve`; `names` maps values of the class to their names."""
+    if column not in columns:
+        able = ", ".join(sorted(columns)) or "none: this data has no conditions"
+        raise UserError(
+            f"'{column}' is not a condition of this data (there is: {able}); choose one of these."
+        )
+    words = {value: index for index, value in enumerate(columns[column])}
+    if value in words:
+        return words[value]
+    aliases = (
+        {names[word]: index for word, index in words.items() if word in names} if column == CLASS else {}
+    )
+    folded = {word.casefold(): index for word, index in [*aliases.items(), *words.items()]}
+    if value in aliases or value.casefold() in folded:
+        return aliases.get(value, folded.get(value.casefold(), -1))
+    choices = {word.casefold(): word for word in [*words, *aliases]}
+    near = [choices[word] for word in difflib.get_close_matches(value.casefold(), list(choices), 5, 0.5)]
+    listed = ", ".join(near or list(choices.values())[:10])
+    hint = "did you mean" if near else "it can be"
+    raise UserError(f"'{value}' is not a value of {column}; {hint}: {listed}?")
+
+
+def load(
+    data: Path | str,
+    *,
+    modality: str = "auto",
+    max_side: int = 64,
+    size: int | tuple[int, int] | None = None,
+    like: Modality[Any] | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
+) -> Dataset:
+    """Reads a file or a folder (forms: the module docstrings of `folder` and `arrays`).
+
+    `max_side` bounds the longer side of pictures and `size` fixes it (a number is a square, a pair height and
+    width).  `like` brings the data into the form of a model that is there already, and `columns` uses its
+    vocabularies.  Nothing is written.  Raises `UserError` for data that cannot be used: missing, empty, of
+    several modalities, or with more than 10 % of its files unreadable.
+    """
+    folder = open_folder(data, like.name if like is not None else modality)
+    kind = modality_class(folder.modality)
+    _check_failed(folder, folder.failed, data)
+    gathered = kind.gather(folder, like, max_side=max_side, size=size)
+    failed = [*folder.failed, *gathered.failed]
+    _check_failed(folder, failed, data)
+
+    n = len(gathered.names)
+    if columns is None:
+        vocabulary, column_choices = choose_columns(gathered.columns, gathered.declared)
+    else:
+        vocabulary, column_choices = {name: tuple(values) for name, values in columns.items()}, []
+    numbers = number_columns(gathered.columns, vocabulary, n)
+    rows = (
+        list(zip(*(numbers[name].tolist() for name in vocabulary), strict=True)) if vocabulary else [()] * n
+    )
+    unknown = [len(values) for values in vocabulary.values()]
+    labels = [tuple(-1 if v == u else v for v, u in zip(row, unknown, strict=True)) for row in rows]
+    plan = plan_split(gathered.hashes, labels, gathered.sides, gathered.names)
+
+    kept = torch.tensor(plan.train + plan.val, dtype=torch.int64)
+    classes = {
+        name: _counts(numbers[name][kept].tolist(), values)
+        for name, values in vocabulary.items()
+        if len(kept)
+    }
+    survey = Survey(
+        source=str(data), modality=folder.modality, files=_file_count(folder, failed), items=n,
+        train=len(plan.train), val=len(plan.val), classes=classes,
+        class_names={v: folder.class_names[v] for v in vocabulary.get(CLASS, ()) if v in folder.class_names},
+        sizes=gathered.histograms.get("sizes", {}), modes=gathered.histograms.get("modes", {}),
+        dtypes=gathered.histograms.get("dtypes", {}), duplicates=plan.duplicates,
+        skipped=tuple(sorted(set(failed))), left_alone=(*folder.left_out, *gathered.left_out),
+        captions=sum(bool(gathered.captions[i]) for i in plan.train + plan.val),
+        notes=(*gathered.choices, *column_choices, *plan.choices),
+        fingerprint=hashlib.sha256(b"".join(sorted(gathered.hashes))).hexdigest(),
+    )  # fmt: skip
+    return Dataset(
+        gathered.modality,
+        _take(gathered, numbers, plan.train),
+        _take(gathered, numbers, plan.val),
+        vocabulary,
+        survey,
+    )
+
+
+def _take(gathered: Gathered, numbers: dict[str, Tensor], items: list[int]) -> Split:
+    index = torch.tensor(items, dtype=torch.int64)
+    return Split(
+        gathered.modality,
+        gathered.storage[index],
+        {name: number[index] for name, number in numbers.items()},
+        tuple(gathered.names[i] for i in items),
+        tuple(gathered.captions[i] for i in items),
+    )
+
+
+def _counts(numbers: list[int], values: Sequence[str]) -> dict[str, int]:
+    counts = Counter(numbers)
+    return {value: counts[index] for index, value in enumerate(values)}
+
+
+def _file_count(folder: Folder, failed: Sequence[Skip]) -> int:
+    return len({entry.name for entry in folder.entries} | {name for name, _ in failed})
+
+
+def _check_failed(folder: Folder, failed: Sequence[Skip], data: Path | str) -> None:
+    bad, files = len({name for name, _ in failed}), _file_count(folder, failed)
+    if bad > _MOST_FAILED * files:
+        shown = "; ".join(f"{name}: {reason}" for name, reason in failed[:_REASONS_SHOWN])
+        raise UserError(
+            f"{bad} of the {files} files in {data} cannot be read, more than 10 % ({shown}); "
+            "mend or remove them and try again."
+        )

@@ -1,0 +1,146 @@
+"""Pictures: files on one side, states (b, c, h, w) in [-1, 1] on the other.
+
+With the range low … high of the data set's format,
+
+    x = 2 (v - low) / (high - low) - 1,        v = low + (x + 1) (high - low) / 2                      (1)
+
+and decoding clips x to [-1, 1] and rounds v.  float32 carries 24 bits, so (1) is exact both ways for 8 and 16
+bits, and within 1e-6 of the range for floating-point pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from kuosan.errors import UserError
+from kuosan.modalities import tiff
+from kuosan.modalities.base import Gathered, Modality, Spec, Unreadable, register
+from kuosan.modalities.folder import Folder
+from kuosan.modalities.grid import grid_picture
+from kuosan.modalities.image_format import ImageFormat
+from kuosan.modalities.image_gather import gather_pictures
+from kuosan.modalities.kinds import SUFFIXES
+from kuosan.modalities.picture_file import read_picture
+from kuosan.modalities.pixels import Picture, convert
+from kuosan.modalities.resize import cover
+
+
+@register
+class ImageModality(Modality[Picture]):
+    """Pictures in one format: any channel count, 1, 8 or 16 bits or floating point, any shape."""
+
+    name: ClassVar[str] = "image"
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["image"]
+
+    def __init__(self, format: ImageFormat) -> None:
+        self.format = format
+
+    def __repr__(self) -> str:
+        f = self.format
+        return f"ImageModality({f.height}×{f.width}, {f.mode}, {f.dtype}, {f.low:g}…{f.high:g})"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of one state."""
+        return self.format.channels, self.format.height, self.format.width
+
+    @classmethod
+    def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
+        """See `gather_pictures`; options are `max_side` and `size`."""
+        fixed = like.format if isinstance(like, ImageModality) else None
+        return gather_pictures(folder, cls, fixed, **options)
+
+    def spec(self) -> Spec:
+        return {"modality": self.name, "format": self.format.to_json()}
+
+    @classmethod
+    def from_spec(cls, spec: Spec) -> ImageModality:
+        return cls(ImageFormat.from_json(spec["format"]))
+
+    def read(self, path: Path | str) -> Picture:
+        """One picture in its own mode, depth and size.  Raises `Unreadable`."""
+        return read_picture(Path(path))
+
+    def fit(self, raw: Picture) -> Picture:
+        """The picture in this format: resized to cover and cropped, then converted.  Raises `Unreadable`."""
+        f = self.format
+        mode, pixels = raw.mode, raw.pixels
+        if mode == "1" and pixels.shape[:2] != (f.height, f.width):
+            mode, pixels = "L", convert(pixels, "1", "L", "uint8")
+        pixels = convert(cover(pixels, mode, f.height, f.width), mode, f.mode, f.dtype)
+        if pixels.shape[2] != f.channels:
+            raise Unreadable(f"it has {pixels.shape[2]} channels where {f.channels} are expected")
+        return Picture(pixels, f.mode)
+
+    def encode(self, raws: Sequence[Picture]) -> Float[Tensor, "b c h w"]:
+        """States of pictures, which are brought to this format first."""
+        if not raws:
+            return torch.empty(0, *self.shape)
+        stack = np.stack([self.fit(raw).pixels for raw in raws])
+        return self.to_state(torch.from_numpy(np.ascontiguousarray(np.moveaxis(stack, -1, 1))))
+
+    def decode(self, x: Float[Tensor, "b c h w"]) -> list[Picture]:
+        """Pictures of states: clipped, and rounded where the depth is one of integers."""
+        f = self.format
+        if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
+            raise ValueError(
+                f"expected states of shape (b, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}"
+            )
+        unit = (x.detach().to("cpu", torch.float64).clamp(-1, 1).numpy() + 1) / 2
+        values = f.low + unit * (f.high - f.low)
+        if f.dtype != "float32":
+            values = np.rint(values)
+        pixels = np.ascontiguousarray(np.moveaxis(values, 1, -1)).astype(f.dtype)
+        return [Picture(one, f.mode) for one in pixels]
+
+    def to_state(self, storage: Tensor) -> Float[Tensor, "b c h w"]:
+        """Storage (b, c, h, w) in the depth of the format as float32 by equation (1)."""
+        f = self.format
+        return storage.to(torch.float32, copy=True).sub_(f.low).mul_(2 / (f.high - f.low)).sub_(1)
+
+    def write(self, raw: Picture, path: Path | str) -> Path:
+        """Writes without loss: `.png` where PNG can hold the picture, `.tif` always.
+
+        A path without suffix gets the format's own.  Raises `UserError` for a suffix that cannot hold it.
+        """
+        path = Path(path)
+        path = path if path.suffix else path.with_suffix(self.format.suffix)
+        suffix = path.suffix.lower()
+        if suffix in (".tif", ".tiff"):
+            tiff.write(raw, path)
+        elif suffix == ".png" and raw.pixels.dtype != np.float32 and raw.mode in _PNG_MODES:
+            _write_png(raw, path)
+        else:
+            what = f"{raw.mode} pictures of {raw.pixels.dtype}"
+            raise UserError(f"{path.name} cannot hold {what} without loss; name it {path.stem}.tif.")
+        return path
+
+    def show(
+        self, raws: Sequence[Picture], columns: int | None = None, scale: int | None = None
+    ) -> Image.Image:
+        """All pictures on one sheet; see `grid_picture`."""
+        return grid_picture(raws, columns, scale, low=self.format.low, high=self.format.high)
+
+
+_PNG_MODES = ("1", "L", "LA", "RGB", "RGBA")
+
+
+def _write_png(raw: Picture, path: Path) -> None:
+    pixels = raw.pixels[..., 0] if raw.pixels.shape[2] == 1 else raw.pixels
+    pixels = np.ascontiguousarray(pixels)
+    if pixels.dtype == np.uint16:
+        import imagecodecs  # Pillow writes 16 bits of grey only
+
+        path.write_bytes(imagecodecs.png_encode(pixels))
+    elif raw.mode == "1":
+        Image.fromarray(pixels.astype(bool)).save(path)
+    else:
+        Image.fromarray(pixels).save(path)

@@ -1,0 +1,235 @@
+"""Which network, how large: from the data's size, the machine and the time there is.
+
+Too large a network sees too few samples in the time; too small a one stops learning early. With compute C
+both the size and the number of samples seen should grow about as √C (Hoffmann et al. 2022 for text; Peebles
+& Xie 2023, figures 8–9, for DiT), so the samples wanted within a budget of s seconds are
+
+    45 passes over the data, but between 100 000·√(s/600) and 200 000·√(s/600)                           (1)
+
+and the choice is the costliest network that still sees that many, width first: up to 192 the width counts before
+the cost, and a patch is at most a seventh of the side (49 tokens or more).
+@QUALITY@
+Rates are predicted as F/(operations per sample), F rising with the width:
+
+    operations per training sample = 6 · tokens · 12·dim²·depth + 12 · tokens² · dim · depth              (2)
+    F per core = 8·10¹⁰ · dim/(dim + 60),   times threads^0.8                                              (3)
+
+(3) is a fit to training samples per second (forward and backward, float32) on one core, measured in processor
+time on a shared 2-core AMD EPYC with AVX-512, torch 2.13, November 2026, batches of 32–128:
+
+| image    | patch | dim | depth | samples/s | | image    | patch | dim | depth | samples/s |
+|----------|-------|-----|-------|-----------|-|----------|-------|-----|-------|-----------|
+| 8×8×1    |     2 |  64 |     2 |      4108 | | 32×32×3  |     4 | 256 |     6 |        40 |
+| 8×8×1    |     2 | 128 |     4 |       772 | | 32×32×3  |     2 | 128 |     4 |        41 |
+| 28×28×1  |     4 | 128 |     4 |       227 | | 32×32×3  |     2 | 192 |     6 |        15 |
+| 28×28×1  |     4 | 192 |     6 |        87 | | 64×64×3  |     8 | 192 |     6 |        63 |
+| 28×28×1  |     4 | 256 |     6 |        52 | | 64×64×3  |     8 | 256 |     8 |        30 |
+| 28×28×1  |     2 | 128 |     4 |        54 | | 64×64×3  |     8 | 384 |     8 |        15 |
+| 32×32×3  |     4 | 128 |     4 |       194 | | 64×64×3  |     4 | 128 |     4 |        41 |
+| 32×32×3  |     4 | 192 |     6 |        60 | | 64×64×3  |     4 | 192 |     6 |        14 |
+
+and, for U-Nets (channels-last memory gained nothing): 28×28×1, base 32, levels 1 2 2, one block 86/s;
+32×32×3, base 64, levels 1 2 2, two blocks 13/s; 64×64×3, base 32, levels 1 2 2 4, one block 17/s; that is
+7–9·10¹⁰ operations per second and core, whatever the width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from kuosan.errors import UserError
+from kuosan.networks.stock import StockUNet
+from kuosan.networks.transformer import Transformer
+from kuosan.networks.unet import UNet
+
+Reason = tuple[str, Any, str]  # what was chosen, the value, why
+
+WIDTHS = ((64, 2), (96, 3), (128, 4), (192, 6), (256, 8), (384, 12))  # dim, depth; the smallest first
+UNET_BASES = (16, 32, 64, 96, 128)
+HEAD = 32  # channels per attention head
+MOST_TOKENS = 1024
+ENOUGH_WIDTH = 192  # below this width comes first
+UNET_SECONDS = 3600  # a CPU budget from which convolutions repay their cost
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that could be built, and what a training sample costs."""
+
+    spec: dict[str, Any]
+    operations: float
+    rate: float  # predicted training samples per second
+
+
+def samples_wanted(seconds: float, items: int) -> float:
+    """Eq. (1)."""
+    growth = math.sqrt(max(seconds, 1.0) / 600)
+    return min(max(45.0 * items, 1e5 * growth), 2e5 * growth)
+
+
+def choose_network(
+    channels: int,
+    height: int,
+    width: int,
+    conditions: Mapping[str, int],
+    *,
+    seconds: float,
+    device: str | torch.device,
+    items: int,
+    kind: str = "auto",
+) -> tuple[dict[str, Any], list[Reason]]:
+    """A specification for `build_network`, and the reasons for it.
+
+    Args:
+        channels, height, width: of the images.
+        conditions: column → number of values.
+        seconds: training time.
+        device: where training runs.
+        items: size of the training set.
+        kind: "auto", "transformer" or "unet".
+
+    Raises:
+        UserError: another kind.
+    """
+    if kind not in ("auto", "transformer", "unet"):
+        raise UserError(f"network={kind} is unknown; choose auto, transformer or unet")
+    where = torch.device(device).type
+    reasons: list[Reason] = []
+    if kind == "auto":
+        cpu = where == "cpu"
+        # A level of the U-Net halves the sides; below 8 pixels it has nothing to work with.
+        small = min(height, width) < 8
+        kind = "transformer" if small or (cpu and seconds < UNET_SECONDS) else "unet"
+        why = (
+            f"sides below 8 pixels are too small to halve ({height}×{width})"
+            if small
+            else f"on a CPU within {seconds:.0f} s it sees several times more samples than a U-Net"
+            if kind == "transformer"
+            else f"{where}, {seconds:.0f} s: enough for convolutions, whose locality suits pictures"
+        )
+    else:
+        why = "asked for"
+    reasons.append(("network", kind, why))
+    size = {"channels": channels, "height": height, "width": width, "conditions": dict(conditions)}
+    found = _transformers(size, where) if kind == "transformer" else _unets(size, where)
+    wanted = samples_wanted(seconds, items)
+    enough = [c for c in found if c.rate * seconds >= wanted]
+    best = max(enough, key=_merit) if enough else min(found, key=lambda c: c.operations)
+    seen = best.rate * seconds
+    passes = seen / max(items, 1)
+    shape = {k: best.spec[k] for k in ("patch", "dim", "depth", "base", "mults", "blocks") if k in best.spec}
+    text = ", ".join(f"{name} {value}" for name, value in shape.items())
+    verdict = "the costliest that sees" if enough else "the cheapest; fewer than"
+    reasons.append(
+        (
+            "size",
+            text,
+            f"{verdict} {_short(wanted)} samples: {_short(seen)} ({best.rate:.0f}/s, {passes:.1f} passes)",
+        )
+    )
+    dropout = 0.1 if passes > 300 else 0.0
+    why = (
+        "more than 300 passes over few items"
+        if dropout
+        else "too few passes over the data to overfit by much"
+    )
+    reasons.append(("dropout", dropout, f"{why} ({passes:.0f})"))
+    return best.spec | {"dropout": dropout}, reasons
+
+
+def build_network(spec: Mapping[str, Any], generator: torch.Generator) -> nn.Module:
+    """The network of a specification, with initial weights from `generator`.
+
+    Raises:
+        UserError: a kind, or a leaf of the specification, that does not exist.
+    """
+    leaves = dict(spec)
+    kind = leaves.pop("kind", None)
+    builders = {"transformer": Transformer, "unet": UNet, "stock": StockUNet}
+    if kind not in builders:
+        raise UserError(f"network kind {kind!r} is unknown; choose {', '.join(builders)}")
+    try:
+        return builders[kind](**leaves, generator=generator)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"the network cannot be built: {error}; correct the network's part of the recipe"
+        ) from error
+
+
+def _short(n: float) -> str:
+    return f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n / 1e3:.0f} k" if n >= 1e3 else f"{n:.0f}"
+
+
+def _speed(device: str, per_core: float) -> float:
+    """Operations per second of all cores. The accelerator's figure is a guess, not a measurement."""
+    return per_core * torch.get_num_threads() ** 0.8 if device == "cpu" else 200 * per_core
+
+
+def _merit(c: Candidate) -> tuple[int, float]:
+    return min(c.spec.get("dim", 0), ENOUGH_WIDTH), c.operations
+
+
+def patches(height: int, width: int) -> list[int]:
+    """Sides of patches: exact divisors where there are any (others need padding), 1024 tokens at most."""
+    short, long = sorted((height, width))
+    # Long and narrow "images" (a signal, a roll) have few rows to cut: the longer side sets the limit.
+    largest = max(2, short // 7) if long < 8 * short else max(2, long // 49)
+    counts = {p: -(-height // p) * -(-width // p) for p in range(1, max(largest, long) + 1)}
+    fits = [p for p, n in counts.items() if p <= largest and n <= MOST_TOKENS]
+    exact = [p for p in fits if height % p == 0 and width % p == 0]
+    return exact or fits or [min(p for p, n in counts.items() if n <= MOST_TOKENS)]
+
+
+def _transformers(size: dict[str, Any], device: str) -> list[Candidate]:
+    found = []
+    channels, height, width = size["channels"], size["height"], size["width"]
+    for patch in patches(height, width):
+        tokens = -(-height // patch) * -(-width // patch)
+        pixels = channels * patch * patch
+        # A token much narrower than its patch cannot even hand the noise through.
+        wide = [(dim, depth) for dim, depth in WIDTHS if 2 * dim >= pixels] or WIDTHS[-1:]
+        for dim, depth in wide:
+            operations = 6 * tokens * 12 * dim**2 * depth + 12 * tokens**2 * dim * depth
+            spec = {
+                "kind": "transformer",
+                **size,
+                "patch": patch,
+                "dim": dim,
+                "depth": depth,
+                "heads": dim // HEAD,
+            }
+            found.append(Candidate(spec, operations, _speed(device, 8e10 * dim / (dim + 60)) / operations))
+    return found
+
+
+def _unets(size: dict[str, Any], device: str) -> list[Candidate]:
+    """U-Nets whose lowest level is at least 4 pixels wide, with attention below 17×17 pixels."""
+    height, width = size["height"], size["width"]
+    levels = 1
+    while levels < 4 and min(height, width) >> levels >= 4:
+        levels += 1
+    # Prefer a depth that needs no padding: only such a network opens in stock diffusers.
+    exact = [n for n in range(2, levels + 1) if height % 2 ** (n - 1) == 0 and width % 2 ** (n - 1) == 0]
+    levels = max(exact, default=levels)
+    mults = [1, 2, 2, 4][:levels]
+    pixels = [height * width / 4**level for level in range(levels)]
+    attention = [level for level in range(levels) if pixels[level] <= 256]
+    found = []
+    for base in UNET_BASES:
+        for blocks in (1, 2):
+            # Two 3×3 convolutions per residual block; the way up has one block more, on twice the channels.
+            convolutions = blocks + 1.5 * (blocks + 1)
+            operations = 6 * sum(
+                n * 18 * (base * m) ** 2 * convolutions for n, m in zip(pixels, mults, strict=True)
+            )
+            spec = {
+                "kind": "unet", **size, "base": base, "mults": mults, "blocks": blocks, "attention": attention
+            }  # fmt: skip
+            found.append(Candidate(spec, operations, _speed(device, 7.5e10) / operations))
+    return found

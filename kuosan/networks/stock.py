@@ -1,0 +1,61 @@
+"""A U-Net of somebody else: `diffusers.UNet2DModel` of any configuration, under our calling convention.
+
+Such a network counts T noise levels, not always 1000, and may predict a variance beside the mean (Nichol &
+Dhariwal 2021: twice the channels, the first half is the mean). Its configuration is plain JSON and stands
+in the specification, so that a run that started from such a network is rebuilt without the folder that it
+came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kuosan.networks.dropout import Dropout, reseed
+from kuosan.networks.unet import replace_dropout, unet_weights
+
+
+class StockUNet(nn.Module):
+    """`diffusers.UNet2DModel(**config)`.
+
+    Args:
+        channels, height, width: of the images.
+        config: arguments of `UNet2DModel`.
+        levels: number of noise levels T of its schedule; our label 1000·t − 1 becomes its index T·t − 1.
+        dropout: rate in the residual blocks, in training mode.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        *,
+        config: Mapping[str, Any],
+        levels: int = 1000,
+        dropout: float = 0.0,
+        generator: torch.Generator,
+    ) -> None:
+        from diffusers import UNet2DModel
+
+        super().__init__()
+        self.channels, self.height, self.width, self.levels = channels, height, width, levels
+        with torch.device("meta"):
+            unet: Any = UNet2DModel(**config)
+        self.unet = unet.to_empty(device="cpu")
+        self.drops: list[Dropout] = []
+        replace_dropout(self.unet, dropout, self.drops)
+        unet_weights(self.unet, generator)
+
+    def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+        """See `Transformer.forward`: same arguments but for conditions, same result."""
+        if self.drops and self.training:
+            reseed(self.drops, label)
+        if self.levels != 1000:
+            label = (label + 1) * (self.levels / 1000) - 1
+        return self.unet(x, label, return_dict=False)[0][:, : self.channels]

@@ -1,0 +1,220 @@
+"""A diffusion transformer, lean enough for two CPU cores.
+
+The mathematics is DiT (Peebles & Xie 2023, section 3.2, "adaLN-Zero"). An image is cut into p×p patches,
+each a token of length D; a condition vector
+
+    c = MLP(sinusoids(label)) + Σ_columns row(column, value)                                        (1)
+
+gives every block six vectors (shift, scale, gate for attention; shift, scale, gate for the MLP) and
+
+    h ← h + gate₁ · Attention((1 + scale₁) · LN(h) + shift₁)                                        (2)
+    h ← h + gate₂ · MLP((1 + scale₂) · LN(h) + shift₂)                                              (3)
+
+with LN free of parameters. All modulations and the output layer start at zero, so each block starts as the
+identity and the network as the constant 0. Positions are fixed two-dimensional sinusoids.
+
+Three things differ in form, none in value. (a) The modulations of all blocks and of the output are one
+matrix product; a batch of one spends its time in kernel launches, not in arithmetic. (b) q, k and v are one
+product. (c) The patch embedding is a reshape and a product instead of a strided convolution. Each has an
+exact counterpart in the DiT of `diffusers` (`kuosan.denoisers.diffusers_export` copies the weights across):
+same order of modulations, [cos, sin] of the label with frequencies 10000^(−i/127), i = 0…127, first half of
+the position vector for the column and second for the row.
+
+Images whose sides are no multiple of p are padded at the right and bottom by repeating the edge, and cropped
+at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from kuosan.networks.conditions import ConditionTable
+from kuosan.networks.dropout import Dropout, reseed
+
+LABEL_FEATURES = 256  # sinusoids of the noise label, as in DiT
+EPSILON = 1e-6  # in every layer norm, as in DiT
+
+
+def label_frequencies() -> Float[Tensor, "h"]:
+    """10000^(−i/(h−1)), i = 0…h−1, h = 128: radians per unit of the noise label."""
+    half = LABEL_FEATURES // 2
+    return torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32) / (half - 1))
+
+
+def positions(rows: int, columns: int, dim: int) -> Float[Tensor, "n d"]:
+    """Fixed sinusoids of a patch's column (first half) and row (second half), row-major, in patches."""
+    quarter = dim // 4
+    omega = 10_000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+
+    def waves(place: Tensor) -> Tensor:
+        angle = place[:, None] * omega
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+    across = waves(torch.arange(columns, dtype=torch.float64)).repeat(rows, 1)
+    down = waves(torch.arange(rows, dtype=torch.float64)).repeat_interleave(columns, 0)
+    return torch.cat([across, down], dim=1).float()
+
+
+class Block(nn.Module):
+    """One transformer block, eqs. (2) and (3)."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.dim, self.heads = dim, heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+        self.drop1, self.drop2 = Dropout(dropout), Dropout(dropout)
+
+    def forward(
+        self, h: Float[Tensor, "b n d"], m: tuple[Float[Tensor, "b 1 d"], ...]
+    ) -> Float[Tensor, "b n d"]:
+        """`m` is shift₁, 1 + scale₁, gate₁, shift₂, 1 + scale₂, gate₂."""
+        b, n, d = h.shape
+        shape = (self.dim,)
+        u = torch.addcmul(m[0], F.layer_norm(h, shape, eps=EPSILON), m[1])
+        qkv = F.linear(u, self.qkv.weight, self.qkv.bias).view(b, n, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        u = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d)
+        u = F.linear(u, self.proj.weight, self.proj.bias)
+        h = torch.addcmul(h, m[2], self.drop1(u) if self.drop1.rate else u)
+        u = torch.addcmul(m[3], F.layer_norm(h, shape, eps=EPSILON), m[4])
+        u = F.gelu(F.linear(u, self.fc1.weight, self.fc1.bias), approximate="tanh")
+        u = F.linear(self.drop2(u) if self.drop2.rate else u, self.fc2.weight, self.fc2.bias)
+        return torch.addcmul(h, m[5], u)
+
+
+class Transformer(nn.Module):
+    """DiT with adaLN-Zero for images of one size, square or not.
+
+    Args:
+        channels, height, width: of the images, in and out.
+        patch: side of a patch in pixels; the cost of attention falls with its fourth power.
+        dim: length of a token; a multiple of 4 (positions) and of `heads`.
+        depth: number of blocks.
+        heads: attention heads.
+        conditions: column → number of values n; index n means null.
+        dropout: rate after attention and inside the MLP, in training mode.
+        generator: source of the initial weights; the global random state is neither read nor changed.
+    """
+
+    pos: Tensor
+    frequencies: Tensor
+    one: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        *,
+        patch: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        conditions: Mapping[str, int] | None = None,
+        dropout: float = 0.0,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        if dim % 4 or dim % heads:
+            raise ValueError(f"dim must be a multiple of 4 and of heads, got dim={dim}, heads={heads}")
+        if min(channels, height, width, patch, depth) < 1:
+            raise ValueError("channels, height, width, patch and depth must be at least 1")
+        self.channels, self.height, self.width, self.patch = channels, height, width, patch
+        self.dim, self.depth, self.heads = dim, depth, heads
+        self.rows, self.columns = -(-height // patch), -(-width // patch)
+        pixels = channels * patch * patch
+        with torch.device("meta"):  # no default initialisation: it would draw from the global generator
+            self.embed = nn.Linear(pixels, dim)
+            self.label1 = nn.Linear(LABEL_FEATURES, dim)
+            self.label2 = nn.Linear(dim, dim)
+            blocks = [Block(dim, heads, dropout) for _ in range(depth)]
+            self.modulation = nn.Linear(dim, (6 * depth + 2) * dim)
+            self.out = nn.Linear(dim, pixels)
+        self.blocks = nn.ModuleList(blocks)
+        self.to_empty(device="cpu")
+        self.table = ConditionTable(conditions or {}, dim)
+        self.register_buffer("pos", positions(self.rows, self.columns, dim), persistent=False)
+        self.register_buffer("frequencies", label_frequencies(), persistent=False)
+        # Adds the 1 of (1 + scale) for all blocks at once; the output's pair is (shift, scale) too.
+        one = torch.zeros(6 * depth + 2, dim)
+        one[1::3] = 1  # rows 1, 4, 7, … of the blocks; 6·depth + 1 is ≡ 1 (mod 3) as well
+        self.register_buffer("one", one, persistent=False)
+        self.drops = [m for m in self.modules() if isinstance(m, Dropout) and m.rate > 0]
+        self._initialise(blocks, generator)
+
+    @torch.no_grad()
+    def _initialise(self, blocks: list[Block], generator: torch.Generator) -> None:
+        for block in blocks:
+            for layer in (block.qkv, block.proj, block.fc1, block.fc2):
+                # q, k and v are three square matrices, so their common limit is that of one of them.
+                fan_out = self.dim if layer is block.qkv else layer.out_features
+                _uniform(layer, layer.in_features + fan_out, generator)
+        _uniform(self.embed, self.embed.in_features + self.dim, generator)
+        for layer in (self.label1, self.label2):
+            layer.weight.normal_(0, 0.02, generator=generator)
+            layer.bias.zero_()
+        self.table.rows.normal_(0, 0.02, generator=generator)
+        for layer in (self.modulation, self.out):
+            layer.weight.zero_()
+            layer.bias.zero_()
+
+    def condition(
+        self, label: Float[Tensor, "b"], cond: Mapping[str, Int64[Tensor, "b"]]
+    ) -> Float[Tensor, "b d"]:
+        """The vector c of eq. (1)."""
+        angle = label[:, None].to(self.frequencies.dtype) * self.frequencies
+        waves = torch.cat([angle.cos(), angle.sin()], dim=1).to(self.label1.weight.dtype)
+        c = F.linear(F.silu(F.linear(waves, self.label1.weight, self.label1.bias)), *_weights(self.label2))
+        if self.table.conditions or cond:
+            c = c + self.table(cond, len(label))
+        return c
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"], **cond: Int64[Tensor, "b"]
+    ) -> Float[Tensor, "b c h w"]:
+        """Any real-valued map of the image; what it means is the caller's affair.
+
+        Args:
+            x: images of the size given at construction.
+            label: noise label per image, about 0…1000.
+            cond: one index per image and column; a missing column is null.
+        """
+        b, p, (height, width) = len(x), self.patch, x.shape[2:]
+        if (height, width) != (self.height, self.width):
+            raise ValueError(f"built for {self.height}×{self.width} images, got {height}×{width}")
+        if self.drops and self.training:
+            reseed(self.drops, label)
+        m = F.linear(F.silu(self.condition(label, cond)), *_weights(self.modulation))
+        mods = (m.view(b, -1, self.dim) + self.one).unsqueeze(2).unbind(1)
+
+        down, right = self.rows * p - height, self.columns * p - width
+        if down or right:
+            x = F.pad(x, (0, right, 0, down), mode="replicate")
+        h = x.reshape(b, self.channels, self.rows, p, self.columns, p).permute(0, 2, 4, 1, 3, 5)
+        h = F.linear(h.reshape(b, self.rows * self.columns, -1), *_weights(self.embed)) + self.pos
+        for k, block in enumerate(self.blocks):
+            h = block(h, mods[6 * k : 6 * k + 6])
+        h = torch.addcmul(mods[-2], F.layer_norm(h, (self.dim,), eps=EPSILON), mods[-1])
+        h = F.linear(h, *_weights(self.out)).view(b, self.rows, self.columns, p, p, self.channels)
+        y = h.permute(0, 5, 1, 3, 2, 4).reshape(b, self.channels, self.rows * p, self.columns * p)
+        return y[:, :, :height, :width] if down or right else y
+
+
+def _weights(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    return layer.weight, layer.bias
+
+
+def _uniform(layer: nn.Linear, fans: int, generator: torch.Generator) -> None:
+    """Glorot & Bengio 2010, eq. 16, with a zero bias."""
+    limit = math.sqrt(6 / fans)
+    layer.weight.uniform_(-limit, limit, generator=generator)
+    layer.bias.zero_()

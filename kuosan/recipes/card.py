@@ -1,0 +1,76 @@
+"""The model card, in the Hub's form: README.md with a YAML header."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from kuosan.evaluation.report_words import metric_title, number
+from kuosan.recipes import machine
+from kuosan.recipes.report import command
+from kuosan.recipes.session import Session
+from kuosan.training.budget import clock
+
+
+def card(session: Session, summary: dict[str, Any]) -> str:
+    """Markdown: what the model is, what it was trained on, how good it is, how to use it."""
+    facts, count = session.facts, session.training.count
+    r, path = facts.recipe, session.run.path
+    header = {
+        "library_name": "kuosan",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["diffusion", "kuosan", r.data.modality],
+    }
+    shape = "×".join(map(str, session.run.shape))
+    rows = "\n".join(
+        f"| {metric_title(name, 'pictures')[0]} ({m.get('space') or '–'}) | {number(m['value'], m.get('stderr'))} | {m['n']:,} | "
+        f"{'–' if m.get('floor') is None else number(m['floor'], m.get('floor_stderr'))} |"
+        for name, m in summary["metrics"].items()
+    )
+    columns = "".join(
+        f"- `--where {name}=VALUE`, one of: {', '.join(values[:40])}{' …' if len(values) > 40 else ''}\n"
+        for name, values in facts.columns.items()
+    )
+    columns = columns or "The model has no conditions.\n"
+    choices = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in facts.choices)
+    return f"""---
+{yaml.safe_dump(header, sort_keys=False).strip()}
+---
+
+# {path.name}
+
+A diffusion model of {r.data.modality}s of shape {shape}, trained from scratch with Kuosan {machine.versions()["kuosan"]} on
+{facts.items:,} items in {clock(count.seconds)} ({count.step:,} steps). What was found in the data, how training went and how
+far the model can be trusted stand in `report.html`.
+
+## Use
+
+```
+kuosan sample {path} -n 64 --steps {r.sampling.steps}
+kuosan export {path} --to diffusers DIR
+```
+
+{columns}
+## Measured
+
+On {next(iter(summary["metrics"].values()), {"n": 0})["n"]:,} samples of {r.sampling.steps} steps ({r.sampling.solver}, {r.sampling.grid} grid), beside what real
+held-out data score at the same n. A dash: there is none.
+
+| measure (space) | value | n | real data |
+|---|---|---|---|
+{rows}
+
+## Made with
+
+```
+{command(session)}
+```
+
+| choice | value | why |
+|---|---|---|
+{choices}
+
+The model knows nothing but its training data, faults and biases of that data included. Samples that are too close
+to a training item are counted and shown in the report.
+"""

@@ -1,0 +1,164 @@
+"""What a run owes to others: BibTeX of the methods that it used, and of no others.
+
+The words of a resolved recipe (schedule, output, weight, timing, network, solver, grid) and the names of what was
+measured pick entries of ``references.bib``. What every run uses (the forward process, the optimiser, the averaged
+weights, PyTorch) is always cited. An entry is cited once, under the first reason for it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import kuosan
+from kuosan.recipes.run import Facts, Run
+
+_ALWAYS = (
+    ("software", ("kuosan",)),
+    ("diffusion", ("sohldickstein2015", "ho2020")),
+    ("probability-flow ODE", ("song2021sde",)),
+)
+_SCHEDULES = {
+    "cosine": ("nichol2021",),
+    "rectified": ("liu2023", "lipman2023"),
+    "vp": ("song2021sde",),
+    "sigmoid": ("jabri2023",),
+    "edm": ("karras2022",),
+    "learned": ("kingma2021",),
+    "tabulated": ("ho2020",),
+}
+_OUTPUTS = {
+    "x": ("salimans2022",),
+    "eps": ("ho2020",),
+    "v": ("salimans2022",),
+    "velocity": ("liu2023", "lipman2023"),
+    "score": ("song2021sde",),
+    "edm": ("karras2022",),
+}
+_WEIGHTS = {
+    "output": ("ho2020",),
+    "min_snr": ("hang2023",),
+    "edm": ("karras2022",),
+    "sigmoid": ("kingma2023", "hoogeboom2024"),
+    "uniform": ("kingma2021",),
+}
+_TIMINGS = {"uniform": ("kingma2021",), "lognormal": ("karras2022",), "logitnormal": ("esser2024",)}
+_NETWORKS = {
+    "transformer": ("peebles2023",),
+    "unet": ("ronneberger2015", "ho2020", "dhariwal2021", "vonplaten2022"),
+    "stock": ("ronneberger2015", "ho2020", "vonplaten2022"),
+}
+# The first that a solver's name starts with.
+_SOLVERS = (
+    ("ancestral", ("ho2020",)),
+    ("ddim", ("song2021ddim",)),
+    ("euler", ("song2021ddim", "karras2022")),
+    ("heun", ("karras2022",)),
+    ("dpm++", ("lu2022pp",)),
+    ("sde-dpm++", ("lu2022pp", "xue2023")),
+    ("unipc", ("zhao2023",)),
+    ("ipndm", ("liu2022", "zhang2023")),
+    ("adams", ("zhang2023",)),
+    ("deis", ("zhang2023",)),
+)
+_GRIDS = {"logsnr": ("lu2022",), "karras": ("karras2022",)}
+# All whose words are among the parts of a metric's name (fd_inf_encoder: fd, inf, encoder).
+_METRICS = (
+    ({"fd"}, ("heusel2017",)),
+    ({"fd", "inf"}, ("chong2020",)),
+    ({"kd"}, ("gretton2012", "binkowski2018")),
+    ({"precision"}, ("kynkaanniemi2019",)),
+    ({"recall"}, ("kynkaanniemi2019",)),
+    ({"density"}, ("naeem2020",)),
+    ({"coverage"}, ("naeem2020",)),
+    ({"class", "accuracy"}, ("ravuri2019",)),
+    ({"copies"}, ("vovk2005",)),
+    ({"inception"}, ("szegedy2016",)),
+)
+
+
+@cache
+def references() -> dict[str, str]:
+    """All entries of ``references.bib`` by their keys."""
+    text = resources.files("kuosan.recipes").joinpath("references.bib").read_text(encoding="utf-8")
+    entries = (entry.strip() for entry in re.split(r"(?m)^(?=@)", text) if entry.strip())
+    return {entry.partition("{")[2].partition(",")[0]: entry for entry in entries}
+
+
+def reasons(facts: Facts, metrics: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """(what was used, the key of its source), each key once, in the order of the recipe."""
+    first: dict[str, str] = {}
+    for what, keys in _used(facts, metrics):
+        for key in keys:
+            first.setdefault(key, what)
+    return [(what, key) for key, what in first.items()]
+
+
+def citations(run: Run) -> list[str]:
+    """BibTeX entries of what this run used and of what it was measured with."""
+    texts = references()
+    keys = [key for _, key in reasons(run.facts, measured(run.path))]
+    return [texts[key].replace("VERSION", kuosan.__version__) for key in keys]
+
+
+def measured(path: Path) -> tuple[str, ...]:
+    """The names of the metrics in a run's ``evaluation.json``; none where it was not evaluated."""
+    try:
+        tree = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
+        return tuple(tree["metrics"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
+def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    recipe, network = facts.recipe, facts.network
+    yield from _ALWAYS
+    yield f"schedule {recipe.schedule.kind}", _SCHEDULES.get(recipe.schedule.kind, ())
+    if recipe.schedule.shift not in ("auto", 1.0):
+        yield "shifted schedule", ("hoogeboom2023",)
+    yield f"network {network['kind']}", _NETWORKS.get(network["kind"], ())
+    if network.get("dropout"):
+        yield "dropout", ("srivastava2014",)
+    yield f"output {recipe.objective.output}", _OUTPUTS.get(recipe.objective.output, ())
+    if facts.items:  # a foreign pipeline was not trained here
+        yield from _training(facts)
+    yield from _sampling(recipe.sampling)
+    yield from _measuring(facts, metrics)
+    yield "PyTorch", ("paszke2019",)
+
+
+def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
+    objective = facts.recipe.objective
+    if objective.kind == "elbo":
+        yield "variational bound", ("kingma2021",)
+    else:
+        yield f"weight {objective.weight}", _WEIGHTS.get(objective.weight, ())
+    yield f"times {objective.timing}", _TIMINGS.get(objective.timing, ())
+    yield "optimiser", ("loshchilov2019",)
+    yield "averaged weights", ("karras2024",)
+    if facts.columns and facts.recipe.training.drop > 0:
+        yield "hidden conditions", ("ho2022",)
+
+
+def _sampling(sampling: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield f"solver {sampling.solver}", next((k for n, k in _SOLVERS if sampling.solver.startswith(n)), ())
+    yield f"grid {sampling.grid}", _GRIDS.get(sampling.grid.partition(":")[0], ())
+    if sampling.w != 1:
+        yield "guidance", ("ho2022",)
+
+
+def _measuring(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name in metrics:
+        parts = set(name.split("_"))
+        for words, keys in _METRICS:
+            if words <= parts:
+                yield f"metric {name}", keys
+    if any(name.endswith("_encoder") for name in metrics) and not facts.columns:
+        yield "feature space", ("chen2020",)
+    if metrics:
+        yield "standard errors", ("efron1981",)

@@ -1,0 +1,108 @@
+"""Measuring a run: fresh samples against the data that it held out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kuosan.errors import UserError
+from kuosan.evaluation.evaluate import Evaluation, evaluate_samples
+from kuosan.modalities import Dataset, Split
+from kuosan.modalities import load as load_data
+from kuosan.recipes.run import Run, Samples
+from kuosan.training.checkpoint import write_json
+
+EVALUATION = "evaluation.json"
+SEED = 1_000_000  # of evaluation samples: another stream than the previews' and `kuosan sample`'s default
+
+
+def data_of(run: Run, data: str | Path | None = None) -> Dataset:
+    """The data to measure against: the run's own, or another in the run's form.
+
+    Raises:
+        UserError: it is gone, or cannot be brought into the run's form.
+    """
+    source = Path(data or run.facts.recipe.data.path)
+    if not str(data or run.facts.recipe.data.path) or not source.exists():
+        raise UserError(f"the data {source} of {run.path} is not there: name the data to measure against with --data")
+    return load_data(source, like=run.modality, columns=run.facts.columns or None)
+
+
+def states(split: Split, most: int = 20_000) -> Tensor:
+    """Up to ``most`` items as states."""
+    x, _ = split.batch(torch.arange(min(len(split), most)))
+    return x
+
+
+def measure(
+    run: Run,
+    data: Dataset,
+    samples: Samples,
+    *,
+    seconds: float = 30.0,
+    seed: int = 0,
+    inception: str | Path | None = None,
+    out: Path | None = None,
+) -> Evaluation:
+    """All that can be measured of these samples against the data."""
+    column = next((k for k, v in run.facts.columns.items() if len(v) > 1), None)
+    train, val = states(data.train), states(data.val)
+    known = len(run.facts.columns.get(column or "", ()))
+
+    def labels(split: Split, count: int) -> Tensor | None:
+        if column is None or not len(split):
+            return None
+        found = split.labels[column][:count]
+        return found if bool((found < known).all()) else None
+
+    asked = samples.cond.get(column) if column else None
+    return evaluate_samples(
+        samples.x,
+        train,
+        val,
+        labels=asked if asked is not None and bool((asked < known).all()) else None,
+        train_labels=labels(data.train, len(train)),
+        val_labels=labels(data.val, len(val)),
+        out=out,
+        seed=seed,
+        seconds=seconds,
+        inception=inception,
+    )
+
+
+def evaluate(
+    run: Run,
+    *,
+    data: str | Path | None = None,
+    n: int = 1000,
+    seconds: float = 40.0,
+    steps: int | None = None,
+    solver: str = "auto",
+    grid: str = "auto",
+    w: float | None = None,
+    seed: int = SEED,
+    inception: str | Path | None = None,
+) -> dict[str, Any]:
+    """Draw ``n`` samples and measure them; kept beside the run as ``evaluation.json``.
+
+    Raises:
+        UserError: no data to measure against, an unknown solver or grid, or a damaged run.
+    """
+    dataset = data_of(run, data)
+    started = time.monotonic()
+    samples = run.sample(n, steps=steps, solver=solver, grid=grid, seed=seed, w=w)
+    sampling = run.facts.recipe.sampling
+    found = measure(run, dataset, samples, seconds=seconds, inception=inception, out=None if run.foreign else run.path / "evaluation")
+    about = {
+        "samples": n, "steps": steps or sampling.steps, "seed": seed, "w": sampling.w if w is None else w,
+        "solver": sampling.solver if solver == "auto" else solver, "grid": sampling.grid if grid == "auto" else grid,
+        "data": dataset.survey.source, "seconds": round(time.monotonic() - started, 2),
+    }  # fmt: skip
+    result = {**found.to_json(), "about": about}
+    if not run.foreign:
+        write_json(run.path / EVALUATION, result)
+    return result

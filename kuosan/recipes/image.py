@@ -1,0 +1,93 @@
+"""The recipe for pictures: what ``auto`` means, and why.
+
+The defaults, each beaten by nothing that was tried at equal wall time on small grey and colour pictures
+(tables: ``benchmarks/results/``): v on the cosine schedule, plain squared error, uniform stratified times. They are
+also what diffusers can express exactly, so that every default run can be exported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kuosan.modalities.dataset import Dataset
+from kuosan.networks import choose_network
+from kuosan.recipes.schema import NetworkPart, Recipe
+
+Choice = tuple[str, Any, str]
+
+BASE_SIDE = 64  # the side that the cosine schedule was made for (Hoogeboom et al. 2023, sec. 3.1)
+
+
+def max_side(recipe: Recipe, device: torch.device) -> int:
+    """The longest side that pictures are brought to, unless the recipe says."""
+    if recipe.data.max_side != "auto":
+        return recipe.data.max_side
+    return 128 if device.type == "cuda" else 64
+
+
+def resolve(
+    recipe: Recipe, data: Dataset, seconds: float, device: torch.device, init: dict[str, Any] | None
+) -> tuple[Recipe, dict[str, Any], list[Choice]]:
+    """The recipe without ``auto``, the network's specification, and the reasons.
+
+    Args:
+        seconds: of training that the budget is worth.
+        init: what a run starts from: its network, schedule and objective stand.
+    """
+    shape = data.modality.spec()["format"]
+    channels, height, width = shape["channels"], shape["height"], shape["width"]
+    conditions = {name: len(values) for name, values in data.columns.items()}
+    tree = recipe.model_dump()
+    choices: list[Choice] = []
+
+    def decide(part: str, leaf: str, value: Any, why: str) -> None:
+        if tree[part][leaf] in ("auto", None):
+            tree[part][leaf] = value
+            choices.append((f"{part}.{leaf}", value, why))
+        else:
+            choices.append((f"{part}.{leaf}", tree[part][leaf], "asked for"))
+
+    tree["data"] |= {"max_side": max_side(recipe, device)}
+    if init:
+        network = init["network"]
+        tree["schedule"], tree["objective"] = init["schedule"], tree["objective"] | {
+            k: init["objective"][k] for k in ("output", "sigma_data")
+        }
+        tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
+        choices.append(("network", network["kind"], f"from {recipe.init}"))
+    else:
+        network, reasons = choose_network(
+            channels, height, width, conditions,
+            seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind,
+        )  # fmt: skip
+        choices += reasons
+        asked = recipe.network.model_dump(exclude={"kind"}, exclude_none=True)
+        network = network | asked
+        if "dim" in asked and "heads" not in asked:
+            network["heads"] = max(1, network["dim"] // 32)
+        choices += [(f"network.{k}", v, "asked for") for k, v in asked.items()]
+        tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
+        decide("schedule", "kind", "cosine", "variance preserving: the state always has the data's scale")
+        side = (height * width) ** 0.5
+        shift = max(1.0, side / BASE_SIDE)
+        why = f"{height}×{width} pictures " + (
+            "are no larger than the schedule was made for" if shift == 1 else "need more noise to hide as much"
+        )
+        decide("schedule", "shift", round(shift, 3), why)
+        output = {"edm": "edm", "rectified": "velocity"}.get(tree["schedule"]["kind"], "v")
+        decide("objective", "output", output, "its size is the same at every level of noise")
+    edm = tree["objective"]["output"] == "edm"
+    decide("objective", "weight", "edm" if edm else "output", "plain squared error of what is predicted")
+    decide("objective", "timing", "lognormal" if edm else "uniform", "stratified: every batch sees every level")
+    batch = 128 if height * width * channels <= 4096 else 64
+    batch = max(8, min(batch, 2 ** (len(data.train) // 2).bit_length()))
+    decide("training", "batch", batch, "noisy enough to learn fast, large enough to use the processor")
+    dim = network.get("dim") or 2 * network.get("base", 64)
+    rate = 1e-4 if init else round(1.5e-3 * (96 / dim) ** 0.5, 6)
+    decide("training", "lr", rate, "a start from trained weights" if init else "falls with the network's width")
+    decide("sampling", "solver", "unipc3", "second-order correction for free")
+    decide("sampling", "grid", "logsnr", "even in the log signal-to-noise ratio")
+    tree["data"]["modality"] = data.modality.name
+    return Recipe.model_validate(tree), network, choices

@@ -1,0 +1,74 @@
+"""What this machine is: for choices, for reports, for `kuosan doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+import time
+from importlib import metadata
+from typing import Any
+
+import torch
+
+import kuosan
+
+_LIBRARIES = (
+    "torch", "diffusers", "numpy", "scipy", "scikit-learn", "safetensors", "pillow", "tifffile", "imagecodecs", "matplotlib",
+)  # fmt: skip
+
+
+def elapsed() -> float:
+    """Seconds since this process imported Kuosan: a budget of time counts from there."""
+    return time.monotonic() - kuosan.STARTED
+
+
+def device() -> torch.device:
+    """A CUDA device, else Apple's, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def memory_mib() -> float:
+    """The most memory that this process has held, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def versions() -> dict[str, str]:
+    """Python, Kuosan and the libraries that decide results."""
+    out = {"python": platform.python_version()}
+    for name in ("kuosan", *_LIBRARIES):
+        try:
+            out[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def facts() -> dict[str, Any]:
+    """Machine and versions, as a report shows them."""
+    where = device()
+    out: dict[str, Any] = {
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "system": f"{platform.system()} {platform.release()}",
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else where.type,
+    }
+    return out | versions()

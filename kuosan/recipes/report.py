@@ -1,0 +1,187 @@
+"""The facts of a run's report, gathered: pictures, control sequences, measurements."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from kuosan.core.random import Seeds
+from kuosan.core.shapes import map_state
+from kuosan.evaluation.evaluate import Evaluation
+from kuosan.evaluation.report import ReportFacts, write_report
+from kuosan.recipes import machine
+from kuosan.recipes.cite import citations
+from kuosan.recipes.run import Samples
+from kuosan.recipes.session import METRICS, Session, preview_conditions
+from kuosan.training.budget import clock
+from kuosan.training.objective import WEIGHTS
+
+NEAREST_SHOWN = 12
+
+
+def write(session: Session, samples: Samples, found: Evaluation) -> Path:
+    """``report.html`` of a run, from its folder and these samples."""
+    run, data, count = session.run, session.data, session.training.count
+    facts = run.facts
+    survey = data.survey.to_json()
+    survey.pop("notes", None)
+    metrics = found.to_json()["metrics"]
+    name = Path(data.survey.source).resolve().stem
+    shape = "×".join(str(s) for s in run.shape[1:])
+    channels = {1: "grey", 3: "colour"}.get(run.shape[0], f"{run.shape[0]}-channel")
+    headlines = [
+        f"Trained from scratch on {facts.items:,} {channels} pictures of {shape} pixels"
+        + (f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else "")
+        + f", in {clock(count.seconds)} and {count.step:,} steps.",
+        f"Everything here was sampled in {facts.recipe.sampling.steps} steps, with {facts.recipe.sampling.solver} on "
+        f"the {facts.recipe.sampling.grid} grid.",
+    ]
+    page = ReportFacts(
+        title=name.replace("_", " "),
+        subtitle="A diffusion model, and how far to trust it",
+        created=datetime.date.today().isoformat(),
+        command=command(session),
+        headlines=headlines,
+        survey=survey,
+        choices=facts.choices,
+        previews=_previews(run.path / "samples"),
+        denoising=_denoising(session),
+        log=_log(run.path / METRICS),
+        curves=_curves(session),
+        metrics=metrics,
+        samples=_sheets(session, samples),
+        nearest=_nearest(session, samples, found),
+        events=_events(session),
+        environment=machine.facts(),
+        citations=citations(run),
+    )
+    return write_report(page, run.path / "report.html")
+
+
+def command(session: Session) -> str:
+    """What repeats the run; a budget of time is written as the steps that it was worth."""
+    facts, count = session.facts, session.training.count
+    words = ["kuosan", "train", facts.recipe.data.path]
+    exact = f"{count.step}steps" if session.budget.seconds else facts.recipe.budget
+    words += ["--budget", exact, "--seed", str(facts.recipe.seed)]
+    if facts.recipe.init:
+        words += ["--init", facts.recipe.init]
+    asked = {k: v for k, v in facts.asked.items() if k not in ("data", "budget", "seed", "init", "modality")}
+    leaves = {"network": facts.network["kind"]} | {
+        f"network.{k}": facts.network[k]
+        for k in ("patch", "dim", "depth", "base", "blocks", "dropout")
+        if k in facts.network and session.budget.seconds
+    }
+    for k, v in ({**leaves, **asked} if not facts.recipe.init else asked).items():
+        words += ["--set", f"{k}={json.dumps(v) if not isinstance(v, str) else v}"]
+    return shlex.join(words)
+
+
+def _previews(folder: Path) -> list[tuple[int, str, Image.Image]]:
+    out = []
+    for path in sorted(folder.glob("step_*.png")):
+        if found := re.fullmatch(r"step_(\d+)\.png", path.name):
+            step = int(found[1])
+            with Image.open(path) as picture:
+                out.append((step, f"step {step:,}", picture.convert("RGB")))
+    return out
+
+
+def _denoising(session: Session) -> list[tuple[float, Image.Image, Image.Image]]:
+    """One sample on its way: the state as it is, and the denoiser's guess of its end."""
+    run = session.run
+    cond, _ = preview_conditions(run.facts)
+    one = map_state(lambda v: v[:1], cond) if cond else {}
+    seeds = Seeds.of(run.facts.recipe.seed, 1)
+    frames = []
+    scale = max(1, 96 // max(run.shape[1:]))
+    with torch.inference_mode():
+        for step in run.walk(seeds, one):
+            level = run.denoiser.schedule.level(step.t[:1])
+            # the state is shown at the data's scale, noise and all
+            state = step.x if step.index < 0 else step.x
+            frames.append((float(step.s[0]), state.cpu(), step.q.mean.cpu(), float(level.alpha[0])))
+    return [
+        (s, _picture(run, state, scale), _picture(run, guess, scale)) for s, state, guess, _ in frames
+    ]
+
+
+def _picture(run: Any, x: torch.Tensor, scale: int) -> Image.Image:
+    return run.modality.show(run.modality.decode(x), 1, scale)
+
+
+def _log(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _curves(session: Session) -> dict[str, list[tuple[float, float]]]:
+    """The control sequences of the run, on 101 times."""
+    denoiser, objective = session.run.denoiser, session.training.objective
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    with torch.no_grad():
+        level = denoiser.schedule.level(denoiser.schedule.clip(t))
+        curves = {"alpha": level.alpha, "sigma": level.sigma, "log_snr": level.log_snr}
+        u = torch.linspace(0.005, 0.995, 100, dtype=torch.float64)
+        times = objective.timing.quantile(denoiser.schedule, u)
+        density = objective.timing.density(denoiser.schedule, u)
+    out = {name: list(zip(t.tolist(), values.tolist(), strict=True)) for name, values in curves.items()}
+    out["density"] = list(zip(times.tolist(), density.tolist(), strict=True))
+    r = session.facts.recipe
+    if r.objective.kind == "denoising":
+        level = denoiser.schedule.level(denoiser.schedule.clip(t[2:-2]))
+        weight = WEIGHTS[r.objective.weight](denoiser, level, torch.ones_like(level.t))
+        relative = (weight * level.sigma.square() / level.alpha.square().clamp_min(1e-12)).detach()
+        out["weight"] = list(zip(level.t.tolist(), relative.tolist(), strict=True))
+    grid = session.run.grid(r.sampling.steps).tolist()
+    out[f"grid ({r.sampling.steps} steps)"] = [(t, float(i)) for i, t in enumerate(grid)]
+    return out
+
+
+def _sheets(session: Session, samples: Samples) -> list[tuple[str, Image.Image]]:
+    run = session.run
+    cond, columns = preview_conditions(run.facts)
+    n = len(next(iter(cond.values()))) if cond else 64
+    seeds = Seeds.of(run.facts.recipe.seed + 1, n)
+    with torch.inference_mode():
+        for step in run.walk(seeds, cond):
+            x = step.x
+    label = f"{n} samples, none picked: seed {run.facts.recipe.seed + 1}, numbers 0 to {n - 1}"
+    if cond:
+        name, values = next(iter(run.facts.columns.items()))
+        shown = [run.facts.class_names.get(v, v) for v in values[:columns]]
+        label += f"; one {name} per column: {', '.join(shown)}"
+    return [(label, run.modality.show(run.modality.decode(x.cpu()), columns if cond else 8))]
+
+
+def _nearest(session: Session, samples: Samples, found: Evaluation) -> list[dict[str, Any]]:
+    run, data = session.run, session.data
+    out = []
+    scale = max(1, 96 // max(run.shape[1:]))
+    for row in found.nearest[:NEAREST_SHOWN]:
+        x, _ = data.train.batch(torch.tensor([row.train]))
+        out.append(
+            {
+                **{k: v for k, v in row.to_json().items() if k not in ("sample", "train")},
+                "sample": _picture(run, samples.x[row.sample : row.sample + 1], scale),
+                "neighbour": _picture(run, x, scale),
+                "name": data.train.names[row.train],
+            }
+        )
+    return out
+
+
+def _events(session: Session) -> list[str]:
+    count = session.training.count
+    events = list(count.events)
+    if count.skipped:
+        events.append(f"{count.skipped} of {count.step:,} steps had a loss or gradient that was not finite and were skipped.")
+    return events

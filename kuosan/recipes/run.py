@@ -1,0 +1,303 @@
+"""A run: a folder that can be loaded, sampled and measured.
+
+The folder is the interface (docs/reference/run-folder.md). `Run` reads it and never changes what training wrote,
+except to add to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jaxtyping import Int64
+from torch import Tensor
+
+from kuosan.core.grids import grid as grid_of
+from kuosan.core.random import Seeds
+from kuosan.core.schedules import Schedule
+from kuosan.denoisers.base import Denoiser
+from kuosan.denoisers.diffusers import is_diffusers, read_diffusers
+from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.errors import UserError
+from kuosan.guidance.classifier_free import ClassifierFree
+from kuosan.modalities import Modality, modality_from_spec
+from kuosan.modalities.dataset import resolve
+from kuosan.modalities.image import ImageModality
+from kuosan.modalities.image_format import ImageFormat
+from kuosan.processes.gaussian import GaussianProcess
+from kuosan.recipes import machine
+from kuosan.recipes.build import build_denoiser
+from kuosan.recipes.schema import FORMAT, ObjectivePart, Recipe, SchedulePart, parse, read_yaml
+from kuosan.solvers import Step, solver, trajectory
+from kuosan.training.checkpoint import load_weights, write_bytes
+
+RECIPE, WEIGHTS = "recipe.yaml", "model.safetensors"
+CHUNK, EXACT_CHUNK = 64, 16
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A resolved recipe with all that it takes to rebuild the model.
+
+    ``frequencies`` are the rows of condition indices that occur in training, with their counts, in the order
+    of ``columns``. ``asked`` is what the user set; ``seconds`` what a budget of time left for training.
+    """
+
+    recipe: Recipe
+    network: dict[str, Any]
+    modality: dict[str, Any]
+    columns: dict[str, list[str]]
+    class_names: dict[str, str]
+    frequencies: list[tuple[list[int], int]]
+    data_fingerprint: str
+    items: int
+    choices: list[tuple[str, Any, str]]
+    asked: dict[str, Any]
+    seconds: float | None = None
+    version: str = ""
+
+    @property
+    def null(self) -> dict[str, int]:
+        """The index of each condition that hides it."""
+        return {name: len(values) for name, values in self.columns.items()}
+
+    def to_yaml(self) -> str:
+        facts = {k: v for k, v in vars(self).items() if k not in ("recipe", "version")}
+        facts["choices"] = [list(c) for c in self.choices]
+        facts["frequencies"] = [[list(row), n] for row, n in self.frequencies]
+        tree = {"kuosan": self.version or machine.versions()["kuosan"], "format": FORMAT}
+        tree |= {"recipe": self.recipe.model_dump(mode="json"), **facts}
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
+
+    @classmethod
+    def read(cls, path: Path) -> Facts:
+        """From ``recipe.yaml``; UserError where it is of another version or not one of ours."""
+        tree = read_yaml(path)
+        if tree.get("format") != FORMAT:
+            raise UserError(
+                f"the run {path.parent} was written in format {tree.get('format')} (Kuosan {tree.get('kuosan')}), and "
+                f"this version reads format {FORMAT}: open it with the version that wrote it"
+            )
+        try:
+            return cls(
+                recipe=parse(Recipe, tree["recipe"]),
+                frequencies=[([int(i) for i in row], int(n)) for row, n in tree["frequencies"]],
+                choices=[(str(a), b, str(c)) for a, b, c in tree["choices"]],
+                version=str(tree["kuosan"]),
+                **{
+                    k: tree[k]
+                    for k in (
+                        "network", "modality", "columns", "class_names", "data_fingerprint", "items", "asked", "seconds",
+                    )  # fmt: skip
+                },
+            )
+        except (KeyError, TypeError, ValueError) as e:
+            raise UserError(f"the recipe {path} lacks or misstates {e}: restore it from a copy") from e
+
+
+@dataclass(frozen=True)
+class Samples:
+    """States, the index of every condition that they were asked for, and the modality that writes them."""
+
+    x: Tensor
+    cond: dict[str, Int64[Tensor, " n"]]
+    first: int
+    modality: Modality[Any]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Run:
+    """A trained (or training) model in a folder, or a diffusers pipeline's folder read as one."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.exists():
+            raise UserError(f"there is no run at {self.path}: give the folder that `kuosan train` wrote to")
+        self.foreign = not (self.path / RECIPE).is_file() and is_diffusers(self.path)
+        if not self.foreign and not (self.path / RECIPE).is_file():
+            raise UserError(
+                f"{self.path} is no run: it holds no {RECIPE}; give a folder that `kuosan train` wrote to, or a "
+                "diffusers pipeline's"
+            )
+
+    @cached_property
+    def facts(self) -> Facts:
+        """The resolved recipe."""
+        return _foreign_facts(self.path) if self.foreign else Facts.read(self.path / RECIPE)
+
+    @cached_property
+    def modality(self) -> Modality[Any]:
+        return modality_from_spec(self.facts.modality)
+
+    @cached_property
+    def denoiser(self) -> NetworkDenoiser:
+        """The averaged model, on this machine's best device."""
+        if self.foreign:
+            loaded = read_diffusers(self.path)
+            model = NetworkDenoiser(GaussianProcess(loaded.schedule), loaded.network, loaded.output)
+        else:
+            r = self.facts.recipe
+            model = build_denoiser(self.facts.network, r.schedule, r.objective, r.seed)
+            path = self.path / WEIGHTS
+            if not path.is_file():
+                raise UserError(f"{path} is missing: run `kuosan resume {self.path}` to write it")
+            try:
+                model.load_state_dict(load_weights(path))
+            except RuntimeError as e:
+                raise UserError(
+                    f"the weights {path} do not fit the recipe beside them: restore both from one copy"
+                ) from e
+        return model.requires_grad_(False).eval().to(machine.device())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one state."""
+        network = self.facts.network
+        return (network["channels"], network["height"], network["width"])
+
+    # -- sampling ---------------------------------------------------------------------------------------
+
+    def conditions(self, seeds: Seeds, where: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+        """A condition index per example: what ``where`` says, the rest drawn as often as in training."""
+        facts, where = self.facts, where or {}
+        fixed = {k: resolve(facts.columns, facts.class_names, k, str(v)) for k, v in where.items()}
+        if not facts.columns:
+            return {}
+        names = list(facts.columns)
+        fits = [(row, n) for row, n in facts.frequencies if all(row[names.index(k)] == v for k, v in fixed.items())]
+        if not fits:  # a combination that training never saw: the other conditions are hidden
+            fits = [([fixed.get(name, facts.null[name]) for name in names], 1)]
+        counts = torch.tensor([n for _, n in fits], dtype=torch.float64).cumsum(0)
+        chosen = torch.searchsorted(counts, seeds.fold("condition").uniforms() * counts[-1], right=True)
+        rows = torch.tensor([row for row, _ in fits], dtype=torch.int64)[chosen.clamp_max(len(fits) - 1)]
+        return {name: rows[:, i].contiguous() for i, name in enumerate(names)}
+
+    def guided(self, w: float) -> Denoiser:
+        """The denoiser, with classifier-free guidance where there are conditions and ``w`` is not 1."""
+        if w == 1 or not self.facts.columns:
+            if w != 1:
+                raise UserError(
+                    f"guidance w={w} needs conditions and the run {self.path} has none: leave --w away"
+                )
+            return self.denoiser
+        return ClassifierFree(self.denoiser, w, self.facts.null)
+
+    def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
+        """The times of so many steps."""
+        rule = self.facts.recipe.sampling.grid if name == "auto" else name
+        return _checked(lambda: grid_of(rule)(schedule or self.denoiser.schedule, steps))
+
+    def walk(
+        self,
+        seeds: Seeds,
+        cond: Mapping[str, Tensor],
+        *,
+        steps: int | None = None,
+        solver_name: str = "auto",
+        grid: str = "auto",
+        w: float | None = None,
+        denoiser: Denoiser | None = None,
+    ) -> Iterator[Step]:
+        """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
+        (the one in training)."""
+        sampling = self.facts.recipe.sampling
+        rule = _checked(lambda: solver(sampling.solver if solver_name == "auto" else solver_name))
+        denoiser = denoiser or self.guided(sampling.w if w is None else w)
+        process = denoiser.process
+        assert isinstance(process, GaussianProcess)
+        device = next(denoiser.parameters()).device
+        x = process.prior(torch.empty(len(seeds), *self.shape, device=device), seeds.fold("prior"))
+        cond = {k: v.to(device) for k, v in cond.items()}
+        times = self.grid(steps or sampling.steps, grid, process.schedule)
+        yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
+
+    def sample(
+        self,
+        n: int = 64,
+        *,
+        steps: int | None = None,
+        solver: str = "auto",
+        grid: str = "auto",
+        seed: int = 0,
+        where: Mapping[str, str] | None = None,
+        w: float | None = None,
+        exact: bool = False,
+        first: int = 0,
+    ) -> Samples:
+        """Samples number ``first`` to ``first + n - 1`` of a seed.
+
+        Sample i of a seed is the same state, within 1e-5, however many are drawn beside it; with ``exact`` to
+        the bit, as then the work is done in whole chunks of one size, each sample always at its own place.
+
+        Raises:
+            UserError: an unknown solver, grid, condition or value.
+        """
+        if n < 1 or first < 0:
+            raise UserError(f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more")
+        chunk = EXACT_CHUNK if exact else CHUNK
+        start, stop = (first // chunk * chunk, -(-(first + n) // chunk) * chunk) if exact else (first, first + n)
+        xs: list[Tensor] = []
+        conds: list[dict[str, Tensor]] = []
+        with torch.inference_mode():
+            for low in range(start, stop, chunk):
+                seeds = Seeds.of(seed, range(low, min(low + chunk, stop)))
+                cond = self.conditions(seeds, where)
+                for step in self.walk(seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w):
+                    last = step
+                xs.append(last.x.cpu())  # type: ignore[union-attr]
+                conds.append(cond)
+        part = slice(first - start, first - start + n)
+        cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
+        return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality)
+
+    def write(self, samples: Samples, out: Path) -> list[Path]:
+        """Files ``00000.EXT …`` in the modality's own format, the states, and one overview picture."""
+        import safetensors.torch
+
+        raws = samples.modality.decode(samples.x)
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(raws)]
+        tensors = {"x": samples.x.contiguous()} | {f"condition.{k}": v for k, v in samples.cond.items()}
+        write_bytes(out / "samples.safetensors", safetensors.torch.save(tensors))
+        samples.modality.show(raws[:100]).save(out / "overview.png")
+        return paths
+
+
+def load(path: str | Path) -> Run:
+    """The run in a folder."""
+    return Run(path)
+
+
+def _checked(make: Any) -> Any:
+    try:
+        return make()
+    except ValueError as e:
+        raise UserError(str(e)) from e
+
+
+def _foreign_facts(path: Path) -> Facts:
+    """A diffusers pipeline as a run that was never trained here: 8-bit pictures in [-1, 1]."""
+    loaded = read_diffusers(path)
+    spec = loaded.spec
+    shape = ImageFormat(
+        spec["height"], spec["width"], spec["channels"], {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(spec["channels"], "multi"),
+        "uint8", 0.0, 255.0,
+    )  # fmt: skip
+    table = loaded.schedule
+    alphas = torch.sigmoid(-2 * table.log_rho).tolist()
+    recipe = Recipe.model_validate(
+        {
+            "network": {"kind": "stock"},
+            "schedule": SchedulePart(kind="tabulated", shift=1.0, alphas_cumprod=tuple(alphas)),
+            "objective": ObjectivePart(output=loaded.output, weight="output", timing="uniform"),
+            "sampling": {"solver": "unipc3", "grid": "logsnr"},
+        }
+    )
+    return Facts(recipe, spec, ImageModality(shape).spec(), {}, {}, [], "", 0, [], {})

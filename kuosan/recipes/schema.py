@@ -1,0 +1,194 @@
+"""The recipe: everything that a run was told, as plain data.
+
+A recipe is a tree of leaves, each a number, a word or a list. ``auto`` leaves are decided by the modality's
+recipe function from the data, the machine and the budget, with the reason. Saved resolved as ``recipe.yaml``,
+it rebuilds the model without the data. Names in it pick from fixed lists; no class path is ever looked up.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kuosan.errors import UserError
+
+FORMAT = 1
+Auto = Literal["auto"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataPart(_Part):
+    """Which data, in which form."""
+
+    path: str = ""
+    modality: str = "auto"
+    size: int | tuple[int, int] | None = Field(None, description="side, or height and width, of every picture")
+    max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
+
+
+class NetworkPart(_Part):
+    """The network; leaves that are None are chosen."""
+
+    kind: Literal["auto", "transformer", "unet", "stock"] = "auto"
+    dropout: float | None = None
+    patch: int | None = None
+    dim: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    base: int | None = None
+    mults: tuple[int, ...] | None = None
+    blocks: int | None = None
+    attention: tuple[int, ...] | None = None
+
+
+class SchedulePart(_Part):
+    """The noise schedule."""
+
+    kind: Literal["auto", "cosine", "rectified", "vp", "sigmoid", "edm", "learned", "tabulated"] = "auto"
+    shift: float | Auto = "auto"
+    alphas_cumprod: tuple[float, ...] | None = Field(None, description="of a tabulated schedule")
+
+
+class ObjectivePart(_Part):
+    """What is learned, and how errors are weighed."""
+
+    kind: Literal["denoising", "elbo"] = "denoising"
+    output: Literal["auto", "x", "eps", "v", "velocity", "score", "edm"] = "auto"
+    weight: Literal["auto", "output", "min_snr", "edm", "sigmoid", "uniform"] = "auto"
+    timing: Literal["auto", "uniform", "lognormal", "logitnormal"] = "auto"
+    sigma_data: float = 1.0
+
+
+class TrainingPart(_Part):
+    """The optimiser and its run; see `kuosan.training.settings.Settings`."""
+
+    batch: int | Auto = "auto"
+    lr: float | Auto = "auto"
+    warmup: float = Field(0.02, ge=0, le=1)
+    decay: float = Field(0.6, ge=0, le=1)
+    weight_decay: float = 0.01
+    clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.08, gt=0, lt=0.28)
+    drop: float = Field(0.1, ge=0, le=1)
+    validations: int = Field(20, ge=1)
+    patience: int = Field(6, ge=0)
+    save_seconds: float = Field(30.0, ge=0)
+
+
+class SamplingPart(_Part):
+    """How `kuosan sample` samples unless told otherwise."""
+
+    steps: int = Field(10, ge=1)
+    solver: str = "auto"
+    grid: str = "auto"
+    w: float = 1.0
+
+
+class Recipe(_Part):
+    """All parts; ``format`` and below are facts of a resolved recipe."""
+
+    seed: int = 0
+    budget: str = "10m"
+    init: str = ""
+    data: DataPart = DataPart()
+    network: NetworkPart = NetworkPart()
+    schedule: SchedulePart = SchedulePart()
+    objective: ObjectivePart = ObjectivePart()
+    training: TrainingPart = TrainingPart()
+    sampling: SamplingPart = SamplingPart()
+
+    def updated(self, leaves: dict[str, Any]) -> Recipe:
+        """A recipe with dotted leaves replaced, ``{"training.lr": 1e-3, "network": "unet"}``.
+
+        A part's name alone sets its ``kind``.
+
+        Raises:
+            UserError: an unknown leaf, with its nearest neighbours, or a value that does not fit.
+        """
+        tree = self.model_dump()
+        for name, value in leaves.items():
+            part, _, leaf = name.partition(".")
+            if part in tree and not leaf and isinstance(tree[part], dict) and "kind" in tree[part]:
+                leaf = "kind"
+            known = tree.get(part)
+            if isinstance(known, dict) and leaf in known:
+                known[leaf] = value
+            elif part in tree and not leaf and not isinstance(known, dict):
+                tree[part] = value
+            else:
+                raise UserError(_unknown(name, leaf_names(Recipe)))
+        return parse(Recipe, tree)
+
+
+def parse(model: type[Recipe], tree: Any) -> Recipe:
+    """The recipe of a tree; UserError naming the first leaf that does not fit."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(p) for p in first["loc"] if not str(p).startswith(("literal", "tuple", "float", "int", "function")))
+        if first["type"] == "extra_forbidden":
+            raise UserError(_unknown(where, leaf_names(model))) from None
+        allowed = [e["ctx"]["expected"] for e in e.errors() if e["type"] == "literal_error"]
+        hint = f": choose {allowed[0]}" if allowed else f": {first['msg'].lower()}"
+        raise UserError(f"the leaf {where} of the recipe cannot be {first['input']!r}{hint}") from None
+
+
+def leaf_names(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """All dotted leaves of a recipe."""
+    out: list[str] = []
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            out += leaf_names(kind, f"{prefix}{name}.")
+        else:
+            out.append(prefix + name)
+    return out
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    last = name.rpartition(".")[2]
+    near = difflib.get_close_matches(name, known, 3, 0.5)
+    near += [k for k in known if k.rpartition(".")[2] in difflib.get_close_matches(last, [k.rpartition(".")[2] for k in known], 2, 0.6)]
+    listed = ", ".join(dict.fromkeys(near)) or ", ".join(known)
+    return f"the recipe has no leaf {name!r}: did you mean {listed}?"
+
+
+def read_value(text: str) -> Any:
+    """A leaf's value as written on a command line: YAML's numbers, words and lists."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-4 as a word
+        except ValueError:
+            return value
+    return value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A recipe file; UserError where it is none."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        reason = (e.strerror if isinstance(e, OSError) else str(e).splitlines()[0]) or type(e).__name__
+        raise UserError(f"the recipe {path} cannot be read ({reason}): give a YAML file of leaves") from e
+    if not isinstance(tree, dict):
+        raise UserError(f"the recipe {path} is not a mapping of leaves: write lines such as `training: {{lr: 1e-3}}`")
+    return tree
+
+
+def fingerprint(tree: Any) -> str:
+    """A short digest of plain data."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,154 @@
+"""Checkpoints that cannot be half written, and files that know whether they are whole.
+
+A checkpoint is a folder with two files: ``state.json``, everything that is not a tensor, and the tensors
+file that it names, with the SHA-256 of that file and of itself. Writing goes: tensors to a new name, fsync, read
+back and compare, then ``state.json`` to a temporary name, fsync, rename. The rename is the commit: killed
+before it, the old checkpoint stands; killed after it, the new one. The old tensors are deleted last.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from kuosan.errors import UserError
+
+STATE = "state.json"
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` so that at any moment either the old or the new file is there, whole.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if temporary.read_bytes() != data:
+            raise OSError(errno.EIO, "what was written reads back differently")
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as e:
+        temporary.unlink(missing_ok=True)
+        why = "the disk is full" if e.errno in (errno.ENOSPC, errno.EDQUOT) else (e.strerror or str(e))
+        raise UserError(
+            f"{path} could not be written: {why}; what was there before is kept, "
+            "so make room or choose another --out and run the same command again"
+        ) from e
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """As `write_bytes`, in a form that people can read."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _seal(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint over the one in ``folder``; a state that is not finite is refused."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"a checkpoint with a non-finite {name} is never written")
+    data = safetensors.torch.save({k: v.detach().contiguous().cpu() for k, v in tensors.items()})
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"state-{digest[:16]}.safetensors"
+    if not ((folder / name).exists() and (folder / name).read_bytes() == data):
+        write_bytes(folder / name, data)
+    state = {**state, "tensors": {"file": name, "sha256": digest}}
+    write_json(folder / STATE, {**state, "seal": _seal(state)})
+    for old in folder.glob("state-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def exists(folder: Path) -> bool:
+    """Whether a checkpoint was ever committed here."""
+    return (folder / STATE).is_file()
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The checkpoint in ``folder``, verified.
+
+    Raises:
+        UserError: it is damaged; nothing is deleted.
+    """
+    path = folder / STATE
+    try:
+        state = json.loads(path.read_bytes())
+        seal = state.pop("seal")
+        if seal != _seal(state):
+            raise ValueError("its contents do not match its checksum")
+        path = folder / state["tensors"]["file"]
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != state["tensors"]["sha256"]:
+            raise ValueError("its contents do not match its checksum")
+        return safetensors.torch.load(data), state
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as e:
+        raise UserError(
+            f"the checkpoint {path} is damaged ({_short(e)}): nothing was changed; restore the file from a copy, "
+            f"or remove the folder {folder} to go on without it"
+        ) from e
+
+
+def _short(e: Exception) -> str:
+    return (e.strerror or str(e)) if isinstance(e, OSError) else (str(e) or type(e).__name__).splitlines()[0][:120]
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Weights in one safetensors file that stands alone, its checksum in its own header."""
+    whole = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
+    header = {"about": json.dumps(about, sort_keys=True), "format": "pt"}
+    header["sha256"] = _digest(whole, header["about"])
+    write_bytes(path, safetensors.torch.save(whole, metadata=header))
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of `save_weights`, or of any safetensors file, verified where it carries a checksum."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        if "sha256" in header and header["sha256"] != _digest(tensors, header.get("about", "")):
+            raise ValueError("its contents do not match its checksum")
+    except (OSError, ValueError, SafetensorError) as e:
+        raise UserError(
+            f"the weights {path} cannot be read ({_short(e)}): restore the file from a copy, or run "
+            "`kuosan resume` on the run's folder to write it anew"
+        ) from e
+    return tensors
+
+
+def _digest(tensors: Mapping[str, Tensor], about: str) -> str:
+    sha = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,266 @@
+"""The training loop: yields what happens, saves as it goes, and survives.
+
+`Training` holds what changes: the model, its average, the optimiser, the count of steps. Nothing random is
+held, as every draw is a function of the seed and the step; so a run that is killed anywhere and resumed from
+its last checkpoint repeats the lost steps exactly, and on a CPU (same thread count) ends with the same bits.
+
+A step whose loss or gradient is not finite is skipped and counted. Five in a row, and the run goes back to
+its last checkpoint with half the learning rate; after four such returns it stops and says so.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kuosan.core.random import Seeds
+from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.errors import UserError
+from kuosan.training import checkpoint, ema
+from kuosan.training.data import Items, batch_index, drop_conditions
+from kuosan.training.interrupt import Interrupted, listening
+from kuosan.training.objective import Objective
+from kuosan.training.settings import Settings
+from kuosan.training.validation import Validation, validate
+
+FORMAT = 1
+_SKIPS_IN_A_ROW = 5
+_MOST_RETURNS = 4
+
+
+@dataclass
+class Counters:
+    """What a checkpoint keeps besides tensors. ``seconds`` is training time, over all parts of the run."""
+
+    step: int = 0
+    seconds: float = 0.0
+    rate_scale: float = 1.0
+    skipped: int = 0
+    in_a_row: int = 0
+    returns: int = 0
+    validations: int = 0
+    worse: int = 0
+    best_loss: float = math.inf
+    best_step: int = 0
+    finished: bool = False
+    events: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One event of the loop: a step, and a validation where there was one."""
+
+    step: int
+    progress: float
+    seconds: float
+    loss: float
+    grad_norm: float
+    lr: float
+    validation: Validation | None = None
+    best: bool = False
+
+
+class Training:
+    """A run in progress.
+
+    Args:
+        denoiser: trained in place.
+        objective: a loss per example.
+        train, val: the data; an empty ``val`` is never validated on.
+        null: the index that hides each condition.
+        folder: the run's ``checkpoints``.
+        identity: what a checkpoint must match to be resumed, such as the recipe's and the data's fingerprints.
+    """
+
+    def __init__(
+        self,
+        denoiser: NetworkDenoiser,
+        objective: Objective,
+        train: Items,
+        val: Items,
+        settings: Settings,
+        folder: Path,
+        *,
+        null: dict[str, int] | None = None,
+        identity: dict[str, Any] | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        self.device = torch.device(device)
+        self.denoiser = denoiser.to(self.device)
+        self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
+        self.objective, self.train, self.val, self.settings = objective, train, val, settings
+        self.folder, self.null, self.identity = folder, null or {}, identity or {}
+        self.parameters = [p for p in self.denoiser.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=all(p.dtype in (torch.float32, torch.float64) for p in self.parameters),
+        )
+        self.gamma = ema.gamma_of(settings.ema)
+        self.count = Counters()
+        self._saved_at = 0.0
+
+    # -- state ------------------------------------------------------------------------------------------
+
+    def save(self, place: str = "last") -> None:
+        """Write the full state to ``checkpoints/<place>``."""
+        tensors = {f"model.{k}": v for k, v in self.denoiser.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for i, p in enumerate(self.parameters):
+            tensors |= {f"optimizer.{i}.{k}": v for k, v in self.optimizer.state.get(p, {}).items()}
+        state = {"format": FORMAT, "identity": self.identity, "counters": vars(self.count)}
+        checkpoint.save(self.folder / place, tensors, state)
+        if place == "last":
+            self._saved_at = time.monotonic()
+
+    def resume(self, place: str = "last") -> bool:
+        """Load ``checkpoints/<place>`` if there is one; whether there was.
+
+        Raises:
+            UserError: it is damaged, or belongs to another recipe, other data or another version.
+        """
+        if not checkpoint.exists(self.folder / place):
+            return False
+        tensors, state = checkpoint.load(self.folder / place)
+        if state.get("format") != FORMAT:
+            raise UserError(
+                f"the checkpoint {self.folder / place} was written in format {state.get('format')}, and this version "
+                f"of Kuosan reads format {FORMAT}: resume it with the version that wrote it"
+            )
+        for name, mine in self.identity.items():
+            if state["identity"].get(name) != mine:
+                raise UserError(
+                    f"the checkpoint {self.folder / place} belongs to another {name}: restore the {name} that the "
+                    "run was started with, or train into a new folder with --out"
+                )
+        self._load(tensors)
+        self.count = Counters(**state["counters"])
+        return True
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.denoiser.load_state_dict(part("model."))
+        self.average.load_state_dict(part("average."))
+        self.optimizer.state.clear()
+        for i, p in enumerate(self.parameters):
+            if state := part(f"optimizer.{i}."):
+                # AdamW keeps its count of steps on the CPU unless it is fused there
+                self.optimizer.state[p] = {k: v.to(self.device) for k, v in state.items()}
+
+    # -- the loop ---------------------------------------------------------------------------------------
+
+    def run(self) -> Iterator[Progress]:
+        """Train to the end of the budget, yielding every step.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the state is saved.
+            UserError: the loss stays non-finite, or the disk is full.
+        """
+        settings, count = self.settings, self.count
+        started, before = time.monotonic(), count.seconds
+        self._saved_at = started
+        if count.step == 0 and not checkpoint.exists(self.folder / "last"):
+            self.save()
+        self.denoiser.train()
+        with listening() as inbox:
+            while not self.count.finished:
+                count = self.count
+                progress = settings.progress(count.step, count.seconds)
+                loss, norm, rate = self._step(progress)
+                count = self.count  # a return to an earlier state replaces it
+                count.seconds = before + time.monotonic() - started
+                progress = settings.progress(count.step, count.seconds)
+                due = count.step > 0 and progress * settings.validations >= count.validations + 1
+                validation, best = self._validate() if due or progress >= 1 else (None, False)
+                count.finished = progress >= 1 or self._out_of_patience()
+                yield Progress(count.step, progress, count.seconds, loss, norm, rate, validation, best)
+                count.seconds = before + time.monotonic() - started
+                late = time.monotonic() - self._saved_at > settings.save_seconds
+                if count.finished or inbox.signum is not None or (late and not count.in_a_row):
+                    self.save()
+                if inbox.signum is not None and not count.finished:
+                    raise Interrupted(inbox.signum)
+
+    def _step(self, progress: float) -> tuple[float, float, float]:
+        """One update: the loss, the gradient's norm, the learning rate."""
+        settings, count = self.settings, self.count
+        seeds = Seeds.of(settings.seed, settings.batch).fold("train", count.step, count.returns)
+        x, cond = self.train.batch(batch_index(settings.seed, count.step, settings.batch, len(self.train)))
+        x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}  # type: ignore[union-attr]
+        cond = drop_conditions(cond, self.null, settings.drop, seeds)
+        loss = self.objective(self.denoiser, x, seeds, **cond).mean()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip)
+        rate = settings.rate(progress, count.step) * count.rate_scale
+        value, length = float(loss.detach()), float(norm)
+        count.step += 1
+        if math.isfinite(value) and math.isfinite(length):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            ema.update(self.average, self.denoiser, count.step, self.gamma)
+            count.in_a_row = 0
+        else:
+            self._skip()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value, length, rate
+
+    def _skip(self) -> None:
+        count = self.count
+        count.skipped += 1
+        count.in_a_row += 1
+        if count.in_a_row < _SKIPS_IN_A_ROW:
+            return
+        if count.returns >= _MOST_RETURNS:
+            raise UserError(
+                f"the loss is not finite at step {count.step}, even after {count.returns} returns to the last "
+                "good state with a lower learning rate: look for extreme values in the data with `kuosan inspect`, "
+                "or set a lower rate with --set training.lr=1e-4; the last good state is kept"
+            )
+        tensors, state = checkpoint.load(self.folder / "last")
+        self._load(tensors)
+        kept = Counters(**state["counters"])
+        kept.returns, kept.skipped, kept.rate_scale = count.returns + 1, count.skipped, count.rate_scale / 2
+        kept.events = [
+            *count.events,
+            f"step {count.step}: {_SKIPS_IN_A_ROW} steps in a row were not finite; went back to step {kept.step} "
+            f"with the learning rate times {kept.rate_scale:g}",
+        ]
+        self.count = kept
+
+    def _validate(self) -> tuple[Validation | None, bool]:
+        count = self.count
+        done = self.settings.progress(count.step, count.seconds) * self.settings.validations
+        count.validations = max(count.validations + 1, int(done))
+        if not len(self.val):
+            return None, False
+        result = validate(self.average, self.objective, self.val, self.device)
+        best = result.loss < count.best_loss
+        if best:
+            count.best_loss, count.best_step, count.worse = result.loss, count.step, 0
+            self.save("best")
+        else:
+            count.worse = count.worse + 1 if result.loss > 1.05 * count.best_loss else 0
+        return result, best
+
+    def _out_of_patience(self) -> bool:
+        count, patience = self.count, self.settings.patience
+        if patience and count.worse >= patience:
+            count.events.append(
+                f"step {count.step}: the held-out loss was more than 5 % above its best (step {count.best_step}) "
+                f"{patience} times in a row, so training stopped early"
+            )
+            return True
+        return False

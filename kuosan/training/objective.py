@@ -1,0 +1,124 @@
+"""Objectives: one loss per example, unreduced.
+
+For Gaussian states every loss in use is a weight times the squared error of the data estimate,
+
+    L(x) = E_t c(t) ‖x - x̂(x_t)‖²/d,        t ~ p                                              (1)
+
+so the weight c is written once, for x, and works for every output of the network:
+
+| weight    | c(t)                                    | source                                     |
+|-----------|-----------------------------------------|--------------------------------------------|
+| output    | plain squared error of what is predicted | Ho et al. 2020                             |
+| min_snr   | min(SNR, 5)                             | Hang et al. 2023                           |
+| edm       | (ρ² + σ_d²)/(ρ σ_d)²                    | Karras et al. 2022, table 1                |
+| sigmoid   | SNR · sigmoid(b - λ) · (-λ')/p(t), b = -1 | Kingma & Gao 2023; Hoogeboom et al. 2024   |
+| uniform   | SNR · (-λ')/(2 p(t)): the bound         | Kingma et al. 2021, eq. 17                 |
+
+The last two divide by the density of the times, so their expectation does not depend on it. `Bound` is the
+last for any bridged process, discrete ones included, in nats per element.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kuosan.core.random import Seeds
+from kuosan.core.schedules import Level
+from kuosan.core.shapes import State, Time, leaves, per_example
+from kuosan.denoisers.base import Denoiser
+from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.denoisers.outputs import weight_of_output
+from kuosan.processes.base import Bridged
+from kuosan.training.timing import Timing, UniformTiming
+
+MIN_SNR_GAMMA = 5.0
+SIGMOID_BIAS = -1.0
+
+
+class Objective(ABC):
+    """A loss per example of a denoiser on clean data."""
+
+    timing: Timing
+
+    @abstractmethod
+    def at_quantiles(
+        self, denoiser: Any, x: State, u: Time, seeds: Seeds, **cond: Tensor
+    ) -> Float[Tensor, " b"]:
+        """The loss at the times of quantiles ``u`` (b,)."""
+
+    def __call__(self, denoiser: Denoiser, x: State, seeds: Seeds, **cond: Tensor) -> Float[Tensor, " b"]:
+        """The loss at stratified times; a batch's mean estimates the expectation."""
+        return self.at_quantiles(denoiser, x, self.timing.draw(seeds), seeds.fold("noise"), **cond)
+
+
+Weight = Callable[[NetworkDenoiser, Level, Time], Time]
+
+
+def _output(denoiser: NetworkDenoiser, level: Level, density: Time) -> Time:
+    return weight_of_output(denoiser.output, denoiser.schedule, level, denoiser.sigma_data)
+
+
+def _min_snr(denoiser: NetworkDenoiser, level: Level, density: Time) -> Time:
+    return level.log_snr.exp().clamp_max(MIN_SNR_GAMMA)
+
+
+def _edm(denoiser: NetworkDenoiser, level: Level, density: Time) -> Time:
+    return level.log_snr.exp() + denoiser.sigma_data**-2
+
+
+def _sigmoid(denoiser: NetworkDenoiser, level: Level, density: Time) -> Time:
+    slope = -denoiser.schedule.log_snr_rate(level.t) / density
+    return level.log_snr.exp() * torch.sigmoid(SIGMOID_BIAS - level.log_snr) * slope
+
+
+def _uniform(denoiser: NetworkDenoiser, level: Level, density: Time) -> Time:
+    return level.log_snr.exp() * -denoiser.schedule.log_snr_rate(level.t) / (2 * density)
+
+
+WEIGHTS: dict[str, Weight] = {
+    "output": _output,
+    "min_snr": _min_snr,
+    "edm": _edm,
+    "sigmoid": _sigmoid,
+    "uniform": _uniform,
+}
+
+
+@dataclass(frozen=True)
+class Denoising(Objective):
+    """Eq. 1 with the named weight and density, for a `NetworkDenoiser`."""
+
+    weight: str = "output"
+    timing: Timing = UniformTiming()
+
+    def at_quantiles(
+        self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor
+    ) -> Float[Tensor, " b"]:  # type: ignore[override]
+        schedule = denoiser.schedule
+        t = schedule.clip(self.timing.quantile(schedule, u))
+        x_t = denoiser.process.corrupt(x, t, seeds)
+        error = per_example((x - denoiser(x_t, t, **cond).mean).square()) / x[0].numel()
+        weight = WEIGHTS[self.weight](denoiser, schedule.level(t), self.timing.density(schedule, u))
+        return error * weight.to(error)
+
+
+@dataclass(frozen=True)
+class Bound(Objective):
+    """The diffusion term of the evidence bound, in nats per element, of any bridged process."""
+
+    timing: Timing = UniformTiming()
+
+    def at_quantiles(
+        self, denoiser: Denoiser, x: State, u: Time, seeds: Seeds, **cond: Tensor
+    ) -> Float[Tensor, " b"]:
+        process = denoiser.process
+        assert isinstance(process, Bridged)
+        rate = process.elbo_rate(x, x_t := process.corrupt(x, u, seeds), denoiser(x_t, u, **cond), u)
+        return rate / sum(leaf[0].numel() for leaf in leaves(x))

@@ -1,0 +1,49 @@
+"""The held-out loss, at fixed items, times and noise: the same question every time it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kuosan.core.random import Seeds
+from kuosan.core.shapes import as_time
+from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.training.data import Items
+from kuosan.training.objective import Objective
+
+LEVELS = 8
+MOST_ITEMS = 128
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean loss, its standard error over items, the number of items, and (λ, loss) at each level of noise."""
+
+    loss: float
+    stderr: float
+    n: int
+    levels: tuple[tuple[float, float], ...]
+
+
+@torch.no_grad()
+def validate(denoiser: NetworkDenoiser, objective: Objective, items: Items, device: torch.device) -> Validation:
+    """The loss on the first `MOST_ITEMS` held-out items at the middle of `LEVELS` equal parts of the density
+    of times, every item at every level."""
+    count = min(len(items), MOST_ITEMS)
+    x, cond = items.batch(torch.arange(count))
+    x, cond = x.to(device), {k: v.to(device) for k, v in cond.items()}  # type: ignore[union-attr]
+    rows: list[Tensor] = []
+    places = []
+    for j in range(LEVELS):
+        u = (j + 0.5) / LEVELS
+        seeds = Seeds.of(0, count).fold("validation", j)
+        rows.append(objective.at_quantiles(denoiser, x, as_time(u, count), seeds, **cond).double().cpu())
+        t = objective.timing.quantile(denoiser.schedule, as_time(u, 1))
+        places.append(float(denoiser.schedule.log_snr(t)))
+    losses = torch.stack(rows, 1)
+    each = losses.mean(1)
+    stderr = float(each.std() / count**0.5) if count > 1 else float("nan")
+    levels = tuple(zip(places, losses.mean(0).tolist(), strict=True))
+    return Validation(float(each.mean()), stderr, count, levels)

@@ -1,0 +1,68 @@
+"""What every test gets: one thread, no global randomness, and real data where it lies beside the checkout."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch and numpy load: the workers are the parallelism, and OpenMP reads this only once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+torch.set_num_threads(1)
+
+# The same examples each time: a red run is the change's doing. --hypothesis-profile=search looks wider.
+settings.register_profile("kuosan", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None, max_examples=2000)
+settings.load_profile("kuosan")
+
+
+def global_rng_state() -> str:
+    """A digest of both global generators that code may draw from by accident."""
+    digest = hashlib.blake2b(torch.get_rng_state().numpy().tobytes(), digest_size=16)
+    _, words, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 (it only reads)
+    digest.update(words.tobytes())
+    digest.update(repr((position, has_gauss, gauss)).encode())
+    return digest.hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _no_global_randomness(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Law: nothing draws from a global generator, so nothing depends on what ran before it.
+
+    A test that calls code of others which does (diffusers building a network, say) says so:
+    `@pytest.mark.foreign_rng("diffusers initialises its own weights")`.
+    """
+    before = global_rng_state()
+    yield
+    mark = request.node.get_closest_marker("foreign_rng")
+    if mark is not None:
+        assert mark.args and str(mark.args[0]).strip(), "foreign_rng needs its reason"
+        return
+    assert global_rng_state() == before, (
+        "this test drew from the global random state of torch or numpy; "
+        "pass a generator, or say why not with @pytest.mark.foreign_rng(reason)"
+    )
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """`shared_data("mnist")` is the path of that real data set; the test is skipped where it is absent."""
+
+    def find(name: str) -> Path:
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"real data set {name!r} is not at ../shared/data beside this checkout")
+        return path
+
+    return find

@@ -1,0 +1,106 @@
+"""The choice of a network: it grows with the budget, fits the image, and builds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from kuosan.errors import UserError
+from kuosan.networks import build_network, choose_network
+from kuosan.networks.choose import _transformers, _unets, patches, samples_wanted
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def choose(channels: int, height: int, width: int, seconds: float, **more: Any) -> dict[str, Any]:
+    leaves = {"device": "cpu", "items": 10_000} | more
+    return choose_network(channels, height, width, {}, seconds=seconds, **leaves)[0]
+
+
+def operations(spec: dict[str, Any]) -> float:
+    size = {k: spec[k] for k in ("channels", "height", "width", "conditions")}
+    found = {"transformer": _transformers, "unet": _unets}[spec["kind"]](size, "cpu")
+    return next(c.operations for c in found if c.spec == {k: v for k, v in spec.items() if k != "dropout"})
+
+
+@pytest.mark.parametrize("kind", ["transformer", "unet"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 30, 50), (1, 1, 7)])
+def test_cost_grows_with_the_budget_and_the_samples_suffice(shape: tuple[int, int, int], kind: str) -> None:
+    costs = [operations(choose(*shape, seconds, kind=kind)) for seconds in (10, 60, 600, 3000, 40_000)]
+    assert costs == sorted(costs)
+
+
+def test_wanted_samples_follow_the_equation() -> None:
+    assert samples_wanted(600, 10) == 1e5
+    assert samples_wanted(600, 10**6) == 2e5
+    assert samples_wanted(600, 3000) == 45 * 3000
+    assert samples_wanted(4 * 600, 10) == 2e5
+
+
+def test_the_cost_is_that_of_the_network() -> None:
+    """Equation (2) against the multiplications of one block, counted from the parameters."""
+    spec = choose(1, 28, 28, 600)
+    network = build_network(spec, GENERATOR)
+    tokens = (28 // spec["patch"]) ** 2
+    products = sum(p.numel() for p in network.blocks.parameters() if p.ndim == 2)
+    attention = 2 * tokens**2 * spec["dim"] * spec["depth"]  # scores and values, multiply-adds
+    assert operations(spec) == 6 * (tokens * products + attention)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (3, 32, 48), (1, 31, 17), (4, 5, 3), (1, 128, 1), (3, 256, 256)]
+)
+@pytest.mark.parametrize("kind", ["auto", "transformer", "unet"])
+def test_every_choice_is_json_and_builds(shape: tuple[int, int, int], kind: str) -> None:
+    spec, reasons = choose_network(*shape, {"class": 3}, seconds=20, device="cpu", items=50, kind=kind)
+    network = build_network(json.loads(json.dumps(spec)), GENERATOR)
+    x = torch.zeros(1, *shape)
+    assert network(x, torch.zeros(1), **{"class": torch.tensor([3])}).shape == x.shape
+    assert all(what and why for what, _, why in reasons)
+
+
+def test_patches_divide_where_they_can() -> None:
+    assert patches(28, 28) == [1, 2, 4]
+    assert patches(64, 64) == [2, 4, 8]  # 1 would make 4096 tokens
+    assert all(30 % p == 0 and 45 % p == 0 for p in patches(30, 45))
+    assert patches(8, 8) == [1, 2]
+    for size in ((31, 37), (1, 9000), (512, 512), (1, 1), (127, 1024)):
+        assert all(-(-size[0] // p) * -(-size[1] // p) <= 1024 for p in patches(*size))
+    assert patches(31, 37)[0] == 2 and patches(1, 9000)[0] > 1  # no divisor fits, so these pad
+
+
+def test_budgets_on_well_known_sizes() -> None:
+    """What (1)–(3) come to on two threads; not measurements, but the table that a person would expect."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        wanted = {
+            (1, 8, 60): (2, 128),
+            (1, 28, 600): (4, 128),
+            (3, 32, 600): (4, 128),
+            (3, 64, 600): (8, 192),
+        }
+        for (channels, side, seconds), (patch, dim) in wanted.items():
+            spec = choose(channels, side, side, seconds, items=2000)
+            assert (spec["patch"], spec["dim"]) == (patch, dim), (side, spec)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_an_accelerator_or_an_hour_means_a_unet() -> None:
+    assert choose(3, 32, 32, 600)["kind"] == "transformer"
+    assert choose(3, 32, 32, 600, device="cuda")["kind"] == "unet"
+    assert choose(3, 32, 32, 3600)["kind"] == "unet"
+    assert choose(3, 32, 32, 3600, kind="transformer")["kind"] == "transformer"
+
+
+def test_wrong_kinds_and_leaves_are_the_users_to_mend() -> None:
+    with pytest.raises(UserError, match="auto, transformer or unet"):
+        choose(1, 8, 8, 10, kind="mlp")
+    with pytest.raises(UserError, match="os.system"):
+        build_network({"kind": "os.system"}, GENERATOR)
+    with pytest.raises(UserError, match="depht"):
+        build_network(choose(1, 8, 8, 10) | {"depht": 3}, GENERATOR)

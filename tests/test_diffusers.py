@@ -280,6 +280,21 @@ def test_a_loaded_network_is_rebuilt_from_its_specification(tmp_path: Path) -> N
     assert output == "v" and float(alpha[-1]) < 1e-8
 
 
+def test_a_loaded_pipeline_is_exported_unchanged(tmp_path: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    before = save_pipeline(tmp_path / "a", num_train_timesteps=250)
+    network, spec, schedule, output = read_diffusers(tmp_path / "a")
+    export_diffusers(network, spec, tmp_path / "b", output=output, schedule=schedule)
+    after = DiffusionPipeline.from_pretrained(tmp_path / "b", local_files_only=True)
+    x = noise(UNET)
+    with torch.no_grad():
+        assert torch.equal(after.unet(x, LABELS / 4).sample, before.unet(x, LABELS / 4).sample)
+    one, other = (p.scheduler.alphas_cumprod.double() for p in (before, after))
+    torch.testing.assert_close(one, other, atol=0, rtol=3e-7)
+    assert after.scheduler.config.prediction_type == "epsilon"
+
+
 def test_folders_that_cannot_be_loaded(tmp_path: Path) -> None:
     good = tmp_path / "good"
     save_pipeline(good)

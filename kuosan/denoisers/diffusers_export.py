@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from kuosan.core.schedules import Schedule
 from kuosan.errors import UserError
 from kuosan.networks.conditions import ConditionTable
+from kuosan.networks.stock import StockUNet
 from kuosan.networks.transformer import EPSILON, Transformer
 from kuosan.networks.unet import UNet
 
@@ -62,7 +63,7 @@ def trained_betas(schedule: Schedule, steps: int = STEPS) -> list[float]:
     return betas
 
 
-def scheduler_for(schedule: Schedule, output: str) -> Any:
+def scheduler_for(schedule: Schedule, output: str, steps: int = STEPS) -> Any:
     """A `diffusers.DDPMScheduler` of this schedule and output ("x", "eps" or "v")."""
     from diffusers import DDPMScheduler
 
@@ -72,8 +73,8 @@ def scheduler_for(schedule: Schedule, output: str) -> Any:
             f"only {', '.join(PREDICTIONS)}; train with --set output=v"
         )
     return DDPMScheduler(
-        num_train_timesteps=STEPS,
-        trained_betas=trained_betas(schedule),
+        num_train_timesteps=steps,
+        trained_betas=trained_betas(schedule, steps),
         prediction_type=PREDICTIONS[output],
         clip_sample=False,
         timestep_spacing="trailing",  # few-step samplers then start at t = 1, where the prior is
@@ -125,6 +126,16 @@ def stock_unet(network: UNet, where: Mapping[str, int] | None = None, *, conditi
         weights[bias] = weights[bias] + row
         config.update(num_class_embeds=None, class_embed_type=None)
     return _assemble(UNet2DModel, config, weights)
+
+
+def returned_unet(network: StockUNet) -> Any:
+    """The `UNet2DModel` of a network that came from diffusers; the variance, if it had one, is dropped."""
+    from diffusers import UNet2DModel
+
+    weights = dict(network.unet.state_dict())
+    for part in ("conv_out.weight", "conv_out.bias"):
+        weights[part] = weights[part][: network.channels]
+    return _assemble(UNet2DModel, dict(network.unet.config) | {"out_channels": network.channels}, weights)
 
 
 def stock_transformer(network: Transformer, where: Mapping[str, int] | None = None) -> Any:

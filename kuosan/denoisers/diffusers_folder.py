@@ -27,13 +27,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from kuosan.core.schedules import Schedule
 from kuosan.denoisers.diffusers_export import (
     NULL_CLASS,
+    STEPS,
     check_where,
     class_column,
+    returned_unet,
     scheduler_for,
     stock_transformer,
     stock_unet,
@@ -92,7 +93,7 @@ def _pass_through(half: Any, channels: int) -> None:
 
 
 def export_diffusers(
-    network: nn.Module,
+    network: Any,
     spec: Mapping[str, Any],
     folder: str | Path,
     *,
@@ -109,7 +110,7 @@ def export_diffusers(
     one condition.
 
     Args:
-        network: a trained `Transformer` or `UNet`.
+        network: a trained `Transformer`, `UNet` or `StockUNet`.
         spec: the specification that `build_network` made it from; its "kind" says which it is.
         folder: new, empty, or an earlier export, which is overwritten.
         output: what the network predicts: "x", "eps" or "v".
@@ -134,16 +135,18 @@ def export_diffusers(
             f"the network's input is scaled for data of standard deviation {sigma_data:g}, which diffusers "
             "cannot do; train with --set sigma_data=1"
         )
-    if spec["kind"] not in ("transformer", "unet"):
+    if spec["kind"] not in ("transformer", "unet", "stock"):
         raise UserError(
             f"a network of kind {spec['kind']!r} has no counterpart in diffusers; "
             "train a transformer or a U-Net"
         )
     conditions: dict[str, int] = dict(spec.get("conditions") or {})
     check_where(where, conditions)
-    scheduler = scheduler_for(schedule, output)
+    scheduler = scheduler_for(schedule, output, spec.get("levels", STEPS))
     if spec["kind"] == "transformer":
         _write_transformer(network, folder, scheduler, where, names)
+    elif spec["kind"] == "stock":
+        _save_unet(returned_unet(network), folder, scheduler)
     else:
         _write_unet(network, folder, scheduler, where)
     (folder / "README.md").write_text(_card(spec, where, names), encoding="utf-8")
@@ -181,17 +184,20 @@ def _write_transformer(
 
 
 def _write_unet(network: Any, folder: Path, scheduler: Any, where: Mapping[str, int]) -> None:
-    from diffusers import DDPMPipeline
-
-    unet = stock_unet(network, where)
-    _clear(folder)
-    pipe: Any = DDPMPipeline(unet=unet, scheduler=scheduler)
-    pipe.save_pretrained(folder)
+    _save_unet(stock_unet(network, where), folder, scheduler)
     if network.conditions:
         stock_unet(network, conditional=True).save_pretrained(folder / "conditional")
     if len(network.conditions) > 1:
         rows = {name: network.table.column(name).detach().cpu().clone() for name in network.conditions}
         save_file(rows, folder / "conditional" / "conditions.safetensors")
+
+
+def _save_unet(unet: Any, folder: Path, scheduler: Any) -> None:
+    from diffusers import DDPMPipeline
+
+    _clear(folder)
+    pipe: Any = DDPMPipeline(unet=unet, scheduler=scheduler)
+    pipe.save_pretrained(folder)
 
 
 def _card(spec: Mapping[str, Any], where: Mapping[str, int], names: Mapping[str, Sequence[str]]) -> str:

@@ -6,6 +6,8 @@ samples, likelihoods. Solvers, bounds and guidance are tested against these in d
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -51,7 +53,7 @@ class MixtureDenoiser(Denoiser):
         alpha, noise = at(level.alpha, x_t), at(level.sigma, x_t).square()
         total = alpha.square() * self.variances + noise
         off = x_t - alpha * self.means
-        log_p = -0.5 * (off.square() / total + total.log() + torch.log(torch.tensor(2 * torch.pi)))
+        log_p = -0.5 * (off.square() / total + total.log() + math.log(2 * math.pi))
         mean = self.means + alpha * self.variances * off / total
         return log_p.flatten(2).sum(-1) + self.log_weights, mean, self.variances * noise / total
 

@@ -10,6 +10,7 @@ variance-preserving schedule, eq. 1 is the identity.
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 
 import torch
@@ -43,19 +44,24 @@ class NetworkDenoiser(Denoiser):
         self.process, self.network = process, network
         self.schedule = process.schedule  # registered, so that a learned one is trained and moved along
         self.output, self.sigma_data = output, sigma_data
-        # A sampler calls at the same few times again and again; the four numbers of each are kept.
-        self._shared_terms = lru_cache(4096)(self._terms_of_number)
-        self._fixed = not any(True for _ in process.schedule.parameters())
+        # A sampler calls at the same few times again and again: what a time comes to is kept.
+        self._kept = lru_cache(4096)(self._shared_terms)
+        self._fixed = next(process.schedule.parameters(), None) is None
 
     def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Point:  # type: ignore[override]
         if self._fixed and is_shared(t):
-            scale, label, f, g = self._shared_terms(float(t[0]))
-            inputs = x_t if scale == 1.0 else x_t * scale
-            out = self.network(inputs, torch.full((len(x_t),), label, dtype=x_t.dtype, device=x_t.device), **cond)
+            scale, label, f, g = self._kept(t[0].item(), len(x_t), x_t.dtype, x_t.device)
+            out = self.network(x_t if scale == 1.0 else x_t * scale, label, **cond)
             return Point(torch.add(x_t * g, out, alpha=f))
         scale, label, f, g = self._terms(t)
         out = self.network(x_t * at(scale, x_t), label.to(x_t), **cond)
         return Point(at(f, x_t) * out + at(g, x_t) * x_t)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> NetworkDenoiser:
+        network = copy.deepcopy(self.network, memo)
+        process = GaussianProcess(copy.deepcopy(self.schedule, memo))
+        twin = NetworkDenoiser(process, network, self.output, self.sigma_data)
+        return twin.train(self.training)
 
     def _terms(self, t: Time) -> tuple[Time, Time, Time, Time]:
         level = self.schedule.level(t)
@@ -63,9 +69,13 @@ class NetworkDenoiser(Denoiser):
         f, g = data_terms(self.output, self.schedule, level, self.sigma_data)
         return scale, LABELS * t - 1, f, g
 
-    def _terms_of_number(self, t: float) -> tuple[float, float, float, float]:
-        with torch.no_grad():
+    def _shared_terms(
+        self, t: float, batch: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[float, Tensor, float, float]:
+        """The same for one time of a whole batch, as plain numbers, and the batch's labels."""
+        with torch.inference_mode(False), torch.no_grad():
             scale, label, f, g = self._terms(torch.tensor([t], dtype=torch.float64))
+            labels = torch.full((batch,), float(label), dtype=dtype, device=device)
         # Rounding apart, a variance-preserving schedule needs no scaling: spare the call.
         unit = 1.0 if abs(float(scale) - 1) < 1e-12 else float(scale)
-        return unit, float(label), float(f), float(g)
+        return unit, labels, float(f), float(g)

@@ -9,7 +9,8 @@ at n = 50 000 poor, because most distances between finite sets are biased upward
     floor    the same metric between n *real* items and the same reference: what a perfect model would get,
 
 and a sample is good where value is close to floor, not where value is small. Samples and floor have equal
-counts and share one reference, so their biases cancel in value − floor.
+counts and share one reference, so their biases cancel in value − floor. As the luck of the reference is
+also shared, while stderr counts it in full, `sigmas` errs to the safe side: it understates a difference.
 
 A `Metric` is a pure function of two sets of rows: it holds no random state, and the order of the rows does
 not matter. It declares what it needs beside the rows, and which faults of a generator it must notice; the

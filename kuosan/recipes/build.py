@@ -24,7 +24,7 @@ from kuosan.networks import build_network
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.schema import ObjectivePart, SchedulePart, TrainingPart
 from kuosan.training.budget import Budget
-from kuosan.training.objective import Bound, Denoising, Objective
+from kuosan.training.objective import Denoising, Objective
 from kuosan.training.settings import Settings
 from kuosan.training.timing import TIMINGS
 
@@ -49,14 +49,14 @@ def build_schedule(part: SchedulePart) -> Schedule:
 def build_objective(part: ObjectivePart) -> Objective:
     """The objective of a resolved part."""
     timing = TIMINGS[part.timing]
-    return Bound(timing) if part.kind == "elbo" else Denoising(part.weight, timing)
+    return Denoising("uniform" if part.kind == "elbo" else part.weight, timing)
 
 
 def build_denoiser(
     network: Mapping[str, Any], schedule: SchedulePart, objective: ObjectivePart, seed: int
 ) -> NetworkDenoiser:
     """A denoiser with freshly drawn weights."""
-    generator = torch.Generator().manual_seed(Seeds.of(seed, 1).fold("weights").keys[0] >> 1)
+    generator = torch.Generator().manual_seed(Seeds.of(seed, 1).fold("weights").number())
     net = build_network(network, generator)
     assert objective.output != "auto"
     return NetworkDenoiser(GaussianProcess(build_schedule(schedule)), net, objective.output, objective.sigma_data)

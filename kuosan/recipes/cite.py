@@ -1,8 +1,8 @@
 """What a run owes to others: BibTeX of the methods that it used, and of no others.
 
-The words of a resolved recipe (schedule, output, weight, timing, network, solver, grid) and the names of what was
-measured pick entries of ``references.bib``. What every run uses (the forward process, the optimiser, the averaged
-weights, PyTorch) is always cited. An entry is cited once, under the first reason for it.
+The words of a resolved recipe (schedule, output, weight, timing, network, solver, grid) and the names of what
+was measured pick entries of ``references.bib``. What every run uses (the forward process, the optimiser, the
+averaged weights, PyTorch) is always cited. An entry is cited once, under the first reason for it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from kuosan.recipes.evaluate import EVALUATION, SEED, measure
 from kuosan.recipes.session import Session
 from kuosan.training.checkpoint import write_bytes, write_json
 
+SUMMARY = "summary.json"  # written last: it says that all else is there
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
 
 
@@ -46,5 +47,5 @@ def finish(session: Session) -> dict[str, Any]:
         "report": str(path),
     }
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
-    write_json(run.path / "summary.json", summary)
+    write_json(run.path / SUMMARY, summary)
     return summary

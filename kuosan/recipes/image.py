@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 
+from kuosan.errors import UserError
 from kuosan.modalities.dataset import Dataset
 from kuosan.networks import choose_network
 from kuosan.recipes.schema import NetworkPart, Recipe
 
 Choice = tuple[str, Any, str]
+
+INVARIANT = ("sigmoid", "uniform")  # weights in λ alone: their mean is the same on every schedule
 
 BASE_SIDE = 64  # the side that the cosine schedule was made for (Hoogeboom et al. 2023, sec. 3.1)
 
@@ -79,6 +82,14 @@ def resolve(
         output = {"edm": "edm", "rectified": "velocity"}.get(tree["schedule"]["kind"], "v")
         decide("objective", "output", output, "its size is the same at every level of noise")
     edm = tree["objective"]["output"] == "edm"
+    learned = tree["schedule"]["kind"] == "learned" and tree["objective"]["kind"] == "denoising"
+    if learned:
+        decide("objective", "weight", "sigmoid", "its mean does not depend on the learned schedule, only its variance")
+    if learned and tree["objective"]["weight"] not in INVARIANT:
+        raise UserError(
+            f"a learned schedule would cheat the weight {tree['objective']['weight']!r} by moving to where the loss is "
+            "small: choose --set objective.weight=sigmoid, or uniform"
+        )
     decide("objective", "weight", "edm" if edm else "output", "plain squared error of what is predicted")
     decide("objective", "timing", "lognormal" if edm else "uniform", "stratified: every batch sees every level")
     batch = 128 if height * width * channels <= 4096 else 64

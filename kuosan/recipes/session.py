@@ -94,7 +94,7 @@ def settle(
         columns={k: list(v) for k, v in dataset.columns.items()},
         class_names=dict(dataset.survey.class_names),
         frequencies=[(list(row), n) for row, n in sorted(rows.items())],
-        data_fingerprint=dataset.survey.fingerprint,
+        data_fingerprint=data_fingerprint(dataset),
         items=len(dataset.train),
         choices=[*[tuple(c) for c in dataset.survey.notes], *choices],  # type: ignore[misc]
         asked=asked,
@@ -103,6 +103,12 @@ def settle(
     model = build_denoiser(network, resolved.schedule, resolved.objective, resolved.seed)
     count = sum(p.numel() for p in model.parameters())
     return Plan(out or default_folder(source), facts, dataset, init.weights if init else None, count)
+
+
+def data_fingerprint(data: Dataset) -> str:
+    """Changes with the items, their names (which order them), their conditions and their side."""
+    sides = [[s.names, {k: v.tolist() for k, v in s.labels.items()}] for s in (data.train, data.val)]
+    return fingerprint([data.survey.fingerprint, sides])
 
 
 class Session:
@@ -133,7 +139,7 @@ class Session:
         )
         self.resumed = self.training.resume()
         self.seconds_per_sample = 0.05
-        self._shown = -1
+        self._shown = self._line = -1
 
     # -- training ---------------------------------------------------------------------------------------
 
@@ -142,27 +148,31 @@ class Session:
         from tensorboardX import SummaryWriter
 
         training, path = self.training, self.run.path
-        self._forget_lost_lines()
+        for left in path.glob(".*.tmp"):  # of a process that was killed as it wrote
+            left.unlink(missing_ok=True)
+        self._forget_lost_lines(training.count.step)
         if training.count.step == 0:
             self._preview(0.0)
         else:
             self._shown = sum(p <= training.settings.progress(training.count.step, training.count.seconds) for p in PREVIEWS) - 1
-        board = SummaryWriter(str(path / "tensorboard"), purge_step=training.count.step or None)
-        with (path / METRICS).open("a", encoding="utf-8") as log:
+        last = training.count.step
+        with SummaryWriter(str(path / "tensorboard"), purge_step=training.count.step or None) as board:
             for event in training.run():
-                self._note(event, log, board)
+                if event.step <= last:  # it went back to an earlier state
+                    self._forget_lost_lines(event.step - 1)
+                last = event.step
+                self._note(event, board)
                 if event.best:
                     self.write_weights("best")
                 place = sum(p <= event.progress for p in PREVIEWS) - 1
                 if place > self._shown:
                     self._preview(event.progress)
                 yield event
-        board.close()
 
-    def _note(self, event: Progress, log: Any, board: Any) -> None:
+    def _note(self, event: Progress, board: Any) -> None:
         """A line of metrics.jsonl and its TensorBoard twin, when one is due."""
         line = int(event.progress * LOG_LINES)
-        due = line > getattr(self, "_line", -1) or event.progress >= 1
+        due = line > self._line or event.progress >= 1
         self._line = line
         if not due and event.validation is None:
             return
@@ -174,23 +184,23 @@ class Session:
         if event.validation:
             v = event.validation
             row |= {"val_loss": v.loss, "val_stderr": v.stderr, "val_n": v.n, "val_by_level": v.levels}
-        log.write(json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n")
-        log.flush()
+        with (self.run.path / METRICS).open("a", encoding="utf-8") as log:
+            log.write(json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n")
         for name in ("loss", "grad_norm", "lr", "val_loss"):
             if name in row:
                 board.add_scalar(name, row[name], event.step)
 
-    def _forget_lost_lines(self) -> None:
-        """Steps after the checkpoint will be made again, and logged again."""
+    def _forget_lost_lines(self, step: int) -> None:
+        """Steps after the checkpoint's will be made again, and logged again."""
         path = self.run.path / METRICS
         if not path.exists():
             return
         kept = []
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= self.training.count.step:
+                if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, TypeError):
                 continue  # the line that a kill cut off
         checkpoint.write_bytes(path, "".join(kept).encode())
 
@@ -262,7 +272,7 @@ def prepare(
     Raises:
         UserError: the folder holds another run, or what `settle` raises.
     """
-    asked = {"data": str(Path(data).resolve()), **asked}
+    asked = json.loads(json.dumps({"data": str(Path(data).resolve()), **asked}, default=str))  # as it will be read back
     path = Path(out) if out else _free_folder(default_folder(Path(data)), asked)
     if (path / RECIPE).exists():
         run = Run(path)
@@ -272,12 +282,17 @@ def prepare(
                 f"{path}` to go on with it"
             )
         return reopen(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if not _is_free(path):
         raise UserError(f"{path} exists and is not an empty folder: give another --out")
     plan = settle(data, path, recipe, asked)
     checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
     checkpoint.write_json(path / "data.json", plan.data.survey.to_json())
     return Session(Run(path), plan.data, plan.start)
+
+
+def _is_free(path: Path) -> bool:
+    """Whether a run can be begun here; what a killed process left half written does not count."""
+    return not path.exists() or (path.is_dir() and all(p.match(".*.tmp") for p in path.iterdir()))
 
 
 def _free_folder(path: Path, asked: dict[str, Any]) -> Path:
@@ -286,7 +301,7 @@ def _free_folder(path: Path, asked: dict[str, Any]) -> Path:
     while here.exists():
         if (here / RECIPE).exists() and Facts.read(here / RECIPE).asked == asked:
             return here
-        if here.is_dir() and not any(here.iterdir()):
+        if _is_free(here):
             return here
         number += 1
         here = path.with_name(f"{path.name}-{number}")
@@ -307,7 +322,7 @@ def reopen(path: str | Path) -> Session:
     if not source.exists():
         raise UserError(f"the data {source} of the run {path} is gone: put it back, or change data.path in {run.path / RECIPE}")
     data = load_data(source, like=run.modality, columns=facts.columns)
-    if data.survey.fingerprint != facts.data_fingerprint:
+    if data_fingerprint(data) != facts.data_fingerprint:
         raise UserError(
             f"the data {source} has changed since the run {path} was begun: put it back as it was, or train anew with "
             f"`kuosan train {source} --init {path} --out NEW`"

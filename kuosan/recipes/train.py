@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kuosan.recipes.finish import finish
+from kuosan.recipes.finish import SUMMARY, finish
 from kuosan.recipes.run import Run
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.session import default_folder, lock, prepare
@@ -21,6 +21,7 @@ def train(
         data: a file or a folder; its forms are in docs/reference/data.md.
         out: the run's folder; runs/NAME unless given. A run that the same call began there is gone on with.
         budget: ``10m``, ``2h``, ``5000steps``, ``3Mimages``.
+        init: a run's or a diffusers folder to start from.
         leaves: of the recipe, with two underscores for the dot: ``training__lr=1e-3``, ``network="unet"``.
 
     Raises:
@@ -32,7 +33,7 @@ def train(
     session = prepare(data, out=out or default_folder(Path(data)), recipe=recipe, asked=asked)
     handle = lock(session.run.path)
     try:
-        if not (session.training.count.finished and (session.run.path / "report.html").exists()):
+        if not (session.training.count.finished and (session.run.path / SUMMARY).exists()):
             for _ in session.steps():
                 pass
             finish(session)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -58,12 +57,11 @@ class Solver(ABC, Generic[Memory]):
         """
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What the loop yields: step ``index`` went from ``t`` to ``s``, where the state is now ``x``; ``q`` is
     the posterior at ``t``."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     t: Time
     s: Time
     x: State

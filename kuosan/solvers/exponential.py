@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kuosan.core.curves import Curve
 from kuosan.core.schedules import Level, Schedule
@@ -72,6 +72,14 @@ class DPMSolverPP(Multistep):
 class UniPC(Multistep):
     """Unified predictor-corrector, order 1 to 3 (of the predictor; the corrected state has one more).
 
+    The corrector redoes the step that led to x_t with the estimate m_0 that was made there. Both share c and
+    differ in their weights of the estimates alone, so the corrected state is x_t + Σ δ_j m_j, and the next
+    prediction from it
+
+        x_s = c (x_t + Σ_j δ_j m_j) + Σ_j b_j m_j
+
+    is again a linear multistep with one more estimate: the corrected state itself is never needed.
+
     Args:
         variant: B(h), ``bh1`` (h) or ``bh2`` (e^h - 1), the authors' choice for few steps.
     """
@@ -83,12 +91,18 @@ class UniPC(Multistep):
     def order(self) -> int:  # type: ignore[override]
         return self.steps_back + 1
 
+    @property
+    def _reach(self) -> int:
+        return self.steps_back + 1
+
     def table(self, schedule: Schedule, levels: Level) -> Table:
         ell = levels.log_snr / 2
         orders = orders_of(self.steps_back, ell, taper=True)
         state, terms = predictor(levels, ell, orders, self.steps_back, self.variant)
-        fix_state, fix_terms = corrector(levels, ell, orders, self.steps_back, self.variant)
-        return Table(state, terms, None, fix_state, fix_terms)
+        correction = corrector(levels, ell, orders, self.steps_back, self.variant)
+        correction[1:, 1:] -= terms[:-1]
+        correction[0] = 0
+        return Table(state, state[:, None] * correction + nn.functional.pad(terms, (0, 1)))
 
 
 @dataclass(frozen=True)
@@ -145,35 +159,25 @@ def predictor(
     return state, terms
 
 
-def corrector(
-    levels: Level, ell: Tensor, orders: list[int], k: int, variant: str
-) -> tuple[Tensor, Tensor]:
-    """c' and b' of the multistep module's eq. 2: the step that led to point i, redone with its own estimate.
-
-    Row i has the order of step i - 1; row 0 is empty.
-    """
+def corrector(levels: Level, ell: Tensor, orders: list[int], k: int, variant: str = "bh2") -> Tensor:
+    """b'_j (n, k + 1): the weights, newest estimate first, of the step that led to point i when it is redone
+    with the estimate made there. Row i has the order of step i - 1; row 0 is zero."""
     t, s = _pairs(levels)
-    state = torch.zeros_like(s.sigma)
-    state[1:] = (s.sigma / t.sigma)[:-1]
-    first = (s.alpha - t.alpha * s.sigma / t.sigma)[:-1]
-    terms = torch.zeros(len(state), k + 1, dtype=state.dtype)
-    terms[1:, 1] = first
+    first = s.alpha - t.alpha * s.sigma / t.sigma
+    terms = torch.zeros(len(first), k + 1, dtype=first.dtype)
+    terms[1:, 1] = first[:-1]
+    finite = torch.isfinite(ell).tolist()
     for order in set(orders[:-1]):
-        rows = [i for i in range(1, len(state)) if orders[i - 1] == order and _usable(ell, i)]
+        rows = [i for i in range(1, len(first)) if orders[i - 1] == order and finite[i - 1] and finite[i]]
         if not rows:
             continue
-        start, stop = ell[[i - 1 for i in rows]], ell[rows]
+        before = [i - 1 for i in rows]
         if order == 1:
-            h = stop - start
-            half = (first[[i - 1 for i in rows]] if variant == "bh2" else s.alpha[[i - 1 for i in rows]] * h) / 2
+            h = ell[rows] - ell[before]
+            half = (first[before] if variant == "bh2" else s.alpha[before] * h) / 2
             terms[rows, 0] += half
             terms[rows, 1] -= half
         else:
-            points = history(ell, rows, order + 1)
-            alpha = s.alpha[[i - 1 for i in rows]][:, None]
-            terms[rows, : order + 1] = alpha * _kernel_weights(ell, points, start, stop)
-    return state, terms
-
-
-def _usable(ell: Tensor, i: int) -> bool:
-    return bool(torch.isfinite(ell[i - 1 : i + 1]).all())
+            exact = _kernel_weights(ell, history(ell, rows, order + 1), ell[before], ell[rows])
+            terms[rows, : order + 1] = s.alpha[before][:, None] * exact
+    return terms

@@ -4,14 +4,11 @@ Every solver of the probability-flow ODE (or of a reverse SDE) that calls the ne
 
     x_s = c x_t + Σ_j b_j m_j + ν z                                                            (1)
 
-with m_0 the newest estimate (of the data, or of the noise), m_1, m_2 … the earlier ones and z fresh noise;
-a corrected one first replaces, once m_0 is known, the state that it was computed at by
-
-    x_t ← c' x_before + Σ_j b'_j m_j                                                           (2)
-
-The numbers c, b, ν, c', b' depend on the schedule and the grid alone, so a whole trajectory's table is
-worked out at once, ahead of the first call: a solver is a control sequence, which can be drawn, saved and
-learned. Inside the loop nothing is left but eq. 1, hence the small overhead.
+with m_0 the newest estimate (of the data, or of the noise), m_1, m_2 … the earlier ones and z fresh noise.
+Predictor-corrector pairs are no exception, see `exponential.UniPC`. The numbers c, b, ν depend on the
+schedule and the grid alone, so a whole trajectory's table is worked out at once, ahead of the first call: a
+solver is a control sequence, which can be drawn, saved and learned. Inside the loop nothing is left but
+eq. 1, hence the small overhead.
 
 All weights b of order two and more are integrals of a Lagrange basis against the kernel of the variation
 of constants; `lagrange_weights` computes them by Gauss–Legendre quadrature, to rounding, for any variable
@@ -21,15 +18,15 @@ of interpolation and any unequal steps (where textbook expressions lose digits b
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, ClassVar, Literal
+from functools import cache, lru_cache
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from kuosan.core.posteriors import Posterior
 from kuosan.core.random import Seeds
@@ -49,40 +46,33 @@ class Table:
 
     Args:
         state: c. terms: b_j, newest first. noise: ν, or None.
-        fix_state, fix_terms: c' and b'_j, or None; row 0 is never used.
     """
 
     state: Float64[Tensor, " n"]
     terms: Float64[Tensor, "n k"]
     noise: Float64[Tensor, " n"] | None = None
-    fix_state: Float64[Tensor, " n"] | None = None
-    fix_terms: Float64[Tensor, "n k+1"] | None = None
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One step's numbers, ready to multiply; ``eps`` are (1/σ_t, -α_t/σ_t)."""
 
     state: Number
     terms: tuple[Number, ...]
     noise: Number
-    fix: tuple[Number, tuple[Number, ...]] | None
     eps: tuple[Number, Number]
 
 
-@dataclass(frozen=True)
-class History:
+class History(NamedTuple):
     """What a multistep solver carries from step to step."""
 
     times: tuple[Tensor, ...] = ()
     rows: tuple[Row, ...] = ()
     past: tuple[Tensor, ...] = ()
-    before: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Multistep(Solver[History]):
-    """Eqs. 1 and 2 with the table of a subclass.
+    """Eq. 1 with the table of a subclass.
 
     Args (of most subclasses):
         steps_back: how many estimates a step uses at most.
@@ -91,6 +81,11 @@ class Multistep(Solver[History]):
     needs: ClassVar[type[Process]] = GaussianProcess
     estimates: ClassVar[Literal["data", "noise"]] = "data"
     steps_back: int = field(default=1, init=False)
+
+    @property
+    def _reach(self) -> int:
+        """How many estimates eq. 1 uses at most."""
+        return self.steps_back
 
     @abstractmethod
     def table(self, schedule: Schedule, levels: Level) -> Table:
@@ -101,6 +96,11 @@ class Multistep(Solver[History]):
         if grid.ndim == 2:  # each example's own table: what one example's order is depends on its own grid
             each = [self.rows(schedule, column) for column in grid.unbind(1)]
             return tuple(_stack(rows) for rows in zip(*each, strict=True))
+        if _fixed(self, schedule):
+            return _kept_rows(self, schedule, tuple(grid.tolist()))
+        return self._rows(schedule, grid)
+
+    def _rows(self, schedule: Schedule, grid: Tensor) -> tuple[Row, ...]:
         levels = schedule.level(grid)
         table = self.table(schedule, levels)
         eps = torch.stack([1 / levels.sigma[:-1], -levels.alpha[:-1] / levels.sigma[:-1]], 1)
@@ -113,16 +113,11 @@ class Multistep(Solver[History]):
             return x if x.requires_grad else x.tolist()
 
         state, terms, noise, eps_ = map(numbers, (table.state, table.terms, table.noise, eps))
-        fix_state, fix_terms = numbers(table.fix_state), numbers(table.fix_terms)
-        corrected = table.fix_terms is not None
         return tuple(
             Row(
                 state[i],
                 tuple(terms[i][j] for j in range(min(k, i + 1))),
                 noise[i],
-                (fix_state[i], tuple(fix_terms[i][j] for j in range(min(k, i) + 1)))
-                if corrected and i
-                else None,
                 (eps_[i][0], eps_[i][1]),
             )
             for i in range(count)
@@ -147,31 +142,40 @@ class Multistep(Solver[History]):
             row, ahead = memory.rows[0], memory.rows[1:]
         else:  # off any prepared grid: work the row out from the times so far
             assert isinstance(denoiser.process, GaussianProcess)
-            times = (*times, t)[-self.steps_back - 2 :]
+            times = (*times, t)[-self._reach - 1 :]
             row, ahead = self.rows(denoiser.process.schedule, torch.stack([*times, s]))[-1], ()
         q = denoiser(x_t, t, **cond)
         m: Tensor = q.mean  # type: ignore[assignment]
         if self.estimates == "noise":
-            m = _combine((row.eps[0], x_t), (row.eps[1], m))
+            m = _combine(row.eps[0], x_t, ((row.eps[1], m),))
         known = (m, *memory.past)
-        if row.fix and memory.before is not None:
-            x_t = _combine((row.fix[0], memory.before), *zip(row.fix[1], known, strict=False))
-        x_s = _combine((row.state, x_t), *zip(row.terms, known, strict=False))
+        x_s = _combine(row.state, x_t, zip(row.terms, known, strict=False))
         if not isinstance(row.noise, float) or row.noise:
-            x_s = _combine((1.0, x_s), (row.noise, seeds.normal(x_s)))
-        return x_s, q, History(times, ahead, known[: self.steps_back], x_t)
+            x_s = x_s + seeds.normal(x_s) * (row.noise if isinstance(row.noise, float) else _number(row.noise, x_s))
+        return x_s, q, History(times, ahead, known[: self._reach])
 
 
-def _combine(*terms: tuple[Number, Tensor]) -> Tensor:
-    """Σ c x, skipping zeros."""
-    (c, x), *rest = terms
+def _fixed(solver: Multistep, schedule: Schedule) -> bool:
+    """Whether no coefficient is being learned."""
+    curves = [value for value in vars(solver).values() if isinstance(value, nn.Module)]
+    return next((p for m in (schedule, *curves) for p in m.parameters()), None) is None
+
+
+@lru_cache(64)
+def _kept_rows(solver: Multistep, schedule: Schedule, grid: tuple[float, ...]) -> tuple[Row, ...]:
+    """The rows of grids that are walked again and again: one batch after the other."""
+    with torch.inference_mode(False), torch.no_grad():
+        return solver._rows(schedule, torch.tensor(grid, dtype=torch.float64))
+
+
+def _combine(c: Number, x: Tensor, terms: Iterable[tuple[Number, Tensor]]) -> Tensor:
+    """c x + Σ b m, skipping zeros."""
     out = x * (c if isinstance(c, float) else _number(c, x))
-    for c, x in rest:
-        if isinstance(c, float):
-            if c:
-                out = torch.add(out, x, alpha=c)
-        else:
-            out = out + _number(c, x) * x
+    for b, m in terms:
+        if not isinstance(b, float):
+            out = out + _number(b, m) * m
+        elif b:
+            out = torch.add(out, m, alpha=b)
     return out
 
 
@@ -185,14 +189,10 @@ def _stack(rows: tuple[Row, ...]) -> Row:
     def join(numbers: Any) -> Tensor:
         return torch.stack([torch.as_tensor(n, dtype=torch.float64) for n in numbers])
 
-    fixes = [row.fix for row in rows if row.fix]
     return Row(
         join(row.state for row in rows),
         tuple(join(terms) for terms in zip(*(row.terms for row in rows), strict=True)),
         join(row.noise for row in rows),
-        (join(f[0] for f in fixes), tuple(join(n) for n in zip(*(f[1] for f in fixes), strict=True)))
-        if fixes
-        else None,
         (join(row.eps[0] for row in rows), join(row.eps[1] for row in rows)),
     )
 

@@ -8,6 +8,7 @@ run can be repeated exactly.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -49,7 +50,9 @@ class Budget:
 
 def _number(text: str, whole: str) -> float:
     try:
-        return float(text)
+        if math.isfinite(value := float(text)):
+            return value
+        raise ValueError("more than a float holds")
     except ValueError:
         raise UserError(f"the budget {whole!r} holds {text!r}, which is not a number: write 10m or 5000steps") from None
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ from torch import Tensor
 from kuosan.errors import UserError
 
 STATE = "state.json"
+
+
+class NotFiniteError(ValueError):
+    """A state that must not be saved."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -44,7 +49,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as e:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there may not even be a folder
+            temporary.unlink(missing_ok=True)
         why = "the disk is full" if e.errno in (errno.ENOSPC, errno.EDQUOT) else (e.strerror or str(e))
         raise UserError(
             f"{path} could not be written: {why}; what was there before is kept, "
@@ -70,17 +76,28 @@ def _seal(state: Mapping[str, Any]) -> str:
 
 
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint over the one in ``folder``; a state that is not finite is refused."""
+    """Write a checkpoint over the one in ``folder``.
+
+    Raises:
+        NotFiniteError: a tensor is not finite; nothing was written.
+        UserError: the disk is full, or the folder cannot be written; the old checkpoint stands.
+    """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"a checkpoint with a non-finite {name} is never written")
+            raise NotFiniteError(f"the weights were not finite ({name}) and were not saved")
     data = safetensors.torch.save({k: v.detach().contiguous().cpu() for k, v in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     name = f"state-{digest[:16]}.safetensors"
-    if not ((folder / name).exists() and (folder / name).read_bytes() == data):
-        write_bytes(folder / name, data)
     state = {**state, "tensors": {"file": name, "sha256": digest}}
-    write_json(folder / STATE, {**state, "seal": _seal(state)})
+    try:
+        if not ((folder / name).exists() and (folder / name).read_bytes() == data):
+            write_bytes(folder / name, data)
+        write_json(folder / STATE, {**state, "seal": _seal(state)})
+    except UserError:
+        if _tensors_of(folder) != name:  # no use to anybody, and the disk may be full
+            with suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
+        raise
     for old in folder.glob("state-*.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)
@@ -91,6 +108,14 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
 def exists(folder: Path) -> bool:
     """Whether a checkpoint was ever committed here."""
     return (folder / STATE).is_file()
+
+
+def _tensors_of(folder: Path) -> str:
+    """The file that the committed state names; "" where there is none."""
+    try:
+        return str(json.loads((folder / STATE).read_bytes())["tensors"]["file"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -24,7 +24,9 @@ class Items(Protocol):
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.Generator(np.random.Philox(key=[epoch, seed & (1 << 64) - 1])).permutation(count)
+    # NumPy reads a plain list as floats, in which all negative seeds meet.
+    key = np.array([epoch, seed & (1 << 64) - 1], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).permutation(count)
 
 
 def batch_index(seed: int, step: int, batch: int, count: int) -> Int64[Tensor, " b"]:

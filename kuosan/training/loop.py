@@ -4,8 +4,12 @@
 held, as every draw is a function of the seed and the step; so a run that is killed anywhere and resumed from
 its last checkpoint repeats the lost steps exactly, and on a CPU (same thread count) ends with the same bits.
 
-A step whose loss or gradient is not finite is skipped and counted. Five in a row, and the run goes back to
-its last checkpoint with half the learning rate; after four such returns it stops and says so.
+A step whose loss or gradient is not finite is skipped and counted. Five in a row, or weights that are not
+finite when they are to be saved, and the run goes back to its last checkpoint with half the learning rate;
+after four such returns it stops and says so.
+
+A learned schedule descends the second moment of the loss and not the loss: the mean of a bound does not depend
+on how the schedule runs between its ends, its variance does (Kingma et al. 2021, sec. 5.1 and appendix I).
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from kuosan.core.random import Seeds
@@ -99,6 +104,7 @@ class Training:
         self.objective, self.train, self.val, self.settings = objective, train, val, settings
         self.folder, self.null, self.identity = folder, null or {}, identity or {}
         self.parameters = [p for p in self.denoiser.parameters() if p.requires_grad]
+        self.curves = [p for p in self.denoiser.schedule.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=settings.lr,
@@ -189,8 +195,8 @@ class Training:
                 count.seconds = before + time.monotonic() - started
                 late = time.monotonic() - self._saved_at > settings.save_seconds
                 if count.finished or inbox.signum is not None or (late and not count.in_a_row):
-                    self.save()
-                if inbox.signum is not None and not count.finished:
+                    self._save_or_return()
+                if inbox.signum is not None:
                     raise Interrupted(inbox.signum)
 
     def _step(self, progress: float) -> tuple[float, float, float]:
@@ -200,9 +206,8 @@ class Training:
         x, cond = self.train.batch(batch_index(settings.seed, count.step, settings.batch, len(self.train)))
         x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}  # type: ignore[union-attr]
         cond = drop_conditions(cond, self.null, settings.drop, seeds)
-        loss = self.objective(self.denoiser, x, seeds, **cond).mean()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip)
+        losses = self.objective(self.denoiser, x, seeds, **cond)
+        loss, norm = losses.mean(), self._gradients(losses)
         rate = settings.rate(progress, count.step) * count.rate_scale
         value, length = float(loss.detach()), float(norm)
         count.step += 1
@@ -217,12 +222,37 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         return value, length, rate
 
+    def _gradients(self, losses: Float[Tensor, " b"]) -> Tensor:
+        """Fill in clipped gradients; their norm before clipping."""
+        if not self.curves:
+            losses.mean().backward()
+            return torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        slopes = torch.autograd.grad(losses.square().mean(), self.curves, retain_graph=True)
+        losses.mean().backward()
+        for curve, slope in zip(self.curves, slopes, strict=True):
+            curve.grad = slope
+        # Apart, or the second moment's scale would decide how far the network goes.
+        mine = torch.nn.utils.clip_grad_norm_(self.curves, self.settings.clip)
+        rest = [p for p in self.parameters if not any(p is curve for curve in self.curves)]
+        return torch.hypot(torch.nn.utils.clip_grad_norm_(rest, self.settings.clip), mine.to(losses))
+
     def _skip(self) -> None:
         count = self.count
         count.skipped += 1
         count.in_a_row += 1
-        if count.in_a_row < _SKIPS_IN_A_ROW:
-            return
+        if count.in_a_row >= _SKIPS_IN_A_ROW:
+            self._return(f"{_SKIPS_IN_A_ROW} steps in a row were not finite")
+
+    def _save_or_return(self) -> None:
+        try:
+            self.save()
+        except checkpoint.NotFiniteError as e:
+            self._return(str(e))
+            self._saved_at = time.monotonic()
+
+    def _return(self, why: str) -> None:
+        """Go back to the last checkpoint with half the learning rate."""
+        count = self.count
         if count.returns >= _MOST_RETURNS:
             raise UserError(
                 f"the loss is not finite at step {count.step}, even after {count.returns} returns to the last "
@@ -235,8 +265,7 @@ class Training:
         kept.returns, kept.skipped, kept.rate_scale = count.returns + 1, count.skipped, count.rate_scale / 2
         kept.events = [
             *count.events,
-            f"step {count.step}: {_SKIPS_IN_A_ROW} steps in a row were not finite; went back to step {kept.step} "
-            f"with the learning rate times {kept.rate_scale:g}",
+            f"step {count.step}: {why}; went back to step {kept.step} with the learning rate times {kept.rate_scale:g}",
         ]
         self.count = kept
 

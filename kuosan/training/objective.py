@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -102,18 +102,24 @@ class Denoising(Objective):
         self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor
     ) -> Float[Tensor, " b"]:  # type: ignore[override]
         schedule = denoiser.schedule
-        t = schedule.clip(self.timing.quantile(schedule, u))
+        drawn = self.timing.quantile(schedule, u)
+        t, density = schedule.clip(drawn), self.timing.density(schedule, u)
+        # Times beyond the clip would be counted at its ends, and a density's mean would depend on its tails.
+        density = torch.where(t == drawn, density, torch.inf)
         x_t = denoiser.process.corrupt(x, t, seeds)
         error = per_example((x - denoiser(x_t, t, **cond).mean).square()) / x[0].numel()
-        weight = WEIGHTS[self.weight](denoiser, schedule.level(t), self.timing.density(schedule, u))
+        weight = WEIGHTS[self.weight](denoiser, schedule.level(t), density)
         return error * weight.to(error)
 
 
 @dataclass(frozen=True)
 class Bound(Objective):
-    """The diffusion term of the evidence bound, in nats per element, of any bridged process."""
+    """The diffusion term of the evidence bound, in nats per element, of any bridged process, at even times.
 
-    timing: Timing = UniformTiming()
+    On Gaussian states `Denoising` with the weight ``uniform`` is the same at times of any density.
+    """
+
+    timing: Timing = field(default=UniformTiming(), init=False)
 
     def at_quantiles(
         self, denoiser: Denoiser, x: State, u: Time, seeds: Seeds, **cond: Tensor

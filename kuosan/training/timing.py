@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from kuosan.core.curves import derivative
 from kuosan.core.random import Seeds
@@ -53,11 +54,22 @@ class LogNormalTiming(Timing):
 
     def quantile(self, schedule: Schedule, u: Time) -> Time:
         normal = torch.distributions.Normal(0.0, 1.0)
-        # Only the part of the normal that lies on the schedule: its probabilities at t = 0 and t = 1.
-        ends = torch.tensor([0.0, 1.0], dtype=u.dtype)
-        low, high = normal.cdf((-schedule.log_snr(ends) / 2 - self.mean) / self.std)
+        low, high = self._ends(schedule, u.dtype)  # only the part of the normal that lies on the schedule
         log_rho = self.mean + self.std * normal.icdf(low + u * (high - low))
         return schedule.time_of(-2 * log_rho).clamp(0, 1)
+
+    def density(self, schedule: Schedule, u: Time) -> Time:
+        # By the change of variables log ρ = -λ/2: a schedule may invert itself by bisection, which has no slope.
+        t = self.quantile(schedule, u)
+        low, high = self._ends(schedule, u.dtype)
+        normal = torch.distributions.Normal(self.mean, self.std)
+        p = normal.log_prob(-schedule.log_snr(t) / 2).exp() / (high - low)
+        return p * -schedule.log_snr_rate(t) / 2
+
+    def _ends(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
+        """The probabilities below t = 0 and below t = 1."""
+        ends = torch.tensor([0.0, 1.0], dtype=dtype)
+        return torch.distributions.Normal(0.0, 1.0).cdf((-schedule.log_snr(ends) / 2 - self.mean) / self.std)
 
 
 @dataclass(frozen=True)

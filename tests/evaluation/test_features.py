@@ -90,7 +90,7 @@ def test_the_contrastive_space_separates_without_labels() -> None:
     """Nearest neighbours in the space share their class, though it never saw a class."""
     x, labels = bars(300, 0)
     encoder = train_encoder(x, val=bars(100, 1)[0], seconds=1.5)
-    assert encoder.quality["value"] > 20 * encoder.quality["chance"]
+    assert encoder.quality["value"] > 8 * encoder.quality["chance"]
     rows = encoder(x)
     apart = torch.cdist(rows, rows).fill_diagonal_(torch.inf)
     assert (labels[apart.argmin(1)] == labels).double().mean() > 0.9

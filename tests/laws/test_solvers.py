@@ -31,6 +31,9 @@ from kuosan.solvers import (
     trajectory,
 )
 
+from kuosan.solvers.exponential import corrector, predictor
+from kuosan.solvers.multistep import orders_of
+
 from .exact_cases import SCHEDULES, flow, mixture
 
 DETERMINISTIC = sorted(set(SOLVERS) - {"ancestral", "sde-dpm++2m"})
@@ -188,16 +191,23 @@ def test_a_step_calls_the_denoiser_as_often_as_it_says() -> None:
         assert len(count) == 4 * solver.calls, name
 
 
-def test_unipc_corrects_with_the_new_estimate_only() -> None:
-    """UniPC-1 without its correction is DDIM; with it, a second order method: the table says which."""
-    grid = torch.linspace(0.9, 0.2, 5, dtype=torch.float64)
-    rows = UniPC(1).rows(Cosine(), grid)
-    assert rows[0].fix is None and all(row.fix is not None for row in rows[1:])
-    plain = DDIM().rows(Cosine(), grid)
-    assert all(
-        math.isclose(a.state, b.state) and math.isclose(a.terms[0], b.terms[0])
-        for a, b in zip(rows, plain, strict=True)
-    )
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("variant", ["bh1", "bh2"])
+def test_unipc_is_a_predictor_and_a_corrector(order: int, variant: str) -> None:
+    """The one-table form equals predicting and correcting one after the other."""
+    denoiser, grid = mixture(Cosine()), LogSNR()(Cosine(), 7)
+    levels = Cosine().level(grid)
+    ell = levels.log_snr / 2
+    orders = orders_of(order, ell, taper=True)
+    state, terms = predictor(levels, ell, orders, order, variant)
+    redone = corrector(levels, ell, orders, order, variant)
+    x, corrected, known = X, X, []
+    for i in range(7):
+        known = [denoiser(x, grid[i].expand(3)).mean, *known]
+        if i:
+            corrected = state[i - 1] * corrected + sum(b * m for b, m in zip(redone[i], known, strict=False))
+        x = state[i] * corrected + sum(b * m for b, m in zip(terms[i], known, strict=False))
+    assert torch.allclose(x, sample(denoiser, UniPC(order, variant), grid, X, SEEDS), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [n for n in SOLVERS if isinstance(SOLVERS[n](), Multistep)])

@@ -20,6 +20,7 @@ from PIL import Image
 from kuosan.errors import UserError
 from kuosan.modalities import load, resolve
 from kuosan.modalities.columns import choose_columns, number_columns
+from kuosan.modalities.image_gather import content_hash
 from kuosan.modalities.split import held_out_count, plan_split
 
 
@@ -206,3 +207,10 @@ def test_real_sets_of_mixed_kinds(shared_data: Callable[[str], Path]) -> None:
     assert emoji.modality.format.mode == "RGBA" and emoji.train.x.shape[1:] == (4, 72, 72)
     with pytest.raises(UserError, match="120 image, 1 text"):
         load(shared_data("noto_emoji"))
+
+
+def test_equal_bytes_in_another_shape_or_mode_are_no_copy() -> None:
+    flat = np.zeros((4, 9, 1), np.uint8)
+    others = [(flat.reshape(9, 4, 1), "L"), (flat, "1"), (np.zeros((2, 9, 1), np.uint16), "L")]
+    assert content_hash(flat, "L") == content_hash(np.asfortranarray(flat), "L")
+    assert len({content_hash(pixels, mode) for pixels, mode in [(flat, "L"), *others]}) == 4

@@ -81,6 +81,23 @@ def test_parts_by_folder(tmp_path: Path, val: str, test: bool, container: str) -
     assert {name.split("/")[-3] for name in data.val.names} == {val} and len(data.val) == 8
 
 
+def test_parts_are_no_classes_and_the_rest_is_trained_on(tmp_path: Path) -> None:
+    for i in range(6):
+        paint(tmp_path / "train" / f"{i}.png", i)
+        paint(tmp_path / "val" / f"{i}.png", 100 + i)
+    paint(tmp_path / "loose.png", 300)
+    data = load(tmp_path)
+    assert data.columns == {} and "loose.png" in data.train.names
+    assert {name.split("/")[0] for name in data.val.names} == {"val"}
+
+
+def test_a_lone_folder_called_test_is_just_a_folder(tmp_path: Path) -> None:
+    for i in range(6):
+        paint(tmp_path / "test" / f"{i}.png", i)
+        paint(tmp_path / "cats" / f"{i}.png", 100 + i)
+    assert load(tmp_path).columns == {"class": ("cats", "test")}
+
+
 def test_captions_and_tables(tmp_path: Path) -> None:
     rows = []
     for i in range(20):
@@ -160,9 +177,14 @@ def test_links_never_walk_in_a_circle(tmp_path: Path) -> None:
     paint(elsewhere / "x.png", 50)
     (elsewhere / "back").symlink_to(root)
     (root / "c").symlink_to(elsewhere)
+    # two links to one place, the second by way of its parent: its files are read once
+    paint(elsewhere.parent / (elsewhere.name + "2") / "deep" / "y.png", 51)
+    (root / "d").symlink_to(elsewhere.parent / (elsewhere.name + "2") / "deep")
+    (root / "e").symlink_to(elsewhere.parent / (elsewhere.name + "2"))
     listing = walk(root)
     assert [f.name for f in listing.found if f.name.startswith("c/")] == ["c/x.png"]
-    assert len(listing.found) == 13
+    assert [f.name for f in listing.found if f.name.endswith("y.png")] == ["d/y.png"]
+    assert len(listing.found) == 14
     reasons = dict(listing.aside)
     assert "back to itself" in reasons["a/up"] and "back to itself" in reasons["outside"]
     assert "read already" in reasons["again"] and "read already" in reasons["c/back"]

@@ -85,6 +85,13 @@ def test_moving_up_and_down_again_loses_nothing(mode: str, dtype: str, to_dtype:
     assert np.array_equal(convert(up, "RGBA", mode, dtype), raw)
 
 
+def test_transparency_is_laid_over_white() -> None:
+    half = np.array([[[100, 0, 200, 0], [100, 0, 200, 255], [100, 0, 200, 51]]], np.uint8)
+    assert convert(half, "RGBA", "RGB", "uint8")[0].tolist() == [[255] * 3, [100, 0, 200], [224, 204, 244]]
+    grey = convert(np.array([[[255, 0, 0]]], np.uint8), "RGB", "L", "uint8")
+    assert grey.item() == 76  # ITU-R BT.601: 0.299 of 255
+
+
 def test_ink_becomes_light() -> None:
     ink = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [9, 9, 9, 255]]], np.uint8)
     assert convert(ink, "CMYK", "RGB", "uint8")[0].tolist() == [[255] * 3, [0, 255, 255], [0] * 3]

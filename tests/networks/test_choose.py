@@ -50,9 +50,7 @@ def test_the_cost_is_that_of_the_network() -> None:
     assert operations(spec) == 6 * (tokens * products + attention)
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 8, 8), (3, 32, 48), (1, 31, 17), (4, 5, 3), (1, 128, 1), (3, 256, 256)]
-)
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 48), (1, 31, 17), (4, 5, 3), (1, 128, 1), (3, 96, 128)])
 @pytest.mark.parametrize("kind", ["auto", "transformer", "unet"])
 def test_every_choice_is_json_and_builds(shape: tuple[int, int, int], kind: str) -> None:
     spec, reasons = choose_network(*shape, {"class": 3}, seconds=20, device="cpu", items=50, kind=kind)
@@ -81,7 +79,7 @@ def test_budgets_on_well_known_sizes() -> None:
             (1, 8, 60): (2, 128),
             (1, 28, 600): (4, 128),
             (3, 32, 600): (4, 128),
-            (3, 64, 600): (8, 192),
+            (3, 64, 600): (4, 64),
         }
         for (channels, side, seconds), (patch, dim) in wanted.items():
             spec = choose(channels, side, side, seconds, items=2000)

@@ -1,0 +1,110 @@
+"""`kuosan train DATA --dry-run`: what would be done and what it would cost, measured on a few real steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from kuosan.cli.answer import Answer
+from kuosan.cli.notes import busy
+from kuosan.cli.words import choices_json, choices_table, shown, skipped_lines
+
+if TYPE_CHECKING:
+    from kuosan.recipes.session import Plan
+
+STEPS = 3  # that are timed, after one that is not: the first sets up memory
+MOST_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Seconds per step, and the most memory that the process (or the GPU) has held, in MiB."""
+
+    seconds_per_step: float
+    memory_mib: float
+    timed: int
+
+
+def probe(plan: Plan) -> Probe:
+    """Train a throwaway model of the plan for a few steps; its checkpoint goes to a temporary folder."""
+    import torch
+
+    from kuosan.recipes import machine
+    from kuosan.recipes.build import build_denoiser, build_objective, build_settings
+    from kuosan.training.budget import Budget
+    from kuosan.training.loop import Training
+
+    facts, recipe, device = plan.facts, plan.facts.recipe, machine.device()
+    settings = build_settings(recipe.training, recipe.seed, Budget(steps=10**6), None)
+    with TemporaryDirectory(prefix="kuosan-") as folder:
+        training = Training(
+            build_denoiser(facts.network, recipe.schedule, recipe.objective, recipe.seed),
+            build_objective(recipe.objective),
+            plan.data.train,
+            plan.data.val,
+            replace(settings, validations=1),  # none within these steps
+            Path(folder),
+            null=facts.null,
+            device=device,
+        )
+        events, began, timed = training.run(), 0.0, -1
+        for _ in events:
+            timed += 1
+            began = began or time.monotonic()
+            if timed == STEPS or (timed and time.monotonic() - began > MOST_SECONDS):
+                break
+        seconds = (time.monotonic() - began) / max(timed, 1)
+        events.close()  # type: ignore[attr-defined]
+    memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else machine.memory_mib()
+    return Probe(seconds, memory, timed)
+
+
+def dry_run(plan: Plan) -> Answer:
+    """The plan, in figures."""
+    from kuosan.training.budget import Budget, clock
+
+    facts = plan.facts
+    with busy(f"timing {STEPS} steps"):
+        measured = probe(plan)
+    batch = facts.recipe.training.batch
+    assert isinstance(batch, int)
+    budget = Budget.parse(facts.recipe.budget)
+    steps = budget.steps_of(batch)
+    if steps is None:
+        steps = max(1, int((facts.seconds or 0.0) / measured.seconds_per_step))
+    passes = steps * batch / max(facts.items, 1)
+    seconds = budget.seconds or steps * measured.seconds_per_step
+    held_out = len(plan.data.val)
+    data: dict[str, Any] = {
+        "dry_run": True,
+        "run": str(plan.path),
+        "parameters": plan.parameters,
+        "memory_mib": round(measured.memory_mib),
+        "seconds_per_step": measured.seconds_per_step,
+        "steps_timed": measured.timed,
+        "steps": steps,
+        "passes": round(passes, 2),
+        "seconds": round(seconds, 1),
+        "items": facts.items,
+        "held_out": held_out,
+        "network": facts.network,
+        "recipe": facts.recipe.model_dump(mode="json"),
+        "choices": choices_json(facts.choices),
+    }
+    rate = batch / measured.seconds_per_step
+    counts = f"{plan.parameters:,} parameters, {facts.items:,} items to train on, {held_out:,} held out."
+    speed = (
+        f"A step takes {1000 * measured.seconds_per_step:.3g} ms (mean of {measured.timed}), "
+        f"{rate:,.0f} items/s; memory {measured.memory_mib:,.0f} MiB."
+    )
+    worth = (
+        f"The budget {facts.recipe.budget} gives about {steps:,} steps, {passes:,.1f} passes over the data, "
+        f"in {clock(seconds)}."
+    )
+    end = f"Nothing was written; without --dry-run the run would be {shown(plan.path)}."
+    skipped = skipped_lines(plan.data.survey.to_json())
+    lines = [*skipped, choices_table(facts.choices), "", counts, speed, worth, end]
+    return Answer("\n".join(lines), data)

@@ -1,0 +1,85 @@
+"""`kuosan evaluate RUN`: fresh samples, measured against data that the run did not train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kuosan.cli.answer import Answer
+from kuosan.cli.failures import working_in
+from kuosan.cli.notes import busy
+from kuosan.cli.options import Flag, Json, at_least
+from kuosan.cli.options import seed as checked_seed
+from kuosan.errors import UserError
+
+
+def evaluate(
+    run: Path,
+    /,
+    *,
+    data: Path | None = None,
+    n: Annotated[int, Parameter(name="-n")] = 1000,
+    steps: int | None = None,
+    solver: str = "auto",
+    grid: str = "auto",
+    w: Annotated[float | None, Parameter(name="--w")] = None,
+    seed: int | None = None,
+    inception: Path | None = None,
+    likelihood: Flag = False,
+    json: Json = False,
+) -> Answer:
+    """Draw samples and measure them: fidelity, diversity, classes, copies; each with its standard error.
+
+    Args:
+        run: the folder that `kuosan train` wrote to, or a diffusers pipeline's (then with --data).
+        data: measure against this instead of the run's own data.
+        n: how many samples to draw.
+        steps: network calls per sample; the run's own unless given.
+        solver: name of the solver.
+        grid: name of the time grid.
+        w: guidance weight; 1 is no guidance.
+        seed: of the samples and of all that measuring draws.
+        inception: local safetensors file of the weights that FID is defined with.
+        likelihood: not part of this version.
+    """
+    if likelihood:
+        raise UserError(
+            "kuosan evaluate --likelihood is not part of this version: leave it away; "
+            "distances, classes and copies are measured"
+        )
+    at_least("-n", n)
+    at_least("--steps", steps)
+    at_least("--w", w, 0)
+    if inception is not None and not inception.is_file():
+        raise UserError(
+            f"there is no file {inception}: give --inception a safetensors file of Inception weights"
+        )
+    from kuosan.cli.words import metric_table
+    from kuosan.recipes.evaluate import SEED
+    from kuosan.recipes.evaluate import evaluate as measure
+    from kuosan.recipes.run import Run
+
+    loaded = Run(run)
+    if not loaded.foreign:
+        working_in(run)
+    _ = loaded.denoiser  # a damaged run should say so before its data is read
+    chosen = SEED if seed is None else checked_seed(seed)
+    with busy(f"drawing {n:,} samples and measuring them"):
+        result = measure(
+            loaded,
+            data=data,
+            n=n,
+            steps=steps,
+            solver=solver,
+            grid=grid,
+            w=w,
+            seed=chosen,
+            inception=inception,
+        )
+    about = result["about"]
+    head = f"{n:,} samples of {run} in {about['steps']} steps, against {about['data']}"
+    left_out = [f"not measured: {name}: {why}" for name, why in result.get("left_out", {}).items()]
+    text = "\n".join([head, "", metric_table(result["metrics"]), *([""] if left_out else []), *left_out])
+    return Answer(text, {"run": run, **result})

@@ -1,0 +1,124 @@
+"""A run, as `kuosan inspect` tells it: what it was told, how far it is, how good it is, what is damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kuosan.cli.answer import Answer
+from kuosan.cli.notes import table
+from kuosan.cli.words import choices_json, choices_table, metric_table, noun
+from kuosan.errors import UserError
+
+if TYPE_CHECKING:
+    from kuosan.recipes.run import Run
+
+MOST_VALUES = 30  # of a condition, in the text
+SHAPE = ("channels", "height", "width", "conditions")  # of a network; told elsewhere
+
+
+def inspect_run(run: Run) -> Answer:
+    """Facts, progress, measurements; damaged files are named, and nothing is changed."""
+    facts, recipe = run.facts, run.facts.recipe
+    state, problems = _progress(run)
+    problems += _weights(run)
+    evaluation, summary = _read(run.path / "evaluation.json"), _read(run.path / "summary.json")
+    lines = [table([*_facts(run), *_state(run, state)], (str(run.path), "")), ""]
+    if evaluation and evaluation.get("metrics"):
+        count = evaluation.get("about", {}).get("samples", 0)
+        lines += [f"Measured on {count:,} samples:"]
+        lines += [metric_table(evaluation["metrics"], noun(recipe.data.modality)), ""]
+    if facts.choices:
+        lines += [choices_table(facts.choices), ""]
+    lines += [f"warning: {p}" for p in problems]
+    data = {
+        "kind": "diffusers" if run.foreign else "run",
+        "run": run.path,
+        "version": facts.version,
+        "recipe": recipe.model_dump(mode="json"),
+        "network": facts.network,
+        "modality": facts.modality,
+        "conditions": facts.columns,
+        "class_names": facts.class_names,
+        "items": facts.items,
+        "data_fingerprint": facts.data_fingerprint,
+        "choices": choices_json(facts.choices),
+        "asked": facts.asked,
+        "progress": state,
+        "metrics": evaluation.get("metrics") if evaluation else None,
+        "summary": summary,
+        "problems": problems,
+    }
+    return Answer("\n".join(lines).rstrip(), data)
+
+
+def _facts(run: Run) -> list[tuple[str, Any]]:
+    facts, recipe = run.facts, run.facts.recipe
+    objective, sampling = recipe.objective, recipe.sampling
+    network = ", ".join(f"{k} {v}" for k, v in facts.network.items() if k not in SHAPE)
+    learned = f"{objective.output}, weight {objective.weight}, times {objective.timing}"
+    sampled = f"{sampling.steps} steps of {sampling.solver} on the {sampling.grid} grid, w = {sampling.w:g}"
+    rows: list[tuple[str, Any]] = [
+        ("kind", "a diffusers pipeline" if run.foreign else f"a run of Kuosan {facts.version}"),
+        ("data", recipe.data.path or "–"),
+        ("items to train on", f"{facts.items:,}"),
+        ("state", "×".join(map(str, run.shape))),
+        ("network", network),
+        ("schedule", recipe.schedule.kind),
+        ("objective", learned),
+        ("sampling", sampled),
+        ("budget", recipe.budget),
+    ]
+    for column, values in facts.columns.items():
+        more = f", and {len(values) - MOST_VALUES:,} more" if len(values) > MOST_VALUES else ""
+        rows.append((f"--where {column}=", ", ".join(values[:MOST_VALUES]) + more))
+    return rows
+
+
+def _state(run: Run, state: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    if state:
+        end = "finished" if state["finished"] else f"not finished: kuosan resume {run.path}"
+        rows.append(("progress", f"{state['step']:,} steps in {state['seconds']:.0f} s, {end}"))
+        if state["best_step"]:
+            rows.append(("best held-out loss", f"{state['best_loss']:.4g} at step {state['best_step']:,}"))
+    if (run.path / "report.html").is_file():
+        rows.append(("report", run.path / "report.html"))
+    return rows
+
+
+def _progress(run: Run) -> tuple[dict[str, Any] | None, list[str]]:
+    """The counters of the last checkpoint, and what is wrong with it."""
+    from kuosan.training import checkpoint
+
+    folder = run.path / "checkpoints" / "last"
+    if run.foreign or not checkpoint.exists(folder):
+        return None, []
+    try:
+        _, state = checkpoint.load(folder)
+        return dict(state["counters"]), []
+    except UserError as error:
+        return None, [str(error)]
+
+
+def _weights(run: Run) -> list[str]:
+    """What is wrong with the weights; nothing where training has not written any yet."""
+    from kuosan.recipes.run import WEIGHTS
+    from kuosan.training.checkpoint import load_weights
+
+    if run.foreign or not (run.path / WEIGHTS).is_file():
+        return []
+    try:
+        load_weights(run.path / WEIGHTS)
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return tree if isinstance(tree, dict) else None

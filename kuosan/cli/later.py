@@ -1,0 +1,22 @@
+"""Verbs that the contract names and this version does not have: a plain word instead of "no such command"."""
+
+from __future__ import annotations
+
+import kuosan
+
+VERBS = {
+    "compare": "train with several budgets and seeds, and compare their reports",
+    "tune": "choose fewer or more steps with `kuosan sample --steps`; measure with `kuosan evaluate --steps`",
+    "distil": "few steps are possible already: try `kuosan sample --steps 6`",
+    "finetune": "go on from a run's weights with `kuosan train DATA --init RUN`",
+    "audit": "the report and `kuosan evaluate` already look for near-copies of training items",
+    "explain": "the report already shows one sample on its way, step by step",
+    "serve": "sample with `kuosan sample`, or from Python with kuosan.load(RUN).sample(n)",
+    "zoo": "start from a run or from a diffusers folder with `kuosan train DATA --init`",
+}
+
+
+def sentence(verb: str) -> str:
+    """What to do instead."""
+    version = ".".join(kuosan.__version__.split(".")[:2])
+    return f"kuosan {verb} is not part of this version ({version}): {VERBS[verb]}"

@@ -1,0 +1,161 @@
+"""Facts and measurements as people read them; every number with its error and its count."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kuosan.cli.notes import table
+
+if TYPE_CHECKING:
+    from kuosan.recipes.run import Facts
+
+REASONS_SHOWN = 5
+_DISTANCES = ("fd_inf_encoder", "fd_encoder", "fd_inf_pixels", "fd_pixels")
+
+
+def noun(modality: str) -> str:
+    """What the items of a modality are called."""
+    return {"image": "pictures", "audio": "recordings", "text": "texts"}.get(modality, "items")
+
+
+def choices_table(choices: Sequence[Sequence[Any]]) -> str:
+    """What was chosen, and why."""
+    return table(choices, ("choice", "value", "why"))
+
+
+def choices_json(choices: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [{"what": what, "value": value, "why": why} for what, value, why in choices]
+
+
+def metric_table(metrics: Mapping[str, Mapping[str, Any]], things: str = "pictures") -> str:
+    """All measurements beside what real data score."""
+    from kuosan.evaluation.report_words import number, verdict
+
+    rows = []
+    for name, m in metrics.items():
+        floor = "–" if m.get("floor") is None else _plus_minus(m["floor"], m.get("floor_stderr"))
+        value = "–" if m.get("value") is None else _plus_minus(m["value"], m.get("stderr"))
+        rows.append(
+            (name, value, number(m["n"]) if m["n"] >= 1e6 else f"{m['n']:,}", floor, verdict(m, things, name))
+        )
+    return table(rows, ("metric", "value", "n", f"real {things}", "in words"))
+
+
+def closing(summary: Mapping[str, Any], facts: Facts) -> str:
+    """The paragraph that a training ends with."""
+    from kuosan.training.budget import clock
+
+    run, things = str(summary["run"]), noun(facts.recipe.data.modality)
+    lines = [
+        f"Trained {summary['steps']:,} steps in {clock(summary['seconds'])}; stopped {summary['stopped']}."
+    ]
+    if summary.get("val_loss") is not None:
+        lines[0] += (
+            f" The best held-out loss was {summary['val_loss']:.4g}, at step {summary['best_step']:,}."
+        )
+    if summary.get("skipped_steps"):
+        lines.append(f"{summary['skipped_steps']:,} steps were not finite and were skipped.")
+    lines += _quality(summary["metrics"], things)
+    lines += [f"Report: {summary['report']}", "", "Next:", *(f"  {line}" for line in suggestions(run, facts))]
+    return "\n".join(lines)
+
+
+def _quality(metrics: Mapping[str, Mapping[str, Any]], things: str) -> list[str]:
+    """Sentences on the measurements that say most: classes, the most unfavourable distance, copies."""
+    from kuosan.evaluation.report_words import metric_title, verdict
+
+    lines = []
+    if m := _measured(metrics, "class_accuracy"):
+        share, real = _percent(m["value"], m.get("stderr")), _beside(m, things, _percent)
+        lines.append(f"Recognised as the class asked for: {share} of {m['n']:,} samples{real}.")
+    if found := [(name, m) for name in _DISTANCES if (m := _measured(metrics, name))]:
+        # the one farthest from real data: a space with few items left to compare sees little
+        name, m = max(found, key=lambda pair: _sigmas(pair[1]))
+        title, _ = metric_title(name, things)
+        value, real, words = (
+            _plus_minus(m["value"], m.get("stderr")),
+            _beside(m, things),
+            verdict(m, things, name),
+        )
+        lines.append(
+            f"{title} ({m['space']}): {value} at n = {m['n']:,}{real}{f'; {words}' if words else ''}."
+        )
+    if m := _measured(metrics, "copies"):
+        share, words = _percent(m["value"], m.get("stderr")), verdict(m, things, "copies")
+        lines.append(
+            f"Near-copies of training items: {share} of {m['n']:,} samples{f', {words}' if words else ''}."
+        )
+    return lines
+
+
+def _measured(metrics: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
+    m = metrics.get(name)
+    return m if m is not None and m["value"] is not None else None
+
+
+def _sigmas(m: Mapping[str, Any]) -> float:
+    """Standard errors between a distance and its floor; least where it has none."""
+    if m.get("floor") is None:
+        return -math.inf
+    spread = math.hypot(m.get("stderr") or 0.0, m.get("floor_stderr") or 0.0)
+    return float((m["value"] - m["floor"]) / max(spread, 1e-12))
+
+
+def _beside(m: Mapping[str, Any], things: str, show: Callable[..., str] | None = None) -> str:
+    """What real data score."""
+    if m.get("floor") is None:
+        return ""
+    return f"; real {things}: {(show or _plus_minus)(m['floor'], m.get('floor_stderr'))}"
+
+
+def suggestions(run: str, facts: Facts) -> list[str]:
+    """Commands to try next."""
+    place = shlex.quote(run)
+    where = ""
+    if facts.columns:
+        column, values = next(iter(facts.columns.items()))
+        value = values[min(3, len(values) - 1)]
+        where = f" --where {shlex.quote(f'{column}={value}')}"
+    return [
+        f"kuosan sample {place}{where}",
+        f"kuosan evaluate {place}",
+        f"kuosan export {place} --to diffusers {place}-diffusers",
+    ]
+
+
+def skipped_lines(survey: Mapping[str, Any]) -> list[str]:
+    """Files that could not be read, the first few by name."""
+    skipped = list(survey.get("skipped") or ())
+    if not skipped:
+        return []
+    what = "file was" if len(skipped) == 1 else "files were"
+    lines = [f"{len(skipped):,} {what} skipped:"]
+    lines += [f"  {name}: {reason}" for name, reason in skipped[:REASONS_SHOWN]]
+    if len(skipped) > REASONS_SHOWN:
+        lines.append("  … all of them: kuosan inspect DATA --json, or the report")
+    return lines
+
+
+def _plus_minus(value: float, stderr: float | None) -> str:
+    from kuosan.evaluation.report_words import error, number
+
+    if stderr is None:
+        return number(value)
+    return f"{number(value, stderr)} ± {error(stderr)}"
+
+
+def _percent(value: float, stderr: float | None) -> str:
+    return f"{100 * value:.1f} %" if stderr is None else f"{100 * value:.1f} ± {100 * stderr:.1f} %"
+
+
+def shown(path: Path) -> str:
+    """A path as people typed it where it lies below here, else in full."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,85 @@
+"""A run as a folder that another program opens.
+
+The folder is built beside its place and moved there whole, so that a full disk leaves no half of one. Nothing
+is overwritten: a folder that holds anything is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kuosan.denoisers.diffusers import export_diffusers
+from kuosan.errors import UserError
+from kuosan.modalities.dataset import resolve
+from kuosan.recipes.run import Run
+
+FORMATS = ("diffusers",)
+
+
+def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Write a run's averaged model in another program's form.
+
+    Args:
+        to: ``diffusers``: a folder for `DiffusionPipeline.from_pretrained`.
+        folder: new or empty.
+        where: conditions to fix, by their values; a U-Net's exported pipeline can give none itself.
+
+    Returns:
+        What was written: ``folder``, ``pipeline`` (its class), ``parameters``, ``files``.
+
+    Raises:
+        UserError: an unknown form, a folder in use, or a model that the other program cannot hold.
+    """
+    if to not in FORMATS:
+        what = "is not part of this version" if to == "onnx" else "is not known"
+        raise UserError(f"exporting to {to} {what}: use --to diffusers")
+    if run.foreign:
+        raise UserError(f"{run.path} is a diffusers pipeline already: copy the folder instead")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not an empty folder: give the export a new one")
+    facts, objective = run.facts, run.facts.recipe.objective
+    fixed = {k: resolve(facts.columns, facts.class_names, k, v) for k, v in (where or {}).items()}
+    names = {
+        column: [facts.class_names.get(v, v) if column == "class" else v for v in values]
+        for column, values in facts.columns.items()
+    }
+    denoiser = run.denoiser
+    beside = _beside(folder)
+    try:
+        export_diffusers(
+            denoiser.network,
+            facts.network,
+            beside / "export",
+            output=objective.output,
+            schedule=denoiser.schedule,
+            sigma_data=objective.sigma_data,
+            where=fixed,
+            names=names,
+        )
+        os.replace(beside / "export", folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return {
+        "folder": folder,
+        "pipeline": {"transformer": "DiTPipeline", "unet": "DDPMPipeline"}[facts.network["kind"]],
+        "parameters": sum(p.numel() for p in denoiser.network.parameters()),
+        "where": dict(where or {}),
+        "files": files,
+    }
+
+
+def _beside(folder: Path) -> Path:
+    """A temporary folder on the same file system."""
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".kuosan-export-", dir=folder.absolute().parent))
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): give the export a folder that can"
+        ) from error

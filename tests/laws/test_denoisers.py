@@ -1,0 +1,322 @@
+"""Laws of every denoiser: outputs are one system, exact posteriors are Bayes' rule."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from kuosan.core.curves import CosineSurvival
+from kuosan.core.random import Seeds
+from kuosan.core.schedules import EDM, Cosine, Rectified, Schedule, VPLinear
+from kuosan.core.shapes import as_time, at
+from kuosan.denoisers.exact import MixtureDenoiser, TableDenoiser
+from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.denoisers.outputs import OUTPUTS, Output, data_terms, row, weight_of_output
+from kuosan.processes.discrete import Masked, UniformNoise
+from kuosan.processes.gaussian import GaussianProcess
+
+from .exact_cases import SCHEDULES, learned, mixture
+
+F64 = torch.float64
+NAMES = sorted(SCHEDULES)
+PRESERVING = [n for n in NAMES if n not in {"rectified", "shifted_rectified", "edm", "shifted_edm"}]
+B = 8  # as many examples as rows and columns of a picture, where wrong broadcasting is silent
+
+
+def times(schedule: Schedule) -> Tensor:
+    """Eight times, from much noise to little."""
+    with torch.no_grad():
+        return schedule.time_of(torch.linspace(-4.5, 9, B, dtype=F64))
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return Seeds.of(seed, shape[0]).normal(torch.empty(shape, dtype=F64))
+
+
+def formula(
+    output: Output, schedule: Schedule, t: Tensor, x: Tensor, eps: Tensor, sigma_data: float
+) -> Tensor:
+    """F as its authors define it, written without the package's own table."""
+    alpha, sigma = at(schedule.alpha(t), x), at(schedule.sigma(t), x)
+    alpha_rate, sigma_rate = (at(r, x) for r in schedule.rates(t))
+    total = alpha**2 * sigma_data**2 + sigma**2
+    c_skip, c_out = alpha * sigma_data**2 / total, sigma * sigma_data / total.sqrt()
+    return {
+        "x": x,
+        "eps": eps,
+        "v": alpha * eps - sigma * x,
+        "velocity": alpha_rate * x + sigma_rate * eps,
+        "score": -eps / sigma,
+        "edm": (x - c_skip * (alpha * x + sigma * eps)) / c_out,
+    }[output]
+
+
+class Saying(nn.Module):
+    """A network that says the same whatever it is asked, and remembers what it was asked."""
+
+    def __init__(self, answer: Tensor):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        self.asked = (x, label)
+        return self.answer
+
+
+@pytest.mark.parametrize("sigma_data", [1.0, 0.5])
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_every_output_is_the_same_data(name: str, output: Output, sigma_data: float) -> None:
+    schedule = SCHEDULES[name]
+    t, x, eps = times(schedule), normal(0, B, 3, 8, 8), normal(1, B, 3, 8, 8)
+    x_t = at(schedule.alpha(t), x) * x + at(schedule.sigma(t), x) * eps
+    network = Saying(formula(output, schedule, t, x, eps, sigma_data))
+    got = NetworkDenoiser(GaussianProcess(schedule), network, output, sigma_data)(x_t, t).mean
+    assert float((got - x).abs().max()) < 1e-12
+    # the input has the variance of the data brought to one, the label is the index of a table of 1000
+    inputs, label = network.asked
+    scale = ((schedule.alpha(t) * sigma_data) ** 2 + schedule.sigma(t) ** 2) ** -0.5
+    assert torch.allclose(inputs, at(scale, x) * x_t, rtol=1e-13)
+    assert torch.allclose(label, 1000 * t - 1, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_rows_terms_and_weights_are_one_system(name: str, output: Output) -> None:
+    schedule = SCHEDULES[name]
+    level = schedule.level(times(schedule))
+    a, b = row(output, schedule, level, 0.7)
+    f, g = data_terms(output, schedule, level, 0.7)
+    # x = f (a x + b ε) + g (α x + σ ε) for any x and ε
+    assert torch.allclose(f * a + g * level.alpha, torch.ones(B, dtype=F64), rtol=0, atol=1e-12)
+    assert torch.allclose(f * b + g * level.sigma, torch.zeros(B, dtype=F64), rtol=0, atol=1e-12)
+    assert torch.allclose(weight_of_output(output, schedule, level, 0.7), f**-2, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", PRESERVING)
+@torch.no_grad()
+def test_edm_with_unit_data_is_minus_v_where_variance_is_preserved(name: str) -> None:
+    schedule = SCHEDULES[name]
+    level = schedule.level(times(schedule))
+    for ours, v in zip(row("edm", schedule, level), row("v", schedule, level), strict=True):
+        assert torch.allclose(ours, -v, rtol=1e-13)
+
+
+@pytest.mark.parametrize("sigma_data", [1.0, 0.5])
+@torch.no_grad()
+def test_edm_is_the_preconditioning_of_its_paper(sigma_data: float) -> None:
+    """Karras et al. 2022, table 1: c_skip, c_out, c_in."""
+    level = EDM().level(times(EDM()))
+    f, g = data_terms("edm", EDM(), level, sigma_data)
+    total = level.sigma**2 + sigma_data**2
+    assert torch.allclose(f, level.sigma * sigma_data / total.sqrt(), rtol=1e-13)
+    assert torch.allclose(g, sigma_data**2 / total, rtol=1e-13)
+    assert torch.allclose(
+        weight_of_output("edm", EDM(), level, sigma_data), total / (level.sigma * sigma_data) ** 2
+    )
+
+
+@torch.no_grad()
+def test_known_weights() -> None:
+    """ε-loss is SNR times x-loss; v-loss is SNR + 1 times (Salimans & Ho 2022, sec. 4)."""
+    level = Cosine().level(times(Cosine()))
+    snr = level.log_snr.exp()
+    assert torch.allclose(weight_of_output("eps", Cosine(), level), snr, rtol=1e-12)
+    assert torch.allclose(weight_of_output("v", Cosine(), level), snr + 1, rtol=1e-12)
+    # on straight lines u = ε - x, so x = x_t - t u
+    f, g = data_terms("velocity", Rectified(), Rectified().level(times(Rectified())))
+    assert torch.allclose(f, -times(Rectified())) and torch.allclose(g, torch.ones(B, dtype=F64))
+
+
+def test_an_unknown_output_lists_the_known_ones() -> None:
+    level = Cosine().level(torch.tensor([0.5], dtype=F64))
+    with pytest.raises(ValueError, match="choose one of x, eps, v, velocity, score, edm"):
+        row("noise", Cosine(), level)  # type: ignore[arg-type]
+
+
+class Small(nn.Module):
+    """A smooth function of every input."""
+
+    def forward(self, x: Tensor, label: Tensor, shade: Tensor | None = None) -> Tensor:
+        extra = 0 if shade is None else at(shade, x)
+        return torch.sin(2 * x + at(label / 300, x)) + extra * x.flip(-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_a_time_per_example_equals_a_loop_and_a_shared_time(
+    name: str, output: Output, dtype: torch.dtype
+) -> None:
+    denoiser = NetworkDenoiser(GaussianProcess(SCHEDULES[name]), Small(), output, 0.7)
+    t = times(SCHEDULES[name])
+    x_t, shade = normal(2, B, 3, 8, 8).to(dtype), normal(3, B).to(dtype)
+    together = denoiser(x_t, t, shade=shade).mean
+    assert together.dtype == dtype
+    tolerance = {"rtol": 1e-11, "atol": 1e-11} if dtype == F64 else {"rtol": 1e-4, "atol": 2e-3}
+    for i in range(B):
+        alone = denoiser(x_t[i : i + 1], t[i : i + 1], shade=shade[i : i + 1]).mean
+        assert torch.allclose(alone[0], together[i], **tolerance)
+        shared = denoiser(x_t, as_time(t[i], B), shade=shade).mean
+        loose = denoiser(x_t, t[i].repeat(B), shade=shade).mean
+        assert torch.allclose(shared, loose, **tolerance)
+        assert torch.allclose(shared[i], together[i], **tolerance)
+
+
+class Linear(nn.Module):
+    """A network with a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(normal(5, 4, 4))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), learned()], ids=["fixed", "learned"])
+@torch.no_grad()
+def test_a_copy_says_the_same_and_stands_alone(schedule: Schedule) -> None:
+    """Averages of weights are copies: later training of the one must not show in the other."""
+    denoiser = NetworkDenoiser(GaussianProcess(schedule), Linear(), "v", 0.6)
+    x_t, t = normal(0, 3, 4), as_time(0.4, 3)
+    before = denoiser(x_t, t).mean
+    twin = copy.deepcopy(denoiser)
+    assert torch.equal(twin(x_t, t).mean, before)
+    names = [name for name, _ in denoiser.named_parameters()]
+    assert [name for name, _ in twin.named_parameters()] == names
+    for parameter in twin.parameters():
+        parameter += torch.linspace(0.1, 1, parameter.numel(), dtype=F64).reshape(parameter.shape)
+    assert torch.equal(denoiser(x_t, t).mean, before) and not torch.equal(twin(x_t, t).mean, before)
+    # the copy's process is its own network's, whichever parameters were moved
+    assert torch.equal(twin.process.schedule.log_snr(t), twin.schedule.log_snr(t))
+
+
+def test_a_learned_schedule_is_trained_through_the_denoiser() -> None:
+    """Also at one shared time, where a fixed schedule's numbers are kept."""
+    schedule = learned()
+    denoiser = NetworkDenoiser(GaussianProcess(schedule), Small(), "v")
+    assert any(p is schedule.fall.log_density for p in denoiser.parameters())
+    x_t, t = normal(0, 2, 4), as_time(0.4, 2)
+    before = denoiser(x_t, t).mean
+    (gradient,) = torch.autograd.grad(before.sum(), schedule.fall.log_density)
+    h, direction = 1e-6, torch.linspace(-1, 1, len(gradient), dtype=F64)
+    with torch.no_grad():
+        schedule.fall.log_density += h * direction
+        change = (denoiser(x_t, t).mean - before).sum() / h
+    assert float(gradient.norm()) > 1e-4
+    assert torch.allclose(change, (gradient * direction).sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_another_schedule_of_the_same_noise_gives_the_same_posterior(name: str) -> None:
+    """What is known of x depends on x_t/α and ρ alone (Kingma et al. 2021, sec. 5.1)."""
+    one, other = mixture(Cosine()), mixture(SCHEDULES[name])
+    t, u = times(Cosine()), times(SCHEDULES[name])
+    x_t = 1.5 * normal(0, B, 2)
+    scale = SCHEDULES[name].alpha(u) / Cosine().alpha(t)
+    a, b = one(x_t, t), other(at(scale, x_t) * x_t, u)
+    assert torch.allclose(a.mean, b.mean, rtol=1e-9, atol=1e-10)
+    assert torch.allclose(a.variance, b.variance, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mixture_obeys_tweedie(name: str) -> None:
+    """E[x | x_t] = (x_t + σ² ∇ log p)/α and Var = σ²/α² (1 + σ² ∂² log p) (Efron 2011), by autodiff."""
+    denoiser = mixture(SCHEDULES[name])
+    t = times(SCHEDULES[name])
+    level = SCHEDULES[name].level(t)
+    alpha, noise = (c.detach()[:, None] for c in (level.alpha, level.sigma.square()))
+    x_t = (alpha * normal(0, B, 2) + noise.sqrt() * normal(1, B, 2)).requires_grad_()
+    (score,) = torch.autograd.grad(denoiser.log_density(x_t, t).sum(), x_t, create_graph=True)
+    curvature = torch.stack(
+        [torch.autograd.grad(score[:, i].sum(), x_t, retain_graph=True)[0][:, i] for i in (0, 1)], 1
+    )
+    q = denoiser(x_t, t)
+    assert torch.allclose(q.mean, (x_t + noise * score) / alpha, rtol=1e-9, atol=1e-9)
+    assert torch.allclose(q.variance, noise / alpha**2 * (1 + noise * curvature), rtol=1e-6, atol=1e-9)
+
+
+@torch.no_grad()
+def test_the_mixtures_density_is_the_density() -> None:
+    denoiser, t = mixture(VPLinear()), torch.tensor([0.3, 0.6], dtype=F64)
+    x_t = normal(0, 2, 2)
+    level = VPLinear().level(t)
+    for i in range(2):
+        expected = sum(
+            float(weight)
+            * stats.multivariate_normal(
+                float(level.alpha[i]) * mean.numpy(),
+                (level.alpha[i] ** 2 * variance + level.sigma[i] ** 2).diag().numpy(),
+            ).pdf(x_t[i].numpy())
+            for weight, mean, variance in zip(
+                denoiser.log_weights.exp(), denoiser.means, denoiser.variances, strict=True
+            )
+        )
+        assert float(denoiser.log_density(x_t, t)[i]) == pytest.approx(math.log(expected), rel=1e-12)
+
+
+@torch.no_grad()
+def test_the_mixture_forgets_everything_at_the_end_and_knows_everything_at_the_start() -> None:
+    denoiser, x_t = mixture(Rectified()), normal(0, 5, 2)
+    weights = denoiser.log_weights.exp()[:, None]
+    end = denoiser(x_t, as_time(1.0, 5))
+    mean = (weights * denoiser.means).sum(0)
+    assert torch.allclose(end.mean, mean.expand(5, 2), rtol=1e-12)
+    spread = (weights * (denoiser.variances + denoiser.means**2)).sum(0) - mean**2
+    assert torch.allclose(end.variance, spread.expand(5, 2), rtol=1e-12)
+    start = denoiser(x_t, as_time(0.0, 5))
+    assert torch.allclose(start.mean, x_t, rtol=1e-12) and float(start.variance.max()) < 1e-12
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_a_table_of_data_is_a_mixture_without_width(name: str) -> None:
+    process, items = GaussianProcess(SCHEDULES[name]), normal(7, 5, 2, 3)
+    p = torch.tensor([0.1, 0.3, 0.2, 0.25, 0.15], dtype=F64)
+    t = times(SCHEDULES[name])
+    level = SCHEDULES[name].level(t)
+    data = items[torch.arange(B) % 5]
+    x_t = at(level.alpha, data) * data + at(level.sigma, data) * normal(8, B, 2, 3)
+    table = TableDenoiser(process, items, p)(x_t, t)
+    narrow = MixtureDenoiser(process, items, torch.full_like(items, 1e-14), p)(x_t, t)
+    assert torch.allclose(table.mean, narrow.mean, rtol=0, atol=1e-9)
+    assert torch.allclose(table.variance, narrow.variance, rtol=0, atol=1e-9)
+    # and by hand: weights ∝ p N(x_t; α x, σ²)
+    off = x_t[:, None] - at(level.alpha, x_t)[:, None] * items
+    log_w = p.log() - off.square().flatten(2).sum(-1) / (2 * level.sigma.square()[:, None])
+    assert torch.allclose(table.mean, torch.einsum("bn,nij->bij", log_w.softmax(1), items), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [Masked, UniformNoise])
+@torch.no_grad()
+def test_a_table_of_tokens_is_bayes_by_enumeration(kind: type[Masked] | type[UniformNoise]) -> None:
+    size, process = 3, kind(3, CosineSurvival())
+    items = torch.tensor([[0, 0, 1], [0, 2, 1], [1, 1, 0], [2, 0, 0], [2, 2, 2]])
+    p = torch.tensor([0.35, 0.05, 0.2, 0.3, 0.1], dtype=F64)
+    values = size + 1 if kind is Masked else size
+    denoiser = TableDenoiser(process, items, p)
+    for time, state in itertools.product((0.2, 0.7), itertools.product(range(values), repeat=3)):
+        keep = 1 - math.cos(math.pi / 2 * (1 - time))
+        expected, total = torch.zeros(3, size, dtype=F64), 0.0
+        for item, prior in zip(items.tolist(), p.tolist(), strict=True):
+            chance = prior
+            for seen, true in zip(state, item, strict=True):
+                noise = float(seen == size) if kind is Masked else 1 / size
+                chance *= keep * (seen == true) + (1 - keep) * noise
+            total += chance
+            expected[range(3), item] += chance
+        if total == 0:
+            continue
+        got = denoiser(torch.tensor([state]), torch.tensor([time], dtype=F64)).mean[0]
+        assert torch.allclose(got, expected / total, rtol=1e-12, atol=1e-15)

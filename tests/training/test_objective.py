@@ -1,0 +1,157 @@
+"""Losses: each weight against its formula, each minimum against its closed form."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from kuosan.core.random import Seeds
+from kuosan.core.schedules import Cosine, Rectified, Schedule, VPLinear
+from kuosan.core.shapes import at
+from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.denoisers.outputs import OUTPUTS, Output
+from kuosan.processes.gaussian import GaussianProcess
+from kuosan.training.objective import WEIGHTS, Bound, Denoising
+from kuosan.training.timing import TIMINGS
+from tests.laws.exact_cases import SCHEDULES
+from tests.training.small import Given, exact, midpoints
+
+VARIANCE_PRESERVING = {"cosine": Cosine(), "vp": VPLinear(), "learned": SCHEDULES["learned"]}
+
+
+def loss_by_hand(
+    weight: str, output: Output, schedule: Schedule, x: torch.Tensor, eps: torch.Tensor, t: torch.Tensor,
+    x_hat: torch.Tensor, f: torch.Tensor, density: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """The loss as the papers write it, from the data, the noise and what was predicted."""
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    snr, log_snr, step = (alpha / sigma).square(), 2 * (alpha / sigma).log(), 1e-6
+    slope = (schedule.log_snr(t + step) - schedule.log_snr(t - step)) / (2 * step)
+    error = (x - x_hat).square().mean(1)
+    match weight:
+        case "output":
+            rates = [((g(t + step) - g(t - step)) / (2 * step)) for g in (schedule.alpha, schedule.sigma)]
+            m = (alpha.square() + sigma.square()).sqrt()
+            target = {
+                "x": x,
+                "eps": eps,
+                "v": at(alpha, x) * eps - at(sigma, x) * x,
+                "velocity": at(rates[0], x) * x + at(rates[1], x) * eps,
+                "score": -eps / at(sigma, x),
+                "edm": (x - at(alpha / m.square(), x) * (at(alpha, x) * x + at(sigma, x) * eps))
+                * at(m / sigma, x),
+            }[output]
+            return (target - f).square().mean(1)
+        case "min_snr":
+            return torch.minimum(snr, torch.tensor(5.0)) * error
+        case "edm":
+            rho = sigma / alpha
+            return (rho.square() + 1) / rho.square() * error
+        case "sigmoid":
+            return snr / (1 + (1 + log_snr).exp()) * -slope / density * error
+        case "uniform":
+            return -0.5 * snr * slope / density * error
+    raise AssertionError(weight)
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("schedule", [Cosine(), Rectified()], ids=["cosine", "rectified"])
+def test_a_weighted_loss_is_the_formula(weight: str, output: Output, schedule: Schedule) -> None:
+    n, timing = 16, TIMINGS["logitnormal"]
+    seeds = Seeds.of(0, n)
+    x, f = (seeds.fold(name).normal(torch.empty(n, 3, dtype=torch.float64)) for name in ("x", "f"))
+    denoiser = NetworkDenoiser(GaussianProcess(schedule), Given(f), output)
+    u = midpoints(n)
+    with torch.no_grad():
+        got = Denoising(weight, timing).at_quantiles(denoiser, x, u, seeds)
+        t, eps = timing.quantile(schedule, u), seeds.normal(x)
+        x_t = at(schedule.alpha(t), x) * x + at(schedule.sigma(t), x) * eps
+        x_hat = denoiser(x_t, t).mean
+    density = (-(torch.logit(t).square()) / 2).exp() / math.sqrt(2 * math.pi) / (t * (1 - t))
+    wanted = loss_by_hand(weight, output, schedule, x, eps, t, x_hat, f, density)
+    assert torch.allclose(got, wanted, rtol=2e-5)
+
+
+@pytest.mark.parametrize("weight", ["min_snr", "edm", "sigmoid", "uniform"])
+@pytest.mark.parametrize("schedule", [Cosine(), Rectified()], ids=["cosine", "rectified"])
+def test_every_output_gives_the_same_loss(weight: str, schedule: Schedule) -> None:
+    seeds = Seeds.of(3, 32)
+    x = seeds.fold("x").normal(torch.empty(32, 5, dtype=torch.float64))
+    losses = [
+        Denoising(weight).at_quantiles(exact(schedule, output, 0.7), x, midpoints(32), seeds)
+        for output in OUTPUTS
+    ]
+    for loss in losses[1:]:
+        assert torch.allclose(loss, losses[0], rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "output", "least"),
+    [
+        (Cosine(), "v", 1.0),  # ε and x trade places: the same at every level
+        (Cosine(), "edm", 1.0),
+        (Cosine(), "x", 0.5),  # the mean of σ²
+        (Cosine(), "eps", 0.5),  # the mean of α²
+        (Rectified(), "velocity", math.pi / 2),  # ∫ dt / (t² + (1 - t)²)
+    ],
+)
+def test_the_exact_denoiser_of_unit_data_has_the_known_least_loss(
+    schedule: Schedule, output: Output, least: float
+) -> None:
+    n, d = 4000, 16
+    seeds = Seeds.of(1, n)
+    x = seeds.fold("x").normal(torch.empty(n, d, dtype=torch.float64))
+    loss = Denoising("output").at_quantiles(exact(schedule, output), x, midpoints(n), seeds)
+    stderr = float(loss.std()) / n**0.5
+    assert float(loss.mean()) == pytest.approx(least, abs=4 * stderr)
+    assert stderr < 0.02 * least
+
+
+@pytest.mark.parametrize("timing", TIMINGS)
+@pytest.mark.parametrize("schedule", VARIANCE_PRESERVING)
+def test_the_bounds_mean_is_the_information_whatever_the_density_of_times(timing: str, schedule: str) -> None:
+    """½ ∫ mmse dSNR = ½ log(1 + s² SNR) between the ends (Guo, Shamai & Verdú 2005), for x ~ N(0, s²)."""
+    n, d, scale = 6000, 32, 0.8
+    curve = VARIANCE_PRESERVING[schedule]
+    seeds = Seeds.of(2, n)
+    x = scale * seeds.fold("x").normal(torch.empty(n, d, dtype=torch.float64))
+    with torch.no_grad():
+        loss = Denoising("uniform", TIMINGS[timing]).at_quantiles(
+            exact(curve, "v", scale), x, midpoints(n), seeds
+        )
+        ends = curve.log_snr(curve.clip(torch.tensor([0.0, 1.0], dtype=torch.float64)))
+        high, low = (0.5 * torch.log1p(scale**2 * ends.exp())).tolist()
+    # The noise within a level: ‖x - x̂‖²/d has the relative variance 2/d.
+    stderr = float((loss.square().sum() * 2 / (d + 2)).sqrt()) / n
+    assert float(loss.mean()) == pytest.approx(high - low, abs=4 * stderr + 0.01)
+    assert stderr < 0.05 * (high - low)
+
+
+def test_the_bound_of_a_process_is_the_uniform_weight() -> None:
+    seeds = Seeds.of(5, 64)
+    x = seeds.fold("x").normal(torch.empty(64, 6, dtype=torch.float64))
+    u = midpoints(64)
+    denoiser = exact(Cosine(), "eps", 1.3)
+    assert torch.allclose(
+        Bound().at_quantiles(denoiser, x, u, seeds),
+        Denoising("uniform").at_quantiles(denoiser, x, u, seeds),
+        rtol=1e-9,
+    )
+
+
+def test_stratified_times_make_the_batchs_mean_vary_less() -> None:
+    objective, denoiser, b = Denoising("output"), exact(Cosine(), "x"), 16
+    means: dict[str, list[float]] = {"stratified": [], "independent": []}
+    for seed in range(150):
+        seeds = Seeds.of(seed, b)
+        x = seeds.fold("x").normal(torch.empty(b, 64, dtype=torch.float64))
+        means["stratified"].append(float(objective(denoiser, x, seeds).mean()))
+        u = seeds.fold("alone").uniforms()
+        means["independent"].append(float(objective.at_quantiles(denoiser, x, u, seeds.fold("noise")).mean()))
+    variance = {k: float(torch.tensor(v, dtype=torch.float64).var()) for k, v in means.items()}
+    # In theory 0.1: Var(σ²) = 1/8 between levels vanishes, E[2 σ⁴/64] = 3/256 within them stays.
+    assert variance["stratified"] < 0.25 * variance["independent"]
+    assert sum(means["stratified"]) / 150 == pytest.approx(0.5, abs=0.01)

@@ -40,7 +40,7 @@ def per_example(x: Tensor) -> Float[Tensor, " b"]:
 
 def is_shared(t: Time) -> bool:
     """Whether all examples stand at one time, known without reading it (an expanded scalar)."""
-    return len(t) == 1 or t.stride(0) == 0
+    return not t.stride(0) or len(t) == 1
 
 
 def repeat_time(t: Time, times: int) -> Time:

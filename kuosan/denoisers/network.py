@@ -49,12 +49,14 @@ class NetworkDenoiser(Denoiser):
         self._fixed = next(process.schedule.parameters(), None) is None
 
     def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Point:  # type: ignore[override]
+        network = self._modules["network"]  # what `self.network` looks up, sooner
+        assert network is not None
         if self._fixed and is_shared(t):
             scale, label, f, g = self._kept(t[0].item(), len(x_t), x_t.dtype, x_t.device)
-            out = self.network(x_t if scale == 1.0 else x_t * scale, label, **cond)
-            return Point(torch.add(x_t * g, out, alpha=f))
+            out = network(x_t if scale == 1.0 else x_t * scale, label, **cond)
+            return Point((x_t * g).add_(out, alpha=f))
         scale, label, f, g = self._terms(t)
-        out = self.network(x_t * at(scale, x_t), label.to(x_t), **cond)
+        out = network(x_t * at(scale, x_t), label.to(x_t), **cond)
         return Point(at(f, x_t) * out + at(g, x_t) * x_t)
 
     def __deepcopy__(self, memo: dict[int, object]) -> NetworkDenoiser:

@@ -29,12 +29,13 @@ class Solver(ABC, Generic[Memory]):
     """One step of sampling.
 
     ``order`` is the order of accuracy of a step whose history is full; ``needs`` the kind of process;
-    ``calls`` how often a step calls the denoiser.
+    ``calls`` how often a step calls the denoiser; ``draws`` whether it draws random numbers.
     """
 
     order: ClassVar[int] = 1
     needs: ClassVar[type[Process]]
     calls: ClassVar[int] = 1
+    draws: ClassVar[bool] = False
 
     def begin(self, process: Any, grid: Float[Tensor, "n+1 ..."]) -> Memory | None:
         """The memory to start a trajectory along ``grid`` with; None where nothing can be prepared."""
@@ -97,7 +98,8 @@ def trajectory(
     memory = solver.begin(denoiser.process, grid)
     for i in range(len(times) - 1):
         t, s = times[i], times[i + 1]
-        x, q, memory = solver.step(denoiser, x, t, s, memory, seeds.fold(i), **cond)
+        fresh = seeds.fold(i) if solver.draws else seeds
+        x, q, memory = solver.step(denoiser, x, t, s, memory, fresh, **cond)
         yield Step(i, t, s, x, q)
 
 

@@ -12,7 +12,7 @@ DPM-Solver++(3M) halves the weight of the second divided difference and is of or
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,14 +43,17 @@ class DDIM(Multistep):
 
     eta: float | Curve = 0.0
 
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
+        return isinstance(self.eta, Curve) or self.eta != 0
+
     def table(self, schedule: Schedule, levels: Level) -> Table:
         t, s = _pairs(levels)
         eta = self.eta(t.t) if isinstance(self.eta, Curve) else torch.full_like(t.t, self.eta)
         _, _, variance = bridge_terms(t, s)
         noise = eta * variance.sqrt()
         state = (s.sigma.square() - noise.square()).clamp_min(0).sqrt() / t.sigma
-        stochastic = isinstance(self.eta, Curve) or self.eta != 0
-        return Table(state, (s.alpha - t.alpha * state)[:, None], noise if stochastic else None)
+        return Table(state, (s.alpha - t.alpha * state)[:, None], noise if self.draws else None)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ class SDESolverPP(Multistep):
 
     eta: float | Curve = 1.0
     steps_back: int = field(default=2, init=False)
-    order = 2
+    order: ClassVar[int] = 2
+    draws: ClassVar[bool] = True
 
     def table(self, schedule: Schedule, levels: Level) -> Table:
         t, s = _pairs(levels)

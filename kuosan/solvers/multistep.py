@@ -18,7 +18,7 @@ of interpolation and any unequal steps (where textbook expressions lose digits b
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -136,23 +136,23 @@ class Multistep(Solver[History]):
         seeds: Seeds,
         **cond: Tensor,
     ) -> tuple[Tensor, Posterior, History]:
-        memory = memory or History()
-        times = memory.times
-        if memory.rows:
-            row, ahead = memory.rows[0], memory.rows[1:]
+        times, rows, past = memory or History()
+        if rows:
+            row, rows = rows[0], rows[1:]
         else:  # off any prepared grid: work the row out from the times so far
             assert isinstance(denoiser.process, GaussianProcess)
             times = (*times, t)[-self._reach - 1 :]
-            row, ahead = self.rows(denoiser.process.schedule, torch.stack([*times, s]))[-1], ()
+            row = self.rows(denoiser.process.schedule, torch.stack([*times, s]))[-1]
         q = denoiser(x_t, t, **cond)
-        m: Tensor = q.mean  # type: ignore[assignment]
+        m: Tensor = q.mean
         if self.estimates == "noise":
-            m = _combine(row.eps[0], x_t, ((row.eps[1], m),))
-        known = (m, *memory.past)
-        x_s = _combine(row.state, x_t, zip(row.terms, known, strict=False))
-        if not isinstance(row.noise, float) or row.noise:
-            x_s = x_s + seeds.normal(x_s) * (row.noise if isinstance(row.noise, float) else _number(row.noise, x_s))
-        return x_s, q, History(times, ahead, known[: self._reach])
+            m = _combine(row.eps[0], x_t, (row.eps[1],), (m,))
+        known = (m, *past)
+        x_s = _combine(row.state, x_t, row.terms, known)
+        if self.draws:
+            z = seeds.normal(x_s)
+            x_s = x_s + z * (row.noise if isinstance(row.noise, float) else _number(row.noise, z))
+        return x_s, q, History(times, rows, known[: self._reach])
 
 
 def _fixed(solver: Multistep, schedule: Schedule) -> bool:
@@ -168,14 +168,17 @@ def _kept_rows(solver: Multistep, schedule: Schedule, grid: tuple[float, ...]) -
         return solver._rows(schedule, torch.tensor(grid, dtype=torch.float64))
 
 
-def _combine(c: Number, x: Tensor, terms: Iterable[tuple[Number, Tensor]]) -> Tensor:
+def _combine(c: Number, x: Tensor, weights: tuple[Number, ...], known: tuple[Tensor, ...]) -> Tensor:
     """c x + Σ b m, skipping zeros."""
-    out = x * (c if isinstance(c, float) else _number(c, x))
-    for b, m in terms:
-        if not isinstance(b, float):
-            out = out + _number(b, m) * m
-        elif b:
-            out = torch.add(out, m, alpha=b)
+    if type(c) is float:
+        out = x * c
+        for b, m in zip(weights, known, strict=False):
+            if b:
+                out.add_(m, alpha=b)
+        return out
+    out = x * _number(c, x)
+    for b, m in zip(weights, known, strict=False):
+        out = out + _number(b, m) * m
     return out
 
 

@@ -159,7 +159,8 @@ def test_export_is_opened_by_diffusers_and_never_overwrites(trained: Path, tmp_p
     pipe = DiffusionPipeline.from_pretrained(place)
     assert type(pipe).__name__ == result.json["pipeline"]
     before = tree_of(place)
-    assert call("export", trained, "--to", "diffusers", place).status == 2
+    again = call("export", trained, "--to", "diffusers", place)
+    assert again.status == 2 and "not an empty folder" in again.err
     assert tree_of(place) == before
 
 

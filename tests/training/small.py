@@ -57,11 +57,13 @@ class Implied(nn.Module):
 
     def __init__(self, schedule: Schedule, output: Output, scale: float = 1.0):
         super().__init__()
-        self.schedule, self.output, self.scale = schedule, output, scale
+        self.output, self.scale = output, scale
+        self._schedule = (schedule,)  # the denoiser's, so not registered again
 
     def forward(self, x: Tensor, label: Tensor, **cond: Tensor) -> Tensor:
         t = ((label.double() + 1) / LABELS).clamp(0, 1)
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        schedule = self._schedule[0]
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         x_t = x * at((alpha.square() + sigma.square()).sqrt(), x)  # σ_data of the denoiser is 1
         mean = at(self.scale**2 * alpha / ((self.scale * alpha).square() + sigma.square()), x) * x_t
         eps = (x_t - at(alpha, x) * mean) / at(sigma, x)
@@ -73,7 +75,7 @@ class Implied(nn.Module):
             case "v":
                 return at(alpha, x) * eps - at(sigma, x) * mean
             case "velocity":
-                alpha_rate, sigma_rate = self.schedule.rates(t)
+                alpha_rate, sigma_rate = schedule.rates(t)
                 return at(alpha_rate, x) * mean + at(sigma_rate, x) * eps
             case "score":
                 return -eps / at(sigma, x)

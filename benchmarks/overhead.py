@@ -88,7 +88,15 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = []
     for title, (leaves, batch) in NETWORKS.items():
-        spec = {"kind": "transformer", "channels": 1, "height": 8, "width": 8, "conditions": {}, "dropout": 0.0, **leaves}
+        spec = {
+            "kind": "transformer",
+            "channels": 1,
+            "height": 8,
+            "width": 8,
+            "conditions": {},
+            "dropout": 0.0,
+            **leaves,
+        }
         network = build_network(spec, torch.Generator().manual_seed(0)).eval()
         found = arms(network, batch)
         times: dict[str, list[float]] = {name: [] for name in found}
@@ -104,13 +112,19 @@ def main() -> None:
             ratios = [a / b for a, b in zip(times[name], times["bare calls"], strict=True)]
             low, middle, high = statistics.quantiles(ratios, n=4)
             rows.append(
-                [title, name, f"{1e3 * statistics.median(times[name]):.2f}", f"{100 * (middle - 1):+.1f} %", f"{100 * (low - 1):+.1f} … {100 * (high - 1):+.1f} %"]
+                [
+                    title,
+                    name,
+                    f"{1e3 * statistics.median(times[name]):.2f}",
+                    f"{100 * (middle - 1):+.1f} %",
+                    f"{100 * (low - 1):+.1f} … {100 * (high - 1):+.1f} %",
+                ]
             )
     write(
         "overhead",
         "Overhead of the sampling loop over bare network calls, 10 steps",
-        f"Median over {rounds} rounds of each arm's processor time over the bare calls' of the same round (one thread, arms in "
-        "turn), and the quartiles. `python -m benchmarks.overhead`",
+        f"Median over {rounds} rounds of each arm's processor time over the bare calls' of the same round (one thread, "
+        "arms in turn), and the quartiles. `python -m benchmarks.overhead`",
         ["network", "loop", "ms", "overhead", "quartiles"],
         rows,
     )

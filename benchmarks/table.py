@@ -14,10 +14,23 @@ RESULTS = Path(__file__).parent / "results"
 def write(name: str, title: str, notes: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
     """``results/NAME.md``, also printed."""
     facts = machine.facts()
-    about = ", ".join(f"{k} {facts[k]}" for k in ("python", "kuosan", "torch", "diffusers", "numpy") if k in facts)
-    lines = [f"# {title}", "", notes.strip(), "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    about = ", ".join(
+        f"{k} {facts[k]}" for k in ("python", "kuosan", "torch", "diffusers", "numpy") if k in facts
+    )
+    lines = [
+        f"# {title}",
+        "",
+        notes.strip(),
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+    ]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    lines += ["", f"{datetime.date.today().isoformat()}; {facts['machine']}, {facts['threads']} threads; {about}.", ""]
+    lines += [
+        "",
+        f"{datetime.date.today().isoformat()}; {facts['machine']}, {facts['threads']} threads; {about}.",
+        "",
+    ]
     text = "\n".join(lines)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.md"

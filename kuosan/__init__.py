@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "UserError", "load", "train"]
 
-_HOME = {"Run": "kuosan.recipes.run", "load": "kuosan.recipes.run", "train": "kuosan.recipes.train", "UserError": "kuosan.errors"}
+_HOME = {
+    "Run": "kuosan.recipes.run",
+    "load": "kuosan.recipes.run",
+    "train": "kuosan.recipes.train",
+    "UserError": "kuosan.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

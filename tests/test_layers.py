@@ -35,7 +35,7 @@ LAYERS = {
             ("processes", "denoisers"),
             ("solvers", "guidance", "training", "modalities"),
             ("evaluation", "audit", "explain", "adapt"),
-            ("recipes", "serve", "cli"),
+            ("recipes", "serve", "cli", "__main__"),
         )
     )
     for name in names

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -79,7 +78,7 @@ class Joint(Posterior):
         return {name: part.mean for name, part in self.parts.items()}
 
     def sample(self, seeds: Seeds) -> Mapping[str, Tensor]:
-        return {name: part.sample(seeds.fold(name)) for name, part in self.parts.items()}  # type: ignore[misc]
+        return {name: part.sample(seeds.fold(name)) for name, part in self.parts.items()}
 
 
 def draw(probabilities: Float[Tensor, "b ... k"], seeds: Seeds) -> Tensor:

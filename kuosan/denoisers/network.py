@@ -48,16 +48,16 @@ class NetworkDenoiser(Denoiser):
         self._kept = lru_cache(4096)(self._shared_terms)
         self._fixed = next(process.schedule.parameters(), None) is None
 
-    def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Point:  # type: ignore[override]
+    def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Point:
         network = self._modules["network"]  # what `self.network` looks up, sooner
         assert network is not None
         if self._fixed and is_shared(t):
             scale, label, f, g = self._kept(t[0].item(), len(x_t), x_t.dtype, x_t.device)
             out = network(x_t if scale == 1.0 else x_t * scale, label, **cond)
             return Point((x_t * g).add_(out, alpha=f))
-        scale, label, f, g = self._terms(t)
-        out = network(x_t * at(scale, x_t), label.to(x_t), **cond)
-        return Point(at(f, x_t) * out + at(g, x_t) * x_t)
+        scales, labels, fs, gs = self._terms(t)
+        out = network(x_t * at(scales, x_t), labels.to(x_t), **cond)
+        return Point(at(fs, x_t) * out + at(gs, x_t) * x_t)
 
     def __deepcopy__(self, memo: dict[int, object]) -> NetworkDenoiser:
         network = copy.deepcopy(self.network, memo)

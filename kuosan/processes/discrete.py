@@ -55,14 +55,14 @@ class DiscreteProcess(Bridged):
     def noise(self, like: Int64[Tensor, "b ..."], seeds: Seeds) -> Int64[Tensor, "b ..."]:
         """A draw of the noise distribution π in the shape of ``like``."""
 
-    def prior(self, like: Tensor, seeds: Seeds) -> Tensor:  # type: ignore[override]
+    def prior(self, like: Tensor, seeds: Seeds) -> Tensor:
         return self.noise(like, seeds)
 
-    def corrupt(self, x: Tensor, t: Time, seeds: Seeds) -> Tensor:  # type: ignore[override]
+    def corrupt(self, x: Tensor, t: Time, seeds: Seeds) -> Tensor:
         u = seeds.fold("keep").uniform(x.double())
         return torch.where(u < at(self.keep(t), u), x, self.noise(x, seeds.fold("noise")))
 
-    def mix(self, x: Tensor, weights: Float[Tensor, "b n"]) -> Categorical:  # type: ignore[override]
+    def mix(self, x: Tensor, weights: Float[Tensor, "b n"]) -> Categorical:
         hot = F.one_hot(x, self.size).to(weights)
         return Categorical(torch.tensordot(weights, hot, 1).log())
 
@@ -78,18 +78,18 @@ class Masked(DiscreteProcess):
     def noise(self, like: Int64[Tensor, "b ..."], seeds: Seeds) -> Int64[Tensor, "b ..."]:
         return torch.full_like(like, self.size)
 
-    def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:  # type: ignore[override]
+    def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:
         keep_t, keep_s = self.keep(t), self.keep(s)
         u = seeds.fold("reveal").uniform(x_t.double())
         revealed = u < at((keep_s - keep_t) / (1 - keep_t), u)
         return torch.where((x_t == self.size) & revealed, q.sample(seeds.fold("x")), x_t)
 
-    def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:  # type: ignore[override]
+    def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:
         nats = -q.mean.clamp_min(1e-30).log().gather(-1, x[..., None])[..., 0]
         hidden = torch.where(x_t == self.size, nats, torch.zeros_like(nats))
         return (self.rate(t) / (1 - self.keep(t))).to(nats) * per_example(hidden)
 
-    def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:  # type: ignore[override]
+    def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:
         seen, data = x_t.flatten(1)[:, None], x.flatten(1)[None]
         possible = ((seen == self.size) | (seen == data)).all(-1)
         return torch.where(possible, 0.0, -torch.inf).double()
@@ -102,7 +102,7 @@ class UniformNoise(DiscreteProcess):
     def noise(self, like: Int64[Tensor, "b ..."], seeds: Seeds) -> Int64[Tensor, "b ..."]:
         return (seeds.uniform(like.double()) * self.size).long()
 
-    def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:  # type: ignore[override]
+    def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:
         p = q.mean.double()
         hot = F.one_hot(x_t, self.size).to(p)
         stay_t, stay_s = at(self.keep(t), p), at(self.keep(s), p)
@@ -111,7 +111,7 @@ class UniformNoise(DiscreteProcess):
         middle = stay_s * ratio + (1 - stay_s) / self.size * ratio.sum(-1, keepdim=True)
         return draw((stay * hot + (1 - stay) / self.size) * middle, seeds)
 
-    def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:  # type: ignore[override]
+    def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:
         p = q.mean.double()
         keep, here = at(self.keep(t), p), F.one_hot(x_t, self.size).to(p)
         other = (1 - keep) / self.size
@@ -128,7 +128,7 @@ class UniformNoise(DiscreteProcess):
         jump = self.rate(t) / self.keep(t) / self.size
         return jump.to(p) * per_example(cost)
 
-    def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:  # type: ignore[override]
+    def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:
         agree = (x_t.flatten(1)[:, None] == x.flatten(1)[None]).sum(-1)
         other = (1 - self.keep(t)) / self.size
         same = self.keep(t) + other

@@ -40,30 +40,32 @@ class GaussianProcess(Bridged):
 
     schedule: Schedule
 
-    def prior(self, like: Tensor, seeds: Seeds) -> Tensor:  # type: ignore[override]
+    def prior(self, like: Tensor, seeds: Seeds) -> Tensor:
         end = torch.ones(1, dtype=torch.float64)
         return seeds.normal(like) * at(self.schedule.sigma(end), like)
 
-    def corrupt(self, x: Tensor, t: Time, seeds: Seeds) -> Tensor:  # type: ignore[override]
+    def corrupt(self, x: Tensor, t: Time, seeds: Seeds) -> Tensor:
         return at(self.schedule.alpha(t), x) * x + at(self.schedule.sigma(t), x) * seeds.normal(x)
 
-    def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:  # type: ignore[override]
+    def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:
         a, b, v = bridge_terms(self.schedule.level(t), self.schedule.level(s))
         # Drawing x from q, not only its mean, is what makes the step exact when q is.
-        return at(a, x_t) * x_t + at(b, x_t) * q.sample(seeds.fold("x")) + at(v.sqrt(), x_t) * seeds.normal(x_t)
+        return (
+            at(a, x_t) * x_t + at(b, x_t) * q.sample(seeds.fold("x")) + at(v.sqrt(), x_t) * seeds.normal(x_t)
+        )
 
-    def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:  # type: ignore[override]
+    def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:
         slope = -self.schedule.log_snr_rate(t) * self.schedule.log_snr(t).exp() / 2
         return slope.to(x) * per_example((x - q.mean).square())
 
-    def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:  # type: ignore[override]
+    def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:
         level = self.schedule.level(t)
         flat, data = x_t.flatten(1), x.flatten(1)
         # ‖x_t - α x‖² without the part that no datum changes
         cross = flat @ data.T * at(level.alpha / level.sigma.square(), flat)
         return cross - data.square().sum(1) * at(level.log_snr.exp() / 2, flat)
 
-    def mix(self, x: Tensor, weights: Float[Tensor, "b n"]) -> Gaussian:  # type: ignore[override]
+    def mix(self, x: Tensor, weights: Float[Tensor, "b n"]) -> Gaussian:
         data = x.flatten(1)
         mean = weights @ data
         variance = (weights @ data.square() - mean.square()).clamp_min(0)

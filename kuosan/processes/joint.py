@@ -26,23 +26,24 @@ class JointProcess(Bridged):
     parts: Mapping[str, Bridged]
 
     def prior(self, like: State, seeds: Seeds) -> State:
-        return {n: p.prior(like[n], seeds.fold(n)) for n, p in self.parts.items()}  # type: ignore[call-overload,misc]
+        return {n: p.prior(like[n], seeds.fold(n)) for n, p in self.parts.items()}
 
     def corrupt(self, x: State, t: Time, seeds: Seeds) -> State:
-        return {n: p.corrupt(x[n], t, seeds.fold(n)) for n, p in self.parts.items()}  # type: ignore[call-overload,misc]
+        return {n: p.corrupt(x[n], t, seeds.fold(n)) for n, p in self.parts.items()}
 
-    def bridge(self, x_t: State, q: Joint, t: Time, s: Time, seeds: Seeds) -> State:  # type: ignore[override]
-        return {
-            n: p.bridge(x_t[n], q.parts[n], t, s, seeds.fold(n))  # type: ignore[call-overload,misc]
-            for n, p in self.parts.items()
-        }
+    def bridge(self, x_t: State, q: Posterior, t: Time, s: Time, seeds: Seeds) -> State:
+        assert isinstance(q, Joint)
+        parts = q.parts
+        return {n: p.bridge(x_t[n], parts[n], t, s, seeds.fold(n)) for n, p in self.parts.items()}
 
-    def elbo_rate(self, x: State, x_t: State, q: Joint, t: Time) -> Time:  # type: ignore[override]
-        return sum(p.elbo_rate(x[n], x_t[n], q.parts[n], t) for n, p in self.parts.items())  # type: ignore
+    def elbo_rate(self, x: State, x_t: State, q: Posterior, t: Time) -> Time:
+        assert isinstance(q, Joint)
+        parts = q.parts
+        return reduce(Tensor.add, (p.elbo_rate(x[n], x_t[n], parts[n], t) for n, p in self.parts.items()))
 
     def log_kernel(self, x: State, x_t: State, t: Time) -> Float[Tensor, "b n"]:
-        each = (p.log_kernel(x[n], x_t[n], t) for n, p in self.parts.items())  # type: ignore[call-overload]
+        each = (p.log_kernel(x[n], x_t[n], t) for n, p in self.parts.items())
         return reduce(Tensor.add, each)
 
     def mix(self, x: State, weights: Float[Tensor, "b n"]) -> Posterior:
-        return Joint({n: p.mix(x[n], weights) for n, p in self.parts.items()})  # type: ignore[call-overload]
+        return Joint({n: p.mix(x[n], weights) for n, p in self.parts.items()})

@@ -59,7 +59,9 @@ def build_denoiser(
     generator = torch.Generator().manual_seed(Seeds.of(seed, 1).fold("weights").number())
     net = build_network(network, generator)
     assert objective.output != "auto"
-    return NetworkDenoiser(GaussianProcess(build_schedule(schedule)), net, objective.output, objective.sigma_data)
+    return NetworkDenoiser(
+        GaussianProcess(build_schedule(schedule)), net, objective.output, objective.sigma_data
+    )
 
 
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:

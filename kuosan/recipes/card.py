@@ -23,11 +23,10 @@ def card(session: Session, summary: dict[str, Any]) -> str:
         "tags": ["diffusion", "kuosan", r.data.modality],
     }
     shape = "×".join(map(str, session.run.shape))
-    rows = "\n".join(
-        f"| {metric_title(name, 'pictures')[0]} ({m.get('space') or '–'}) | {number(m['value'], m.get('stderr'))} | {m['n']:,} | "
-        f"{'–' if m.get('floor') is None else number(m['floor'], m.get('floor_stderr'))} |"
-        for name, m in summary["metrics"].items()
-    )
+    rows = "\n".join(_row(name, m) for name, m in summary["metrics"].items())
+    n = next((m["n"] for m in summary["metrics"].values()), 0)
+    origin = f"started from `{r.init}`" if r.init else "trained from scratch"
+    version = machine.versions()["kuosan"]
     columns = "".join(
         f"- `--where {name}=VALUE`, one of: {', '.join(values[:40])}{' …' if len(values) > 40 else ''}\n"
         for name, values in facts.columns.items()
@@ -40,9 +39,9 @@ def card(session: Session, summary: dict[str, Any]) -> str:
 
 # {path.name}
 
-A diffusion model of {r.data.modality}s of shape {shape}, trained from scratch with Kuosan {machine.versions()["kuosan"]} on
-{facts.items:,} items in {clock(count.seconds)} ({count.step:,} steps). What was found in the data, how training went and how
-far the model can be trusted stand in `report.html`.
+A diffusion model of {r.data.modality}s of shape {shape}, {origin}, with Kuosan {version} on {facts.items:,} items
+in {clock(count.seconds)} ({count.step:,} steps). What was found in the data, how training went and how far the
+model can be trusted stand in `report.html`.
 
 ## Use
 
@@ -54,8 +53,8 @@ kuosan export {path} --to diffusers DIR
 {columns}
 ## Measured
 
-On {next(iter(summary["metrics"].values()), {"n": 0})["n"]:,} samples of {r.sampling.steps} steps ({r.sampling.solver}, {r.sampling.grid} grid), beside what real
-held-out data score at the same n. A dash: there is none.
+On {n:,} samples of {r.sampling.steps} steps ({r.sampling.solver}, {r.sampling.grid} grid), beside what real held-out
+data score at the same n. A dash: there is none.
 
 | measure (space) | value | n | real data |
 |---|---|---|---|
@@ -74,3 +73,10 @@ held-out data score at the same n. A dash: there is none.
 The model knows nothing but its training data, faults and biases of that data included. Samples that are too close
 to a training item are counted and shown in the report.
 """
+
+
+def _row(name: str, m: dict[str, Any]) -> str:
+    title, _ = metric_title(name, "pictures")
+    value = number(m["value"], m.get("stderr"))
+    floor = "–" if m.get("floor") is None else number(m["floor"], m.get("floor_stderr"))
+    return f"| {title} ({m.get('space') or '–'}) | {value} | {m['n']:,} | {floor} |"

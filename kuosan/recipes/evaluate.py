@@ -28,7 +28,9 @@ def data_of(run: Run, data: str | Path | None = None) -> Dataset:
     """
     source = Path(data or run.facts.recipe.data.path)
     if not str(data or run.facts.recipe.data.path) or not source.exists():
-        raise UserError(f"the data {source} of {run.path} is not there: name the data to measure against with --data")
+        raise UserError(
+            f"the data {source} of {run.path} is not there: name the data to measure against with --data"
+        )
     return load_data(source, like=run.modality, columns=run.facts.columns or None)
 
 
@@ -96,7 +98,14 @@ def evaluate(
     started = time.monotonic()
     samples = run.sample(n, steps=steps, solver=solver, grid=grid, seed=seed, w=w)
     sampling = run.facts.recipe.sampling
-    found = measure(run, dataset, samples, seconds=seconds, inception=inception, out=None if run.foreign else run.path / "evaluation")
+    found = measure(
+        run,
+        dataset,
+        samples,
+        seconds=seconds,
+        inception=inception,
+        out=None if run.foreign else run.path / "evaluation",
+    )
     about = {
         "samples": n, "steps": steps or sampling.steps, "seed": seed, "w": sampling.w if w is None else w,
         "solver": sampling.solver if solver == "auto" else solver, "grid": sampling.grid if grid == "auto" else grid,

@@ -39,7 +39,9 @@ def finish(session: Session) -> dict[str, Any]:
         "run": str(run.path),
         "steps": count.step,
         "seconds": round(count.seconds, 2),
-        "stopped": "early" if count.events and "stopped early" in count.events[-1] else "at the end of the budget",
+        "stopped": "early"
+        if count.events and "stopped early" in count.events[-1]
+        else "at the end of the budget",
         "skipped_steps": count.skipped,
         "best_step": count.best_step or None,
         "val_loss": count.best_loss if count.best_step else None,

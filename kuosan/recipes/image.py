@@ -55,9 +55,10 @@ def resolve(
     tree["data"] |= {"max_side": max_side(recipe, device)}
     if init:
         network = init["network"]
-        tree["schedule"], tree["objective"] = init["schedule"], tree["objective"] | {
-            k: init["objective"][k] for k in ("output", "sigma_data")
-        }
+        tree["schedule"], tree["objective"] = (
+            init["schedule"],
+            tree["objective"] | {k: init["objective"][k] for k in ("output", "sigma_data")},
+        )
         tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
         choices.append(("network", network["kind"], f"from {recipe.init}"))
     else:
@@ -76,7 +77,9 @@ def resolve(
         side = (height * width) ** 0.5
         shift = max(1.0, side / BASE_SIDE)
         why = f"{height}×{width} pictures " + (
-            "are no larger than the schedule was made for" if shift == 1 else "need more noise to hide as much"
+            "are no larger than the schedule was made for"
+            if shift == 1
+            else "need more noise to hide as much"
         )
         decide("schedule", "shift", round(shift, 3), why)
         output = {"edm": "edm", "rectified": "velocity"}.get(tree["schedule"]["kind"], "v")
@@ -84,20 +87,29 @@ def resolve(
     edm = tree["objective"]["output"] == "edm"
     learned = tree["schedule"]["kind"] == "learned" and tree["objective"]["kind"] == "denoising"
     if learned:
-        decide("objective", "weight", "sigmoid", "its mean does not depend on the learned schedule, only its variance")
+        decide(
+            "objective",
+            "weight",
+            "sigmoid",
+            "its mean does not depend on the learned schedule, only its variance",
+        )
     if learned and tree["objective"]["weight"] not in INVARIANT:
         raise UserError(
             f"a learned schedule would cheat the weight {tree['objective']['weight']!r} by moving to where the loss is "
             "small: choose --set objective.weight=sigmoid, or uniform"
         )
     decide("objective", "weight", "edm" if edm else "output", "plain squared error of what is predicted")
-    decide("objective", "timing", "lognormal" if edm else "uniform", "stratified: every batch sees every level")
+    decide(
+        "objective", "timing", "lognormal" if edm else "uniform", "stratified: every batch sees every level"
+    )
     batch = 128 if height * width * channels <= 4096 else 64
     batch = max(8, min(batch, 2 ** (len(data.train) // 2).bit_length()))
     decide("training", "batch", batch, "noisy enough to learn fast, large enough to use the processor")
     dim = network.get("dim") or 2 * network.get("base", 64)
     rate = 1e-4 if init else round(1.5e-3 * (96 / dim) ** 0.5, 6)
-    decide("training", "lr", rate, "a start from trained weights" if init else "falls with the network's width")
+    decide(
+        "training", "lr", rate, "a start from trained weights" if init else "falls with the network's width"
+    )
     decide("sampling", "solver", "unipc3", "second-order correction for free")
     decide("sampling", "grid", "logsnr", "even in the log signal-to-noise ratio")
     tree["data"]["modality"] = data.modality.name

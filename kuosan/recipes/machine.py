@@ -15,7 +15,8 @@ import torch
 import kuosan
 
 _LIBRARIES = (
-    "torch", "diffusers", "numpy", "scipy", "scikit-learn", "safetensors", "pillow", "tifffile", "imagecodecs", "matplotlib",
+    "torch", "diffusers", "numpy", "scipy", "scikit-learn", "safetensors", "pillow", "tifffile", "imagecodecs",
+    "matplotlib",
 )  # fmt: skip
 
 
@@ -53,8 +54,8 @@ def memory_mib() -> float:
 
 def versions() -> dict[str, str]:
     """Python, Kuosan and the libraries that decide results."""
-    out = {"python": platform.python_version()}
-    for name in ("kuosan", *_LIBRARIES):
+    out = {"python": platform.python_version(), "kuosan": kuosan.__version__}
+    for name in _LIBRARIES:
         try:
             out[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

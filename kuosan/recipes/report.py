@@ -36,12 +36,13 @@ def write(session: Session, samples: Samples, found: Evaluation) -> Path:
     name = Path(data.survey.source).resolve().stem
     shape = "×".join(str(s) for s in run.shape[1:])
     channels = {1: "grey", 3: "colour"}.get(run.shape[0], f"{run.shape[0]}-channel")
+    sampling = facts.recipe.sampling
+    origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
+    classes = f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else ""
+    trained = f"{origin} on {facts.items:,} {channels} pictures of {shape} pixels{classes}"
     headlines = [
-        f"Trained from scratch on {facts.items:,} {channels} pictures of {shape} pixels"
-        + (f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else "")
-        + f", in {clock(count.seconds)} and {count.step:,} steps.",
-        f"Everything here was sampled in {facts.recipe.sampling.steps} steps, with {facts.recipe.sampling.solver} on "
-        f"the {facts.recipe.sampling.grid} grid.",
+        f"{trained}, in {clock(count.seconds)} and {count.step:,} steps.",
+        f"Everything here was sampled in {sampling.steps} steps, with {sampling.solver} on the {sampling.grid} grid.",
     ]
     page = ReportFacts(
         title=name.replace("_", " "),
@@ -90,7 +91,7 @@ def _previews(folder: Path) -> list[tuple[int, str, Image.Image]]:
         if found := re.fullmatch(r"step_(\d+)\.png", path.name):
             step = int(found[1])
             with Image.open(path) as picture:
-                out.append((step, f"step {step:,}", picture.convert("RGB")))
+                out.append((step, "", picture.convert("RGB")))
     return out
 
 
@@ -104,13 +105,8 @@ def _denoising(session: Session) -> list[tuple[float, Image.Image, Image.Image]]
     scale = max(1, 96 // max(run.shape[1:]))
     with torch.inference_mode():
         for step in run.walk(seeds, one):
-            level = run.denoiser.schedule.level(step.t[:1])
-            # the state is shown at the data's scale, noise and all
-            state = step.x if step.index < 0 else step.x
-            frames.append((float(step.s[0]), state.cpu(), step.q.mean.cpu(), float(level.alpha[0])))
-    return [
-        (s, _picture(run, state, scale), _picture(run, guess, scale)) for s, state, guess, _ in frames
-    ]
+            frames.append((float(step.s[0]), step.x.cpu(), step.q.mean.cpu()))
+    return [(s, _picture(run, state, scale), _picture(run, guess, scale)) for s, state, guess in frames]
 
 
 def _picture(run: Any, x: torch.Tensor, scale: int) -> Image.Image:
@@ -183,5 +179,7 @@ def _events(session: Session) -> list[str]:
     count = session.training.count
     events = list(count.events)
     if count.skipped:
-        events.append(f"{count.skipped} of {count.step:,} steps had a loss or gradient that was not finite and were skipped.")
+        events.append(
+            f"{count.skipped} of {count.step:,} steps had a loss or gradient that was not finite and were skipped."
+        )
     return events

@@ -29,6 +29,7 @@ from kuosan.modalities import Modality, modality_from_spec
 from kuosan.modalities.dataset import resolve
 from kuosan.modalities.image import ImageModality
 from kuosan.modalities.image_format import ImageFormat
+from kuosan.modalities.pixels import MULTI
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser
@@ -92,7 +93,14 @@ class Facts:
                 **{
                     k: tree[k]
                     for k in (
-                        "network", "modality", "columns", "class_names", "data_fingerprint", "items", "asked", "seconds",
+                        "network",
+                        "modality",
+                        "columns",
+                        "class_names",
+                        "data_fingerprint",
+                        "items",
+                        "asked",
+                        "seconds",
                     )  # fmt: skip
                 },
             )
@@ -171,7 +179,11 @@ class Run:
         if not facts.columns:
             return {}
         names = list(facts.columns)
-        fits = [(row, n) for row, n in facts.frequencies if all(row[names.index(k)] == v for k, v in fixed.items())]
+        fits = [
+            (row, n)
+            for row, n in facts.frequencies
+            if all(row[names.index(k)] == v for k, v in fixed.items())
+        ]
         if not fits:  # a combination that training never saw: the other conditions are hidden
             fits = [([fixed.get(name, facts.null[name]) for name in names], 1)]
         counts = torch.tensor([n for _, n in fits], dtype=torch.float64).cumsum(0)
@@ -240,9 +252,13 @@ class Run:
             UserError: an unknown solver, grid, condition or value.
         """
         if n < 1 or first < 0:
-            raise UserError(f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more")
+            raise UserError(
+                f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
+            )
         chunk = EXACT_CHUNK if exact else CHUNK
-        start, stop = (first // chunk * chunk, -(-(first + n) // chunk) * chunk) if exact else (first, first + n)
+        start, stop = (
+            (first // chunk * chunk, -(-(first + n) // chunk) * chunk) if exact else (first, first + n)
+        )
         xs: list[Tensor] = []
         conds: list[dict[str, Tensor]] = []
         with torch.inference_mode():
@@ -251,7 +267,7 @@ class Run:
                 cond = self.conditions(seeds, where)
                 for step in self.walk(seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w):
                     last = step
-                xs.append(last.x.cpu())  # type: ignore[union-attr]
+                xs.append(last.x.cpu())
                 conds.append(cond)
         part = slice(first - start, first - start + n)
         cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
@@ -286,10 +302,9 @@ def _foreign_facts(path: Path) -> Facts:
     """A diffusers pipeline as a run that was never trained here: 8-bit pictures in [-1, 1]."""
     loaded = read_diffusers(path)
     spec = loaded.spec
-    shape = ImageFormat(
-        spec["height"], spec["width"], spec["channels"], {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(spec["channels"], "multi"),
-        "uint8", 0.0, 255.0,
-    )  # fmt: skip
+    channels = spec["channels"]
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(channels, MULTI)
+    shape = ImageFormat(spec["height"], spec["width"], channels, mode, "uint8", 0.0, 255.0)
     table = loaded.schedule
     alphas = torch.sigmoid(-2 * table.log_rho).tolist()
     recipe = Recipe.model_validate(

@@ -31,7 +31,9 @@ class DataPart(_Part):
 
     path: str = ""
     modality: str = "auto"
-    size: int | tuple[int, int] | None = Field(None, description="side, or height and width, of every picture")
+    size: int | tuple[int, int] | None = Field(
+        None, description="side, or height and width, of every picture"
+    )
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
 
 
@@ -135,7 +137,11 @@ def parse(model: type[Recipe], tree: Any) -> Recipe:
         return model.model_validate(tree)
     except ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(p) for p in first["loc"] if not str(p).startswith(("literal", "tuple", "float", "int", "function")))
+        where = ".".join(
+            str(p)
+            for p in first["loc"]
+            if not str(p).startswith(("literal", "tuple", "float", "int", "function"))
+        )
         if first["type"] == "extra_forbidden":
             raise UserError(_unknown(where, leaf_names(model))) from None
         allowed = [e["ctx"]["expected"] for e in e.errors() if e["type"] == "literal_error"]
@@ -158,7 +164,12 @@ def leaf_names(model: type[BaseModel], prefix: str = "") -> list[str]:
 def _unknown(name: str, known: list[str]) -> str:
     last = name.rpartition(".")[2]
     near = difflib.get_close_matches(name, known, 3, 0.5)
-    near += [k for k in known if k.rpartition(".")[2] in difflib.get_close_matches(last, [k.rpartition(".")[2] for k in known], 2, 0.6)]
+    near += [
+        k
+        for k in known
+        if k.rpartition(".")[2]
+        in difflib.get_close_matches(last, [k.rpartition(".")[2] for k in known], 2, 0.6)
+    ]
     listed = ", ".join(dict.fromkeys(near)) or ", ".join(known)
     return f"the recipe has no leaf {name!r}: did you mean {listed}?"
 
@@ -185,7 +196,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         reason = (e.strerror if isinstance(e, OSError) else str(e).splitlines()[0]) or type(e).__name__
         raise UserError(f"the recipe {path} cannot be read ({reason}): give a YAML file of leaves") from e
     if not isinstance(tree, dict):
-        raise UserError(f"the recipe {path} is not a mapping of leaves: write lines such as `training: {{lr: 1e-3}}`")
+        raise UserError(
+            f"the recipe {path} is not a mapping of leaves: write lines such as `training: {{lr: 1e-3}}`"
+        )
     return tree
 
 

@@ -58,9 +58,7 @@ def default_folder(data: Path) -> Path:
     return Path("runs") / (data.resolve().stem if data.is_file() else data.resolve().name)
 
 
-def settle(
-    data: str | Path, out: Path | None, recipe: Recipe, asked: dict[str, Any]
-) -> Plan:
+def settle(data: str | Path, out: Path | None, recipe: Recipe, asked: dict[str, Any]) -> Plan:
     """Load the data and decide every leaf; nothing is written.
 
     Raises:
@@ -81,12 +79,20 @@ def settle(
         raise UserError(f"{source} holds nothing to train on: give a folder with pictures")
     worth = 0.9 * budget.seconds if budget.seconds else 600.0
     resolved, network, choices = image.resolve(
-        recipe.updated({"data.path": str(source.resolve())}), dataset, worth, device, init.facts() if init else None
+        recipe.updated({"data.path": str(source.resolve())}),
+        dataset,
+        worth,
+        device,
+        init.facts() if init else None,
     )
     left = None
     if budget.seconds is not None:
         left = max(1.0, budget.seconds - machine.elapsed() - reserve(budget.seconds))
-    rows = Counter(zip(*(v.tolist() for v in dataset.train.labels.values()), strict=True)) if dataset.columns else {}
+    rows = (
+        Counter(zip(*(v.tolist() for v in dataset.train.labels.values()), strict=True))
+        if dataset.columns
+        else {}
+    )
     facts = Facts(
         recipe=resolved,
         network=network,
@@ -96,7 +102,7 @@ def settle(
         frequencies=[(list(row), n) for row, n in sorted(rows.items())],
         data_fingerprint=data_fingerprint(dataset),
         items=len(dataset.train),
-        choices=[*[tuple(c) for c in dataset.survey.notes], *choices],  # type: ignore[misc]
+        choices=[*dataset.survey.notes, *choices],
         asked=asked,
         seconds=left,
     )
@@ -132,7 +138,9 @@ class Session:
             run.path / "checkpoints",
             null=facts.null,
             identity={
-                "recipe": fingerprint([r.model_dump(mode="json", exclude={"data", "sampling"}), facts.network]),
+                "recipe": fingerprint(
+                    [r.model_dump(mode="json", exclude={"data", "sampling"}), facts.network]
+                ),
                 "data": facts.data_fingerprint,
             },
             device=machine.device(),
@@ -154,7 +162,13 @@ class Session:
         if training.count.step == 0:
             self._preview(0.0)
         else:
-            self._shown = sum(p <= training.settings.progress(training.count.step, training.count.seconds) for p in PREVIEWS) - 1
+            self._shown = (
+                sum(
+                    p <= training.settings.progress(training.count.step, training.count.seconds)
+                    for p in PREVIEWS
+                )
+                - 1
+            )
         last = training.count.step
         with SummaryWriter(str(path / "tensorboard"), purge_step=training.count.step or None) as board:
             for event in training.run():
@@ -258,7 +272,11 @@ def preview_count(facts: Facts, columns: int) -> int:
 
 
 def _json_number(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value or value in (float("inf"), -float("inf")) else value
+    return (
+        None
+        if isinstance(value, float) and value != value or value in (float("inf"), -float("inf"))
+        else value
+    )
 
 
 # -- opening ------------------------------------------------------------------------------------------------
@@ -272,7 +290,9 @@ def prepare(
     Raises:
         UserError: the folder holds another run, or what `settle` raises.
     """
-    asked = json.loads(json.dumps({"data": str(Path(data).resolve()), **asked}, default=str))  # as it will be read back
+    asked = json.loads(
+        json.dumps({"data": str(Path(data).resolve()), **asked}, default=str)
+    )  # as it will be read back
     path = Path(out) if out else _free_folder(default_folder(Path(data)), asked)
     if (path / RECIPE).exists():
         run = Run(path)
@@ -316,11 +336,15 @@ def reopen(path: str | Path) -> Session:
     """
     run = Run(path)
     if run.foreign:
-        raise UserError(f"{path} is a diffusers pipeline, not a run: start one from it with `kuosan train DATA --init {path}`")
+        raise UserError(
+            f"{path} is a diffusers pipeline, not a run: start one from it with `kuosan train DATA --init {path}`"
+        )
     facts = run.facts
     source = Path(facts.recipe.data.path)
     if not source.exists():
-        raise UserError(f"the data {source} of the run {path} is gone: put it back, or change data.path in {run.path / RECIPE}")
+        raise UserError(
+            f"the data {source} of the run {path} is gone: put it back, or change data.path in {run.path / RECIPE}"
+        )
     data = load_data(source, like=run.modality, columns=facts.columns)
     if data_fingerprint(data) != facts.data_fingerprint:
         raise UserError(
@@ -328,7 +352,11 @@ def reopen(path: str | Path) -> Session:
             f"`kuosan train {source} --init {path} --out NEW`"
         )
     data = replace(data, survey=replace(data.survey, notes=()))
-    start = starting_point(facts.recipe.init).weights if facts.recipe.init and not checkpoint.exists(run.path / "checkpoints/last") else None
+    start = (
+        starting_point(facts.recipe.init).weights
+        if facts.recipe.init and not checkpoint.exists(run.path / "checkpoints/last")
+        else None
+    )
     return Session(run, data, start)
 
 

@@ -43,7 +43,9 @@ def starting_point(init: str) -> Start:
         UserError: it is no run, no pipeline, or a model of the zoo, which holds none yet.
     """
     if init.startswith("zoo:"):
-        raise UserError(f"the zoo holds no model {init[4:]!r} in this version: start from a run's or a diffusers folder")
+        raise UserError(
+            f"the zoo holds no model {init[4:]!r} in this version: start from a run's or a diffusers folder"
+        )
     run = Run(init)
     weights = {k: v.cpu() for k, v in run.denoiser.state_dict().items()}
     return Start(run.facts, run.modality, weights)

@@ -13,7 +13,13 @@ from kuosan.recipes.session import default_folder, lock, prepare
 
 
 def train(
-    data: str | Path, *, out: str | Path | None = None, budget: str = "10m", seed: int = 0, init: str = "", **leaves: Any
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    budget: str = "10m",
+    seed: int = 0,
+    init: str = "",
+    **leaves: Any,
 ) -> Run:
     """From a folder of files to a run.
 

@@ -129,7 +129,7 @@ class Multistep(Solver[History]):
     def step(
         self,
         denoiser: Denoiser,
-        x_t: Tensor,  # type: ignore[override]
+        x_t: Tensor,
         t: Time,
         s: Time,
         memory: History | None,

@@ -68,7 +68,7 @@ class Heun(Solver[None]):
     def step(
         self,
         denoiser: Denoiser,
-        x_t: Tensor,  # type: ignore[override]
+        x_t: Tensor,
         t: Time,
         s: Time,
         memory: None,

@@ -33,7 +33,9 @@ class Budget:
         if found := re.fullmatch(r"([\d.]+)([kKMG]?)(steps?|images?|items?|examples?)", text):
             amount = int(_number(found[1], text) * _SCALE[found[2]])
             if amount < 1:
-                raise UserError(f"the budget {text!r} is not even one step: give a larger one, such as 1000steps")
+                raise UserError(
+                    f"the budget {text!r} is not even one step: give a larger one, such as 1000steps"
+                )
             return cls(steps=amount) if found[3].startswith("step") else cls(images=amount)
         if re.fullmatch(r"([\d.]+[smhd])+", text):
             seconds = sum(_number(n, text) * _UNITS[u] for n, u in re.findall(r"([\d.]+)([smhd])", text))
@@ -54,7 +56,9 @@ def _number(text: str, whole: str) -> float:
             return value
         raise ValueError("more than a float holds")
     except ValueError:
-        raise UserError(f"the budget {whole!r} holds {text!r}, which is not a number: write 10m or 5000steps") from None
+        raise UserError(
+            f"the budget {whole!r} holds {text!r}, which is not a number: write 10m or 5000steps"
+        ) from None
 
 
 def clock(seconds: float) -> str:

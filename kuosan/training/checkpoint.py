@@ -143,7 +143,11 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _short(e: Exception) -> str:
-    return (e.strerror or str(e)) if isinstance(e, OSError) else (str(e) or type(e).__name__).splitlines()[0][:120]
+    return (
+        (e.strerror or str(e))
+        if isinstance(e, OSError)
+        else (str(e) or type(e).__name__).splitlines()[0][:120]
+    )
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -159,7 +163,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
         if "sha256" in header and header["sha256"] != _digest(tensors, header.get("about", "")):
             raise ValueError("its contents do not match its checksum")
     except (OSError, ValueError, SafetensorError) as e:

@@ -32,11 +32,16 @@ def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 def batch_index(seed: int, step: int, batch: int, count: int) -> Int64[Tensor, " b"]:
     """The items of a step: the data is walked through in a new order every epoch, no item twice in one."""
     places = np.arange(step * batch, (step + 1) * batch)
-    rows = [_permutation(seed, int(epoch), count)[place] for epoch, place in zip(places // count, places % count, strict=True)]
+    rows = [
+        _permutation(seed, int(epoch), count)[place]
+        for epoch, place in zip(places // count, places % count, strict=True)
+    ]
     return torch.from_numpy(np.array(rows, dtype=np.int64))
 
 
-def drop_conditions(cond: dict[str, Tensor], null: dict[str, int], share: float, seeds: Seeds) -> dict[str, Tensor]:
+def drop_conditions(
+    cond: dict[str, Tensor], null: dict[str, int], share: float, seeds: Seeds
+) -> dict[str, Tensor]:
     """Conditions with some hidden (set to their null index), all of an example's together."""
     if not cond or share <= 0:
         return cond

@@ -204,7 +204,7 @@ class Training:
         settings, count = self.settings, self.count
         seeds = Seeds.of(settings.seed, settings.batch).fold("train", count.step, count.returns)
         x, cond = self.train.batch(batch_index(settings.seed, count.step, settings.batch, len(self.train)))
-        x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}  # type: ignore[union-attr]
+        x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}
         cond = drop_conditions(cond, self.null, settings.drop, seeds)
         losses = self.objective(self.denoiser, x, seeds, **cond)
         loss, norm = losses.mean(), self._gradients(losses)

@@ -100,7 +100,7 @@ class Denoising(Objective):
 
     def at_quantiles(
         self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor
-    ) -> Float[Tensor, " b"]:  # type: ignore[override]
+    ) -> Float[Tensor, " b"]:
         schedule = denoiser.schedule
         drawn = self.timing.quantile(schedule, u)
         t, density = schedule.clip(drawn), self.timing.density(schedule, u)

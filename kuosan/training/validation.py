@@ -28,12 +28,14 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(denoiser: NetworkDenoiser, objective: Objective, items: Items, device: torch.device) -> Validation:
+def validate(
+    denoiser: NetworkDenoiser, objective: Objective, items: Items, device: torch.device
+) -> Validation:
     """The loss on the first `MOST_ITEMS` held-out items at the middle of `LEVELS` equal parts of the density
     of times, every item at every level."""
     count = min(len(items), MOST_ITEMS)
     x, cond = items.batch(torch.arange(count))
-    x, cond = x.to(device), {k: v.to(device) for k, v in cond.items()}  # type: ignore[union-attr]
+    x, cond = x.to(device), {k: v.to(device) for k, v in cond.items()}
     rows: list[Tensor] = []
     places = []
     for j in range(LEVELS):

@@ -30,7 +30,6 @@ from kuosan.solvers import (
     sample,
     trajectory,
 )
-
 from kuosan.solvers.exponential import corrector, predictor
 from kuosan.solvers.multistep import orders_of
 
@@ -219,7 +218,9 @@ def test_every_table_reproduces_a_constant_estimate(name: str) -> None:
         total = sum(row.terms)
         if SOLVERS[name]().estimates == "noise":  # type: ignore[attr-defined]
             assert math.isclose(row.state, level.alpha[i + 1] / level.alpha[i], rel_tol=1e-9)
-            assert math.isclose(total, level.sigma[i + 1] - row.state * level.sigma[i], rel_tol=1e-8, abs_tol=1e-12)
+            assert math.isclose(
+                total, level.sigma[i + 1] - row.state * level.sigma[i], rel_tol=1e-8, abs_tol=1e-12
+            )
         elif not isinstance(SOLVERS[name](), Euler):
             assert math.isclose(total, level.alpha[i + 1] - row.state * level.alpha[i], rel_tol=1e-8)
 

@@ -19,7 +19,7 @@ from kuosan.training.timing import TIMINGS, LogitNormalTiming, LogNormalTiming, 
 from tests.laws.exact_cases import SCHEDULES
 from tests.training.small import Given, exact, midpoints
 
-# Even times meet the whole of these: of VPLinear, a ninth of the bound lies in the first 10⁻⁵ of time.
+# Even times meet the whole of these: of VPLinear, a seventh of the bound lies in the first 10⁻⁵ of time.
 VARIANCE_PRESERVING = {"cosine": Cosine(), "learned": SCHEDULES["learned"]}
 
 

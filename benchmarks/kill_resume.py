@@ -1,0 +1,243 @@
+"""A run that is killed again and again: is any checkpoint ever unreadable, and does it end with the same bits?
+
+    python -m benchmarks.kill_resume [--kills 50] [--steps 1500]
+
+One run trains undisturbed. Others, of the same seed on the same data, are killed with SIGKILL at random moments
+and started again by the same command, until they are done; then the next one begins, until all kills are spent.
+A third of the kills wait for a checkpoint being written, which takes milliseconds and would hardly ever be hit
+by chance. After each kill all checkpoints are loaded; at the end of each run all its tensors are compared with
+the undisturbed run's. Last, a run is stopped by SIGINT and SIGTERM in turn, and the time to its exit measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.table import write
+from kuosan.errors import UserError
+from kuosan.training import checkpoint
+
+ITEMS = 320
+TENSORS = ("model.safetensors", "last", "best")
+STAGES = ("start-up", "training", "saving", "finishing")
+FINISHING_KILLS = 2  # in one run, or none would ever be done
+SMALL = ("network=transformer", "network.dim=32", "network.depth=1", "network.heads=1", "network.patch=2")
+QUICK = (*SMALL, "network.dropout=0.1", "training.batch=16", "training.save_seconds=0.3")
+
+
+def write_data(path: Path) -> Path:
+    """Some of scikit-learn's digits, with their classes."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images[:ITEMS] * (255 / 16)).astype(np.uint8)
+    np.savez(path, images=images, labels=digits.target[:ITEMS])
+    return path
+
+
+@dataclass
+class Life:
+    """One process of a run."""
+
+    process: subprocess.Popen[bytes]
+    run: Path
+    boards: int
+
+    @classmethod
+    def begin(cls, data: Path, run: Path, steps: int) -> Life:
+        command = [sys.executable, "-m", "kuosan", "train", str(data), "--out", str(run)]
+        command += ["--budget", f"{steps}steps", *(word for leaf in QUICK for word in ("--set", leaf))]
+        boards = len(list(run.glob("tensorboard/*")))
+        log = (run.parent / f"{run.name}.log").open("ab")
+        quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return cls(subprocess.Popen(command, stdout=log, stderr=log, env=quiet), run, boards)
+
+    def working(self) -> bool:
+        """Whether start-up is over: each session opens its own TensorBoard file."""
+        return len(list(self.run.glob("tensorboard/*"))) > self.boards
+
+    def saving(self) -> bool:
+        return any(self.run.glob("checkpoints/*/.*.tmp"))
+
+    def wait(self, for_what: Callable[[], bool], seconds: float) -> bool:
+        """Whether it came true within the time, while the process lived."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            if for_what():
+                return True
+            time.sleep(0.0005)
+        return False
+
+    def stage(self) -> str:
+        """Where the process was when it ended, as its folder shows."""
+        if self.saving():
+            return "saving"
+        if not self.working():
+            return "start-up"
+        return "finishing" if finished(self.run) else "training"
+
+
+def finished(run: Path) -> bool:
+    """Whether the last checkpoint is that of the last step."""
+    last = run / "checkpoints" / "last"
+    return checkpoint.exists(last) and bool(checkpoint.load(last)[1]["counters"]["finished"])
+
+
+def unreadable(run: Path) -> int:
+    """How many checkpoints there are that do not load."""
+    count = 0
+    for folder in run.glob("checkpoints/*"):
+        try:
+            if checkpoint.exists(folder):
+                checkpoint.load(folder)
+        except UserError as error:
+            print(f"unreadable: {error}", file=sys.stderr)
+            count += 1
+    return count
+
+
+def bits(run: Path) -> dict[str, dict[str, bytes]]:
+    """All tensors that a run leaves, as bytes."""
+    out = {}
+    for name in TENSORS:
+        weights = name.endswith(".safetensors")
+        tensors = (
+            checkpoint.load_weights(run / name) if weights else checkpoint.load(run / "checkpoints" / name)[0]
+        )
+        out[name] = {
+            k: f"{v.dtype}{tuple(v.shape)}".encode() + v.numpy().tobytes() for k, v in tensors.items()
+        }
+    return out
+
+
+def undisturbed(data: Path, run: Path, steps: int) -> None:
+    """Run to the end."""
+    life = Life.begin(data, run, steps)
+    if life.process.wait():
+        raise SystemExit((run.parent / f"{run.name}.log").read_text(encoding="utf-8")[-2000:])
+
+
+def strike(life: Life, rng: random.Random, startup: float) -> None:
+    """Wait for a random moment of a life: during start-up, at a save, or within two seconds of work."""
+    kind = rng.random()
+    if kind < 0.15:
+        life.wait(lambda: False, rng.uniform(0, startup))
+    elif life.wait(life.working, 60):
+        saves = kind < 0.5 and not finished(life.run)
+        life.wait(lambda: False, rng.uniform(0, 1.0 if saves else 2.0))
+        if saves:
+            life.wait(life.saving, 1.5)
+
+
+def killed_run(
+    data: Path, run: Path, steps: int, kills: int, rng: random.Random, startup: float, struck: Counter[str]
+) -> tuple[int, int]:
+    """A run with at most so many kills, to its end: how many there were, and unreadable checkpoints."""
+    used = finishing = bad = 0
+    while used < kills and finishing < FINISHING_KILLS:
+        life = Life.begin(data, run, steps)
+        strike(life, rng, startup)
+        if life.process.poll() is not None:
+            break  # done before the moment came, or failed: the last life will tell
+        life.process.kill()
+        life.process.wait()
+        used += 1
+        bad += unreadable(run)
+        stage = life.stage()
+        finishing += stage == "finishing"
+        struck[stage] += 1
+        print(f"{run.name}: killed in {stage}", file=sys.stderr, flush=True)
+    undisturbed(data, run, steps)
+    return used, bad
+
+
+def signals(data: Path, run: Path, steps: int, rng: random.Random) -> list[list[object]]:
+    """A run that is stopped by signals, three of each in training and one of each at its end, then finished."""
+    rows: list[list[object]] = []
+    plan = [(s, "training") for s in (signal.SIGINT, signal.SIGTERM)] * 3
+    for signum, stage in [*plan, (signal.SIGINT, "finishing"), (signal.SIGTERM, "finishing")]:
+        life = Life.begin(data, run, steps)
+        life.wait(life.working, 60)
+        if stage == "finishing":
+            life.wait(lambda: finished(run), 120)
+        life.wait(lambda: False, rng.uniform(0.05, 0.8))
+        sent = time.monotonic()
+        life.process.send_signal(signum)
+        status = life.process.wait()
+        rows.append([signum.name, stage, status, f"{time.monotonic() - sent:.2f}", unreadable(run)])
+    undisturbed(data, run, steps)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng, began = random.Random(args.seed), time.monotonic()
+    struck: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="kuosan-") as folder:
+        home = Path(folder)
+        data = write_data(home / "digits.npz")
+        undisturbed(data, home / "undisturbed", args.steps)
+        wanted = bits(home / "undisturbed")
+        probe = Life.begin(data, home / "run-1", args.steps)
+        started = time.monotonic()
+        probe.wait(probe.working, 120)
+        startup = time.monotonic() - started
+        probe.process.kill()
+        probe.process.wait()
+        struck[probe.stage()] += 1
+        left, runs, same, bad = args.kills - 1, 0, 0, unreadable(home / "run-1")
+        while left > 0:
+            runs += 1
+            used, found = killed_run(data, home / f"run-{runs}", args.steps, left, rng, startup, struck)
+            left, bad = left - used, bad + found
+            same += bits(home / f"run-{runs}") == wanted
+            if not used:
+                raise SystemExit("a run ended before it could be killed: give more --steps")
+        rows = signals(data, home / "stopped", args.steps, rng)
+        stopped = bits(home / "stopped") == wanted
+    summary = [
+        ["kills", args.kills],
+        *[[f"of them in {stage}", struck[stage]] for stage in STAGES],
+        ["runs", runs],
+        ["unreadable checkpoints", bad],
+        [f"runs bit-equal to the undisturbed one ({', '.join(TENSORS)})", f"{same} of {runs}"],
+        *[
+            [f"{s} in {stage}: exit status, seconds to exit, unreadable", f"{a}, {b}, {c}"]
+            for s, stage, a, b, c in rows
+        ],
+        ["run stopped by these signals bit-equal", "yes" if stopped else "no"],
+    ]
+    write(
+        "kill_resume",
+        "Runs that are killed, resumed and compared",
+        f"{args.steps} steps of a small transformer on {ITEMS} digits, checkpoints every 0.3 s, SIGKILL at random moments "
+        f"(seed {args.seed}); {time.monotonic() - began:.0f} s in all, start-up of a process {startup:.1f} s. "
+        "`python -m benchmarks.kill_resume`",
+        ["what", "found"],
+        summary,
+    )
+    if bad or same != runs or not stopped:
+        raise SystemExit("not all runs are equal, or a checkpoint was unreadable")
+
+
+if __name__ == "__main__":
+    main()

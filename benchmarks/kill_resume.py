@@ -165,12 +165,16 @@ def killed_run(
 
 
 def signals(data: Path, run: Path, steps: int, rng: random.Random) -> list[list[object]]:
-    """A run that is stopped by signals, three of each in training and one of each at its end, then finished."""
+    """A run that is stopped by signals: at its start, three times in training, at its end; then finished."""
     rows: list[list[object]] = []
-    plan = [(s, "training") for s in (signal.SIGINT, signal.SIGTERM)] * 3
-    for signum, stage in [*plan, (signal.SIGINT, "finishing"), (signal.SIGTERM, "finishing")]:
+    both = (signal.SIGINT, signal.SIGTERM)
+    plan = [(s, stage) for stage in ("start-up", *["training"] * 3, "finishing") for s in both]
+    for signum, stage in plan:
         life = Life.begin(data, run, steps)
-        life.wait(life.working, 60)
+        if stage == "start-up":
+            life.wait(lambda: False, 1.0)
+        else:
+            life.wait(life.working, 60)
         if stage == "finishing":
             life.wait(lambda: finished(run), 120)
         life.wait(lambda: False, rng.uniform(0.05, 0.8))
@@ -190,6 +194,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    # A shell starts what runs in its background with SIGINT ignored, and children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rng, began = random.Random(args.seed), time.monotonic()
     struck: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="kuosan-") as folder:
@@ -229,9 +235,9 @@ def main() -> None:
     write(
         "kill_resume",
         "Runs that are killed, resumed and compared",
-        f"{args.steps} steps of a small transformer on {ITEMS} digits, checkpoints every 0.3 s, SIGKILL at random moments "
-        f"(seed {args.seed}); {time.monotonic() - began:.0f} s in all, start-up of a process {startup:.1f} s. "
-        "`python -m benchmarks.kill_resume`",
+        f"{args.steps} steps of a small transformer on {ITEMS} digits, checkpoints every 0.3 s, SIGKILL at "
+        f"random moments (seed {args.seed}); {time.monotonic() - began:.0f} s in all, start-up of a "
+        f"process {startup:.1f} s. `python -m benchmarks.kill_resume`",
         ["what", "found"],
         summary,
     )

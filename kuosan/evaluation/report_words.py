@@ -22,13 +22,13 @@ AGREES = 2.0  # standard errors, eq. 1
 
 # prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
 METRICS: dict[str, tuple[str, str]] = {
-    "fd_inf": ("Fréchet distance, n → ∞", "The same, with the bias of a finite sample extrapolated away"),
+    "fd_inf": ("Fréchet distance, n → ∞", "The same, with the bias of a finite sample extrapolated away."),
     "fd": ("Fréchet distance", "Do mean and covariance of the features match those of real {noun}?"),
-    "kd_rbf": ("Kernel distance, Gaussian", "The same question, asked with a kernel that sees fine detail"),
-    "kd": ("Kernel distance", "Do samples and real {noun} come from one distribution? (unbiased MMD²)"),
+    "kd_rbf": ("Kernel distance, Gaussian", "The same question, asked with a kernel that sees fine detail."),
+    "kd": ("Kernel distance", "Do samples and real {noun} come from one distribution? (unbiased MMD²)."),
     "precision": ("Precision", "How many samples lie where real {noun} lie?"),
     "recall": ("Recall", "How many real {noun} lie where samples lie?"),
-    "density": ("Density", "How densely do samples sit among real {noun}? Robust to outliers"),
+    "density": ("Density", "How densely do samples sit among real {noun}? Robust to outliers."),
     "coverage": ("Coverage", "How many real {noun} have a sample close by?"),
     "class_accuracy": (
         "Recognised as asked",

@@ -4,7 +4,7 @@ Too large a network sees too few samples in the time; too small a one stops lear
 both the size and the number of samples seen should grow about as √C (Hoffmann et al. 2022 for text; Peebles
 & Xie 2023, figures 8–9, for DiT), so the samples wanted within a budget of s seconds are
 
-    45 passes over the data, but between 100 000·√(s/600) and 200 000·√(s/600)                           (1)
+    75 passes over the data, but between 100 000·√(s/600) and 200 000·√(s/600)                           (1)
 
 and the choice is the costliest network that still sees that many, width first: up to 192 the width counts
 before the cost. A patch is at most a seventh of the side (49 tokens or more), and a token at least as long
@@ -73,7 +73,7 @@ class Candidate:
 def samples_wanted(seconds: float, items: int) -> float:
     """Eq. (1)."""
     growth = math.sqrt(max(seconds, 1.0) / 600)
-    return min(max(45.0 * items, 1e5 * growth), 2e5 * growth)
+    return min(max(75.0 * items, 1e5 * growth), 2e5 * growth)
 
 
 def choose_network(
@@ -86,6 +86,7 @@ def choose_network(
     device: str | torch.device,
     items: int,
     kind: str = "auto",
+    speed: float = 1.0,
 ) -> tuple[dict[str, Any], list[Reason]]:
     """A specification for `build_network`, and the reasons for it.
 
@@ -96,6 +97,7 @@ def choose_network(
         device: where training runs.
         items: size of the training set.
         kind: "auto", "transformer" or "unet".
+        speed: of this machine now, relative to eq. (3).
 
     Raises:
         UserError: another kind.
@@ -122,9 +124,9 @@ def choose_network(
     size = {"channels": channels, "height": height, "width": width, "conditions": dict(conditions)}
     found = _transformers(size, where) if kind == "transformer" else _unets(size, where)
     wanted = samples_wanted(seconds, items)
-    enough = [c for c in found if c.rate * seconds >= wanted]
+    enough = [c for c in found if c.rate * speed * seconds >= wanted]
     best = max(enough, key=_merit) if enough else min(found, key=lambda c: c.operations)
-    seen = best.rate * seconds
+    seen = best.rate * speed * seconds
     passes = seen / max(items, 1)
     shape = {k: best.spec[k] for k in ("patch", "dim", "depth", "base", "mults", "blocks") if k in best.spec}
     text = ", ".join(f"{name} {value}" for name, value in shape.items())
@@ -133,7 +135,7 @@ def choose_network(
         (
             "size",
             text,
-            f"{verdict} {_short(wanted)} samples: {_short(seen)} ({best.rate:.0f}/s, {passes:.1f} passes)",
+            f"{verdict} {_short(wanted)} samples: {_short(seen)} ({best.rate * speed:.0f}/s, {passes:.1f} passes)",
         )
     )
     dropout = 0.1 if passes > 300 else 0.0
@@ -178,6 +180,16 @@ def _merit(c: Candidate) -> tuple[int, float]:
     return min(c.spec.get("dim", 0), ENOUGH_WIDTH), c.operations
 
 
+def transformer_operations(tokens: int, dim: int, depth: int) -> float:
+    """Eq. (2)."""
+    return 6 * tokens * 12 * dim**2 * depth + 12 * tokens**2 * dim * depth
+
+
+def transformer_speed(device: str, dim: int) -> float:
+    """Eq. (3), for all threads."""
+    return _speed(device, 8e10 * dim / (dim + 60))
+
+
 def patches(height: int, width: int) -> list[int]:
     """Sides of patches: exact divisors where there are any (others need padding), 1024 tokens at most."""
     largest = max(2, math.isqrt(height * width) // 7)
@@ -197,7 +209,7 @@ def _transformers(size: dict[str, Any], device: str) -> list[Candidate]:
         tokens = -(-height // patch) * -(-width // patch)
         pixels = channels * patch * patch
         for dim, depth in [pair for pair in WIDTHS if pair[0] >= pixels] or WIDTHS[-1:]:
-            operations = 6 * tokens * 12 * dim**2 * depth + 12 * tokens**2 * dim * depth
+            operations = transformer_operations(tokens, dim, depth)
             spec = {
                 "kind": "transformer",
                 **size,
@@ -206,7 +218,7 @@ def _transformers(size: dict[str, Any], device: str) -> list[Candidate]:
                 "depth": depth,
                 "heads": dim // HEAD,
             }
-            found.append(Candidate(spec, operations, _speed(device, 8e10 * dim / (dim + 60)) / operations))
+            found.append(Candidate(spec, operations, transformer_speed(device, dim) / operations))
     return found
 
 

@@ -31,13 +31,19 @@ def max_side(recipe: Recipe, device: torch.device) -> int:
 
 
 def resolve(
-    recipe: Recipe, data: Dataset, seconds: float, device: torch.device, init: dict[str, Any] | None
+    recipe: Recipe,
+    data: Dataset,
+    seconds: float,
+    device: torch.device,
+    init: dict[str, Any] | None,
+    speed: float = 1.0,
 ) -> tuple[Recipe, dict[str, Any], list[Choice]]:
     """The recipe without ``auto``, the network's specification, and the reasons.
 
     Args:
         seconds: of training that the budget is worth.
         init: what a run starts from: its network, schedule and objective stand.
+        speed: of this machine now, relative to what the network choice predicts.
     """
     shape = data.modality.spec()["format"]
     channels, height, width = shape["channels"], shape["height"], shape["width"]
@@ -48,9 +54,9 @@ def resolve(
     def decide(part: str, leaf: str, value: Any, why: str) -> None:
         if tree[part][leaf] in ("auto", None):
             tree[part][leaf] = value
-            choices.append((f"{part}.{leaf}", value, why))
         else:
-            choices.append((f"{part}.{leaf}", tree[part][leaf], "asked for"))
+            value, why = tree[part][leaf], "asked for"
+        choices.append((f"{part}.{leaf}", value, why))
 
     tree["data"] |= {"max_side": max_side(recipe, device)}
     if init:
@@ -64,7 +70,7 @@ def resolve(
     else:
         network, reasons = choose_network(
             channels, height, width, conditions,
-            seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind,
+            seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
         )  # fmt: skip
         choices += reasons
         asked = recipe.network.model_dump(exclude={"kind"}, exclude_none=True)
@@ -105,12 +111,16 @@ def resolve(
     batch = 128 if height * width * channels <= 4096 else 64
     batch = max(8, min(batch, 2 ** (len(data.train) // 2).bit_length()))
     decide("training", "batch", batch, "noisy enough to learn fast, large enough to use the processor")
-    dim = network.get("dim") or 2 * network.get("base", 64)
-    rate = 1e-4 if init else round(1.5e-3 * (96 / dim) ** 0.5, 6)
+    rate = (
+        3e-3 * (96 / network["dim"]) ** 0.5
+        if "dim" in network
+        else 1e-3 * (64 / network.get("base", 64)) ** 0.5
+    )
+    rate = 1e-4 if init else float(f"{rate:.2g}")
     decide(
         "training", "lr", rate, "a start from trained weights" if init else "falls with the network's width"
     )
-    decide("sampling", "solver", "unipc3", "second-order correction for free")
-    decide("sampling", "grid", "logsnr", "even in the log signal-to-noise ratio")
+    decide("sampling", "solver", "deis", "closest to the exact path at ten steps of all that were tried")
+    decide("sampling", "grid", "karras:7", "its partner in that comparison")
     tree["data"]["modality"] = data.modality.name
     return Recipe.model_validate(tree), network, choices

@@ -273,6 +273,12 @@ class Run:
         cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
         return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality)
 
+    def evaluate(self, **asked: Any) -> dict[str, Any]:
+        """Draw samples and measure them: `kuosan.recipes.evaluate.evaluate`, whose arguments these are."""
+        from kuosan.recipes.evaluate import evaluate  # it needs this module
+
+        return evaluate(self, **asked)
+
     def write(self, samples: Samples, out: Path) -> list[Path]:
         """Files ``00000.EXT …`` in the modality's own format, the states, and one overview picture."""
         import safetensors.torch
@@ -312,7 +318,7 @@ def _foreign_facts(path: Path) -> Facts:
             "network": {"kind": "stock"},
             "schedule": SchedulePart(kind="tabulated", shift=1.0, alphas_cumprod=tuple(alphas)),
             "objective": ObjectivePart(output=loaded.output, weight="output", timing="uniform"),
-            "sampling": {"solver": "unipc3", "grid": "logsnr"},
+            "sampling": {"solver": "deis", "grid": "karras:7"},
         }
     )
     return Facts(recipe, spec, ImageModality(shape).spec(), {}, {}, [], "", 0, [], {})

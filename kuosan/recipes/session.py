@@ -25,6 +25,7 @@ from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
 from kuosan.recipes import image, machine
 from kuosan.recipes.build import build_denoiser, build_objective, build_settings
+from kuosan.recipes.calibrate import Speed, calibrate
 from kuosan.recipes.run import RECIPE, WEIGHTS, Facts, Run
 from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.start import starting_point
@@ -78,13 +79,18 @@ def settle(data: str | Path, out: Path | None, recipe: Recipe, asked: dict[str, 
     if not len(dataset.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with pictures")
     worth = 0.9 * budget.seconds if budget.seconds else 600.0
+    speed = calibrate(device) if budget.seconds else Speed(torch.get_num_threads(), 1.0)
     resolved, network, choices = image.resolve(
         recipe.updated({"data.path": str(source.resolve())}),
         dataset,
         worth,
         device,
         init.facts() if init else None,
+        speed.ratio,
     )
+    if budget.seconds is not None:
+        why = f"measured; it trains at {speed.ratio:.2f} times the speed that such a machine has when idle"
+        choices.append(("threads", speed.threads, why))
     left = None
     if budget.seconds is not None:
         left = max(1.0, budget.seconds - machine.elapsed() - reserve(budget.seconds))
@@ -174,6 +180,7 @@ class Session:
             for event in training.run():
                 if event.step <= last:  # it went back to an earlier state
                     self._forget_lost_lines(event.step - 1)
+                    self._line = -1
                 last = event.step
                 self._note(event, board)
                 if event.best:
@@ -357,6 +364,8 @@ def reopen(path: str | Path) -> Session:
         if facts.recipe.init and not checkpoint.exists(run.path / "checkpoints/last")
         else None
     )
+    if facts.seconds is not None:
+        calibrate(machine.device())
     return Session(run, data, start)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from kuosan.recipes.finish import SUMMARY, finish
 from kuosan.recipes.run import Run
 from kuosan.recipes.schema import Recipe
-from kuosan.recipes.session import default_folder, lock, prepare
+from kuosan.recipes.session import lock, prepare
 
 
 def train(
@@ -25,7 +25,8 @@ def train(
 
     Args:
         data: a file or a folder; its forms are in docs/reference/data.md.
-        out: the run's folder; runs/NAME unless given. A run that the same call began there is gone on with.
+        out: the run's folder; runs/NAME, or the next free runs/NAME-2 …, unless given. A run that the same call
+            began there is gone on with.
         budget: ``10m``, ``2h``, ``5000steps``, ``3Mimages``.
         init: a run's or a diffusers folder to start from.
         leaves: of the recipe, with two underscores for the dot: ``training__lr=1e-3``, ``network="unet"``.
@@ -36,7 +37,7 @@ def train(
     asked = {name.replace("__", "."): value for name, value in leaves.items()}
     asked = {"budget": budget, "seed": seed, "init": init} | asked
     recipe = Recipe().updated(asked)
-    session = prepare(data, out=out or default_folder(Path(data)), recipe=recipe, asked=asked)
+    session = prepare(data, out=out, recipe=recipe, asked=asked)
     handle = lock(session.run.path)
     try:
         if not (session.training.count.finished and (session.run.path / SUMMARY).exists()):

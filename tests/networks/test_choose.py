@@ -36,7 +36,7 @@ def test_cost_grows_with_the_budget_and_the_samples_suffice(shape: tuple[int, in
 def test_wanted_samples_follow_the_equation() -> None:
     assert samples_wanted(600, 10) == 1e5
     assert samples_wanted(600, 10**6) == 2e5
-    assert samples_wanted(600, 3000) == 45 * 3000
+    assert samples_wanted(600, 2000) == 75 * 2000
     assert samples_wanted(4 * 600, 10) == 2e5
 
 

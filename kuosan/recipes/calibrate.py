@@ -1,0 +1,65 @@
+"""How fast this machine is now: two seconds of training a small reference network.
+
+A budget of time is a promise about the clock, and a machine may be slower than its kind, or shared with others.
+So before a network is chosen for such a budget, the speed is measured, with all threads and with one: on a
+processor that others use too, threads that wait for each other can be slower together than one alone.
+
+A budget of steps needs no such promise, and is left alone: its run must not depend on the machine's mood.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from kuosan.networks import build_network
+from kuosan.networks.choose import transformer_operations, transformer_speed
+
+_REFERENCE = {"patch": 2, "dim": 96, "depth": 3, "heads": 3}
+_SIDE, _BATCH, _SECONDS = 8, 64, 0.8
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The thread count that trained fastest, and the speed with it over what the network choice predicts."""
+
+    threads: int
+    ratio: float
+
+
+def calibrate(device: torch.device) -> Speed:
+    """Measure, and leave the faster thread count set."""
+    most = torch.get_num_threads()
+    if device.type != "cpu":
+        return Speed(most, 1.0)
+    spec = {
+        "kind": "transformer",
+        "channels": 1,
+        "height": _SIDE,
+        "width": _SIDE,
+        "conditions": {},
+        **_REFERENCE,
+    }
+    network = build_network({**spec, "dropout": 0.0}, torch.Generator().manual_seed(0))
+    x = torch.zeros(_BATCH, 1, _SIDE, _SIDE)
+    label = torch.linspace(0, 999, _BATCH)
+
+    def rate(threads: int) -> float:
+        """Samples per second."""
+        torch.set_num_threads(threads)
+        network(x, label).square().mean().backward()  # the first call prepares memory and threads
+        steps, started = 0, time.perf_counter()
+        while steps < 3 or time.perf_counter() - started < _SECONDS:
+            network(x, label).square().mean().backward()
+            steps += 1
+        return _BATCH * steps / (time.perf_counter() - started)
+
+    rates = {threads: rate(threads) for threads in {most, 1}}
+    threads = max(rates, key=lambda n: (rates[n], n))
+    torch.set_num_threads(threads)
+    predicted = transformer_speed("cpu", _REFERENCE["dim"]) / transformer_operations(
+        (_SIDE // _REFERENCE["patch"]) ** 2, _REFERENCE["dim"], _REFERENCE["depth"]
+    )
+    return Speed(threads, rates[threads] / predicted)

@@ -46,13 +46,18 @@ class NetworkDenoiser(Denoiser):
         self.output, self.sigma_data = output, sigma_data
         # A sampler calls at the same few times again and again: what a time comes to is kept.
         self._kept = lru_cache(4096)(self._shared_terms)
+        # A tensor is its own key; its version tells whether it was written to since.
+        self._met = lru_cache(256)(lambda t, version, like, device: self._kept(t[0].item(), len(t), like, device))
         self._fixed = next(process.schedule.parameters(), None) is None
 
     def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Point:
         network = self._modules["network"]  # what `self.network` looks up, sooner
         assert network is not None
         if self._fixed and is_shared(t):
-            scale, label, f, g = self._kept(t[0].item(), len(x_t), x_t.dtype, x_t.device)
+            if t.is_inference():  # has no version
+                scale, label, f, g = self._kept(t[0].item(), len(t), x_t.dtype, x_t.device)
+            else:
+                scale, label, f, g = self._met(t, t._version, x_t.dtype, x_t.device)
             out = network(x_t if scale == 1.0 else x_t * scale, label, **cond)
             return Point((x_t * g).add_(out, alpha=f))
         scales, labels, fs, gs = self._terms(t)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
@@ -58,6 +59,13 @@ class Solver(ABC, Generic[Memory]):
         """
 
 
+@lru_cache(64)
+def shared_times(grid: tuple[float, ...], batch: int) -> tuple[Time, ...]:
+    """One time per example for every point of a grid; kept, as are a denoiser's coefficients for them."""
+    with torch.inference_mode(False):
+        return torch.tensor(grid, dtype=torch.float64)[:, None].expand(len(grid), batch).unbind()
+
+
 class Step(NamedTuple):
     """What the loop yields: step ``index`` went from ``t`` to ``s``, where the state is now ``x``; ``q`` is
     the posterior at ``t``."""
@@ -93,8 +101,7 @@ def trajectory(
             f"{type(solver).__name__} needs a {solver.needs.__name__}, not a {type(denoiser.process).__name__}"
         )
     grid = grid.to(dtype=torch.float64, device="cpu")
-    batch = batch_of(x)
-    times = list((grid[:, None] if grid.ndim == 1 else grid).expand(len(grid), batch))
+    times = shared_times(tuple(grid.tolist()), batch_of(x)) if grid.ndim == 1 else grid.unbind()
     memory = solver.begin(denoiser.process, grid)
     for i in range(len(times) - 1):
         t, s = times[i], times[i + 1]

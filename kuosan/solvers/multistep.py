@@ -67,6 +67,7 @@ class History(NamedTuple):
 
     times: tuple[Tensor, ...] = ()
     rows: tuple[Row, ...] = ()
+    place: int = 0  # of the next step in ``rows``
     past: tuple[Tensor, ...] = ()
 
 
@@ -136,9 +137,9 @@ class Multistep(Solver[History]):
         seeds: Seeds,
         **cond: Tensor,
     ) -> tuple[Tensor, Posterior, History]:
-        times, rows, past = memory or History()
-        if rows:
-            row, rows = rows[0], rows[1:]
+        times, rows, place, past = memory or History()
+        if place < len(rows):
+            row = rows[place]
         else:  # off any prepared grid: work the row out from the times so far
             assert isinstance(denoiser.process, GaussianProcess)
             times = (*times, t)[-self._reach - 1 :]
@@ -152,7 +153,7 @@ class Multistep(Solver[History]):
         if self.draws:
             z = seeds.normal(x_s)
             x_s = x_s + z * (row.noise if isinstance(row.noise, float) else _number(row.noise, z))
-        return x_s, q, History(times, rows, known[: self._reach])
+        return x_s, q, History(times, rows, place + 1, known[: self._reach])
 
 
 def _fixed(solver: Multistep, schedule: Schedule) -> bool:

@@ -320,3 +320,17 @@ def test_a_table_of_tokens_is_bayes_by_enumeration(kind: type[Masked] | type[Uni
             continue
         got = denoiser(torch.tensor([state]), torch.tensor([time], dtype=F64)).mean[0]
         assert torch.allclose(got, expected / total, rtol=1e-12, atol=1e-15)
+
+
+def test_kept_coefficients_follow_a_time_that_was_written_to() -> None:
+    denoiser = NetworkDenoiser(GaussianProcess(Cosine()), Linear(), "v")
+    x, t = normal(5, B, 3, 4), torch.full((1,), 0.3, dtype=F64).expand(B)
+    base = t._base
+    assert base is not None
+    before = denoiser(x, t).mean
+    base.fill_(0.7)
+    after = denoiser(x, t).mean
+    assert torch.equal(after, denoiser(x, as_time(0.7, B)).mean) and not torch.allclose(before, after)
+    with torch.inference_mode():  # where tensors carry no version
+        t = torch.full((B,), 0.3, dtype=F64)[:1].expand(B)
+        assert torch.equal(denoiser(x, t).mean, before)

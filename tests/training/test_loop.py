@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.errors import UserError
 from kuosan.networks import build_network
 from kuosan.processes.gaussian import GaussianProcess
-from kuosan.training import checkpoint
+from kuosan.training import checkpoint, loop
 from kuosan.training.interrupt import Interrupted
 from kuosan.training.objective import Denoising
 from kuosan.training.timing import TIMINGS
@@ -165,15 +167,22 @@ def test_without_held_out_items_a_run_still_ends(tmp_path: Path) -> None:
     assert not (tmp_path / "best").exists()
 
 
-def test_a_budget_of_time_counts_over_all_parts(tmp_path: Path) -> None:
-    leaves = {"steps": None, "seconds": 0.25, "validations": 2}
+def test_a_budget_of_time_counts_over_all_parts_and_not_the_time_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0, 0.01)  # each look at it takes ten milliseconds
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    leaves = {"steps": None, "seconds": 3.0, "validations": 2}
     part = walk(training(tmp_path, save_seconds=0.0, **leaves), 20)
+    clock = itertools.count(1e6, 0.01)
     again = training(tmp_path, **leaves)
     again.resume()
-    assert 0 < again.count.seconds <= part[-1].seconds
+    saved = again.count.seconds
+    assert again.count.step == 19 and 0 < saved < part[-1].seconds < 1.5
     rest = walk(again)
-    assert rest[0].step == 20 and rest[0].seconds > part[-2].seconds
-    assert rest[-1].progress == 1 and 0.25 <= again.count.seconds < 1.0
+    assert rest[0].step == 20 and saved < rest[0].seconds < saved + 0.1
+    assert all(e.progress == min(1.0, e.seconds / 3.0) for e in rest)
+    assert 3.0 <= again.count.seconds < 3.1
 
 
 @pytest.mark.parametrize("other", ["recipe", "data"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-STARTED = time.monotonic()  # a budget of time counts from here
+STARTED = time.monotonic()  # of the process, for the command line: a budget of time counts from here
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

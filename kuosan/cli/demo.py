@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import kuosan
 from kuosan.cli.answer import Answer
 from kuosan.cli.failures import working_in
 from kuosan.cli.notes import counting, note
@@ -40,7 +41,7 @@ def demo(*, out: Path = Path("runs/demo"), budget: str = "160s", json: Json = Fa
         f"1,797 handwritten digits are in {shown(data)}; what follows is\n"
         f"  kuosan train {shlex.quote(shown(data))} --budget {budget} --out {shlex.quote(shown(out))}\n"
     )
-    session = prepare(data, out=out, recipe=recipe, asked=asked)
+    session = prepare(data, out=out, recipe=recipe, asked=asked, started=kuosan.STARTED)
     working_in(session.run.path)
     trained = complete(session)
     folder = out / SAMPLES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import kuosan
 from kuosan.cli.answer import Answer
 from kuosan.cli.failures import working_in
 from kuosan.cli.options import Json
@@ -21,4 +22,4 @@ def resume(run: Path, /, *, json: Json = False) -> Answer:
 
     if not Run(run).foreign:
         working_in(run)
-    return complete(reopen(run))
+    return complete(reopen(run, started=kuosan.STARTED))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+import kuosan
 from kuosan.cli.answer import Answer
 from kuosan.cli.failures import working_in
 from kuosan.cli.notes import busy
@@ -54,7 +55,7 @@ def train(
     from kuosan.cli.training import complete
 
     with busy(f"reading {data}"):
-        session = prepare(data, out=out, recipe=recipe, asked=asked)
+        session = prepare(data, out=out, recipe=recipe, asked=asked, started=kuosan.STARTED)
     working_in(session.run.path)
     return complete(session)
 

@@ -47,7 +47,9 @@ class NetworkDenoiser(Denoiser):
         # A sampler calls at the same few times again and again: what a time comes to is kept.
         self._kept = lru_cache(4096)(self._shared_terms)
         # A tensor is its own key; its version tells whether it was written to since.
-        self._met = lru_cache(256)(lambda t, version, like, device: self._kept(t[0].item(), len(t), like, device))
+        self._met = lru_cache(256)(
+            lambda t, version, like, device: self._kept(t[0].item(), len(t), like, device)
+        )
         self._fixed = next(process.schedule.parameters(), None) is None
 
     def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Point:

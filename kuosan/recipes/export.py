@@ -67,7 +67,7 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     return {
         "folder": folder,
-        "pipeline": {"transformer": "DiTPipeline", "unet": "DDPMPipeline"}[facts.network["kind"]],
+        "pipeline": "DiTPipeline" if facts.network["kind"] == "transformer" else "DDPMPipeline",
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),
         "where": dict(where or {}),
         "files": files,

@@ -72,8 +72,8 @@ def resolve(
             channels, height, width, conditions,
             seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
         )  # fmt: skip
-        choices += reasons
         asked = recipe.network.model_dump(exclude={"kind"}, exclude_none=True)
+        choices += [r for r in reasons if not (asked and r[0] == "size")]  # whose prediction no longer holds
         network = network | asked
         if "dim" in asked and "heads" not in asked:
             network["heads"] = max(1, network["dim"] // 32)

@@ -6,7 +6,6 @@ import os
 import platform
 import resource
 import sys
-import time
 from importlib import metadata
 from typing import Any
 
@@ -18,11 +17,6 @@ _LIBRARIES = (
     "torch", "diffusers", "numpy", "scipy", "scikit-learn", "safetensors", "pillow", "tifffile", "imagecodecs",
     "matplotlib",
 )  # fmt: skip
-
-
-def elapsed() -> float:
-    """Seconds since this process imported Kuosan: a budget of time counts from there."""
-    return time.monotonic() - kuosan.STARTED
 
 
 def device() -> torch.device:

@@ -279,12 +279,6 @@ class Run:
 
         return evaluate(self, **asked)
 
-    def evaluate(self, **options: Any) -> dict[str, Any]:
-        """`kuosan.recipes.evaluate.evaluate` of this run, with its options; ``["metrics"]`` holds the numbers."""
-        from kuosan.recipes.evaluate import evaluate  # it measures runs, so it imports this module
-
-        return evaluate(self, **options)
-
     def write(self, samples: Samples, out: Path) -> list[Path]:
         """Files ``00000.EXT …`` in the modality's own format, the states, and one overview picture."""
         import safetensors.torch

@@ -59,12 +59,16 @@ def default_folder(data: Path) -> Path:
     return Path("runs") / (data.resolve().stem if data.is_file() else data.resolve().name)
 
 
-def settle(data: str | Path, out: Path | None, recipe: Recipe, asked: dict[str, Any]) -> Plan:
-    """Load the data and decide every leaf; nothing is written.
+def settle(
+    data: str | Path, out: Path | None, recipe: Recipe, asked: dict[str, Any], *, started: float | None = None
+) -> Plan:
+    """Load the data and decide every leaf; nothing is written. A budget of time counts from ``started``, a
+    reading of `time.monotonic`, which is now unless given.
 
     Raises:
         UserError: unusable data, a recipe that does not fit it, or an unknown budget.
     """
+    started = time.monotonic() if started is None else started
     device, budget = machine.device(), Budget.parse(recipe.budget)
     source = Path(data)
     init = starting_point(recipe.init) if recipe.init else None
@@ -88,12 +92,10 @@ def settle(data: str | Path, out: Path | None, recipe: Recipe, asked: dict[str, 
         init.facts() if init else None,
         speed.ratio,
     )
-    if budget.seconds is not None:
-        why = f"measured; it trains at {speed.ratio:.2f} times the speed that such a machine has when idle"
-        choices.append(("threads", speed.threads, why))
     left = None
     if budget.seconds is not None:
-        left = max(1.0, budget.seconds - machine.elapsed() - reserve(budget.seconds))
+        choices.append(("threads", speed.threads, "trained fastest here and now, of one and all cores"))
+        left = max(1.0, budget.seconds - (time.monotonic() - started) - reserve(budget.seconds))
     rows = (
         Counter(zip(*(v.tolist() for v in dataset.train.labels.values()), strict=True))
         if dataset.columns
@@ -126,8 +128,11 @@ def data_fingerprint(data: Dataset) -> str:
 class Session:
     """A run in progress in its folder."""
 
-    def __init__(self, run: Run, data: Dataset, start: Mapping[str, Tensor] | None = None):
+    def __init__(
+        self, run: Run, data: Dataset, start: Mapping[str, Tensor] | None = None, started: float | None = None
+    ):
         self.run, self.data = run, data
+        self.started = time.monotonic() if started is None else started
         facts = self.facts = run.facts
         r = facts.recipe
         self.budget = Budget.parse(r.budget)
@@ -152,6 +157,7 @@ class Session:
             device=machine.device(),
         )
         self.resumed = self.training.resume()
+        self._before = self.training.count.seconds
         self.seconds_per_sample = 0.05
         self._shown = self._line = -1
 
@@ -256,8 +262,7 @@ class Session:
         """Seconds that a budget of time has left for measuring and the report; None where it is not of time."""
         if self.budget.seconds is None or self.facts.seconds is None:
             return None
-        past = self.training.count.seconds
-        return max(5.0, self.budget.seconds - max(machine.elapsed(), past))
+        return max(5.0, self.budget.seconds - self._before - (time.monotonic() - self.started))
 
 
 def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:
@@ -290,9 +295,16 @@ def _json_number(value: Any) -> Any:
 
 
 def prepare(
-    data: str | Path, *, out: str | Path | None = None, recipe: Recipe, asked: dict[str, Any]
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    recipe: Recipe,
+    asked: dict[str, Any],
+    started: float | None = None,
 ) -> Session:
     """A session for this data and recipe: a new one, or the one that the same command began before.
+
+    A budget of time counts from ``started``, a reading of `time.monotonic`; from now unless given.
 
     Raises:
         UserError: the folder holds another run, or what `settle` raises.
@@ -300,6 +312,7 @@ def prepare(
     asked = json.loads(
         json.dumps({"data": str(Path(data).resolve()), **asked}, default=str)
     )  # as it will be read back
+    started = time.monotonic() if started is None else started
     path = Path(out) if out else _free_folder(default_folder(Path(data)), asked)
     if (path / RECIPE).exists():
         run = Run(path)
@@ -308,13 +321,13 @@ def prepare(
                 f"{path} already holds a run that was started differently: give another --out, or `kuosan resume "
                 f"{path}` to go on with it"
             )
-        return reopen(path)
+        return reopen(path, started=started)
     if not _is_free(path):
         raise UserError(f"{path} exists and is not an empty folder: give another --out")
-    plan = settle(data, path, recipe, asked)
+    plan = settle(data, path, recipe, asked, started=started)
     checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
     checkpoint.write_json(path / "data.json", plan.data.survey.to_json())
-    return Session(Run(path), plan.data, plan.start)
+    return Session(Run(path), plan.data, plan.start, started)
 
 
 def _is_free(path: Path) -> bool:
@@ -335,12 +348,13 @@ def _free_folder(path: Path, asked: dict[str, Any]) -> Path:
     return here
 
 
-def reopen(path: str | Path) -> Session:
+def reopen(path: str | Path, *, started: float | None = None) -> Session:
     """The session of a run that was begun: from its last checkpoint.
 
     Raises:
         UserError: no run, other data than it was begun with, or a damaged checkpoint.
     """
+    started = time.monotonic() if started is None else started
     run = Run(path)
     if run.foreign:
         raise UserError(
@@ -366,7 +380,7 @@ def reopen(path: str | Path) -> Session:
     )
     if facts.seconds is not None:
         calibrate(machine.device())
-    return Session(run, data, start)
+    return Session(run, data, start, started)
 
 
 def lock(path: Path) -> Any:

@@ -106,21 +106,14 @@ class Multistep(Solver[History]):
         table = self.table(schedule, levels)
         eps = torch.stack([1 / levels.sigma[:-1], -levels.alpha[:-1] / levels.sigma[:-1]], 1)
         count, k = table.terms.shape
-
-        def numbers(x: Tensor | None) -> Any:
-            """Plain floats: the loop then launches nothing to look them up. Learned ones stay tensors."""
-            if x is None:
-                return [0.0] * count
-            return x if x.requires_grad else x.tolist()
-
-        state, terms, noise, eps_ = map(numbers, (table.state, table.terms, table.noise, eps))
+        noise = torch.zeros_like(table.state) if table.noise is None else table.noise
+        columns: tuple[Any, ...] = (table.state, table.terms, noise, eps)
+        # Plain floats spare the loop a launch for every look-up; what is being learned stays a tensor.
+        if not any(x.requires_grad for x in columns):
+            columns = tuple(x.tolist() for x in columns)
+        state, terms, noise, eps = columns
         return tuple(
-            Row(
-                state[i],
-                tuple(terms[i][j] for j in range(min(k, i + 1))),
-                noise[i],
-                (eps_[i][0], eps_[i][1]),
-            )
+            Row(state[i], tuple(terms[i][: min(k, i + 1)]), noise[i], (eps[i][0], eps[i][1]))
             for i in range(count)
         )
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kuosan.core.curves import Piecewise
 from kuosan.core.grids import Karras, LogSNR, Uniform
 from kuosan.core.posteriors import Point
 from kuosan.core.random import Seeds
-from kuosan.core.schedules import Cosine, Rectified, VPLinear
+from kuosan.core.schedules import Cosine, Level, Rectified, Schedule, VPLinear
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.exact import MixtureDenoiser
 from kuosan.processes.gaussian import GaussianProcess
@@ -26,6 +27,7 @@ from kuosan.solvers import (
     Heun,
     Multistep,
     SDESolverPP,
+    Table,
     UniPC,
     sample,
     trajectory,
@@ -234,3 +236,36 @@ def test_solver_and_process_must_fit() -> None:
 
     with pytest.raises(TypeError, match="needs a GaussianProcess"):
         sample(Other(), Heun(), torch.linspace(1, 0, 3), X, SEEDS)
+
+
+class Bend(nn.Module):
+    """A factor on every weight, to be learned."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor([factor], dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class Bent(DPMSolverPP):
+    bend: Bend = field(default_factory=lambda: Bend(1.0))
+
+    def table(self, schedule: Schedule, levels: Level) -> Table:
+        table = super().table(schedule, levels)
+        return Table(table.state, table.terms * self.bend.factor)
+
+
+def test_a_learned_coefficient_gets_its_gradient() -> None:
+    """The end's derivative through a whole trajectory, against a finite difference."""
+    denoiser, grid = mixture(Cosine()), torch.linspace(0.9, 0.1, 6, dtype=torch.float64)
+
+    def end(factor: float) -> tuple[Tensor, Bend]:
+        bend = Bend(factor)
+        for step in trajectory(denoiser, Bent(2, bend), grid, X, SEEDS):
+            x = step.x
+        return x.sum(), bend
+
+    value, bend = end(1.0)
+    (slope,) = torch.autograd.grad(value, bend.factor)
+    rise = float(end(1 + 1e-6)[0].detach() - end(1 - 1e-6)[0].detach())
+    assert math.isclose(float(slope), rise / 2e-6, rel_tol=1e-6)

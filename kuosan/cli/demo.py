@@ -30,9 +30,9 @@ def demo(*, out: Path = Path("runs/demo"), budget: str = "160s", json: Json = Fa
     """
     from kuosan.cli.training import complete
     from kuosan.recipes.demo import write_digits
+    from kuosan.recipes.opening import prepare
     from kuosan.recipes.run import Run
     from kuosan.recipes.schema import Recipe
-    from kuosan.recipes.session import prepare
 
     asked = {"budget": budget, "seed": 0, "init": ""}
     recipe = Recipe().updated(asked)

@@ -13,7 +13,7 @@ from kuosan.cli.notes import busy
 from kuosan.cli.words import choices_json, choices_table, shown, skipped_lines
 
 if TYPE_CHECKING:
-    from kuosan.recipes.session import Plan
+    from kuosan.recipes.opening import Plan
 
 STEPS = 3  # that are timed, after one that is not: the first sets up memory
 MOST_SECONDS = 20.0

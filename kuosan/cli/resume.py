@@ -17,8 +17,8 @@ def resume(run: Path, /, *, json: Json = False) -> Answer:
         run: the folder that `kuosan train` wrote to.
     """
     from kuosan.cli.training import complete
+    from kuosan.recipes.opening import reopen
     from kuosan.recipes.run import Run
-    from kuosan.recipes.session import reopen
 
     if not Run(run).foreign:
         working_in(run)

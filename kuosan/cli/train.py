@@ -42,14 +42,14 @@ def train(
         init: start from the weights of a run or of a diffusers folder.
         dry_run: print what would be done, with measured step time and memory; write nothing.
     """
+    from kuosan.recipes.opening import prepare
     from kuosan.recipes.schema import Recipe
-    from kuosan.recipes.session import prepare
 
     asked = _asked(modality, budget, seed, config, set_, init)
     recipe = Recipe().updated(asked)
     if dry_run:
         from kuosan.cli.dry_run import dry_run as rehearse
-        from kuosan.recipes.session import settle
+        from kuosan.recipes.opening import settle
 
         return rehearse(settle(data, out, recipe, asked))
     from kuosan.cli.training import complete

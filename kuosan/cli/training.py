@@ -32,7 +32,7 @@ def complete(session: Session) -> Answer:
         Stopped: a signal came; everything is saved.
         UserError: another process works in the folder, or what training raises.
     """
-    from kuosan.recipes.session import lock
+    from kuosan.recipes.opening import lock
 
     path = session.run.path
     working_in(path)

@@ -4,6 +4,8 @@ A budget of time is a promise about the clock, and a machine may be slower than 
 So before a network is chosen for such a budget, the speed is measured, with all threads and with one: on a
 processor that others use too, threads that wait for each other can be slower together than one alone.
 
+What was true at the start may change while a run goes on, so `Threads` asks again from time to time.
+
 A budget of steps needs no such promise, and is left alone: its run must not depend on the machine's mood.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -19,6 +22,7 @@ from kuosan.networks.choose import transformer_operations, transformer_speed
 
 _REFERENCE = {"patch": 2, "dim": 96, "depth": 3, "heads": 3}
 _SIDE, _BATCH, _SECONDS = 8, 64, 0.8
+_TRIAL = 5  # steps
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,15 @@ class Speed:
     ratio: float
 
 
+@cache
+def most_threads() -> int:
+    """The threads that this process was given, before any was taken from it here."""
+    return torch.get_num_threads()
+
+
 def calibrate(device: torch.device) -> Speed:
     """Measure, and leave the faster thread count set."""
-    most = torch.get_num_threads()
+    most = most_threads()
     if device.type != "cpu":
         return Speed(most, 1.0)
     spec = {
@@ -63,3 +73,37 @@ def calibrate(device: torch.device) -> Speed:
         (_SIDE // _REFERENCE["patch"]) ** 2, _REFERENCE["dim"], _REFERENCE["depth"]
     )
     return Speed(threads, rates[threads] / predicted)
+
+
+class Threads:
+    """Keeps a training loop at the faster of one thread and all of them.
+
+    Every ``every`` seconds a few steps are made with the other count; the loop stays there if they took less
+    than 0.95 of the time of as many steps before.
+    """
+
+    def __init__(self, every: float = 20.0):
+        self.most, self.every = most_threads(), every
+        self._recent: list[float] = []
+        self._trial: list[float] | None = None
+        self._asked = time.monotonic()
+
+    def after_step(self, seconds: float) -> None:
+        """Tell that a step took so long."""
+        if self.most < 2:
+            return
+        if self._trial is None:
+            self._recent = [*self._recent, seconds][-_TRIAL:]
+            if time.monotonic() - self._asked > self.every and len(self._recent) == _TRIAL:
+                self._trial = []
+                self._switch()
+            return
+        self._trial.append(seconds)
+        if len(self._trial) <= _TRIAL:  # the first step of a trial, which wakes the threads, does not count
+            return
+        if sorted(self._trial[1:])[_TRIAL // 2] > 0.95 * sorted(self._recent)[_TRIAL // 2]:
+            self._switch()
+        self._trial, self._recent, self._asked = None, [], time.monotonic()
+
+    def _switch(self) -> None:
+        torch.set_num_threads(1 if torch.get_num_threads() > 1 else self.most)

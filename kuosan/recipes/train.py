@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kuosan.recipes.finish import SUMMARY, finish
+from kuosan.recipes.opening import lock, prepare
 from kuosan.recipes.run import Run
 from kuosan.recipes.schema import Recipe
-from kuosan.recipes.session import lock, prepare
 
 
 def train(

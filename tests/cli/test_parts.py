@@ -146,9 +146,15 @@ def test_cite_names_what_was_used_and_nothing_else(trained: Path) -> None:
     result = call("cite", trained, "--json").json
     keys = [entry["key"] for entry in result["entries"]]
     assert len(keys) == len(set(keys))
-    assert {"kuosan", "ho2020", "nichol2021", "salimans2022", "peebles2023", "zhang2023", "karras2024"} <= set(
-        keys
-    )
+    assert {
+        "kuosan",
+        "ho2020",
+        "nichol2021",
+        "salimans2022",
+        "peebles2023",
+        "zhang2023",
+        "karras2024",
+    } <= set(keys)
     assert not {"ronneberger2015", "zhao2023", "lipman2023", "szegedy2016"} & set(keys)
     assert {"heusel2017", "vovk2005"} <= set(keys), "what it was measured with"
     assert "VERSION" not in result["bibtex"] and call("cite", trained).out.count("@") == len(keys)

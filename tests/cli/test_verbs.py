@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from kuosan.cli.dry_run import probe
+from kuosan.recipes.opening import settle
 from kuosan.recipes.schema import Recipe
-from kuosan.recipes.session import settle
 
 from .conftest import ITEMS, TINY, Result, call, tree_of, write_pictures
 

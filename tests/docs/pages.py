@@ -30,10 +30,10 @@ PAGES = tuple(
         if path.name not in ("CHANGELOG.md", "CONTRIBUTING.md")
     )
 )
-TINY = "--budget 12steps --set training.batch=16 network.dim=32 network.depth=1 network.patch=4 training.validations=2"
+TINY = "--budget 12steps --set training.batch=16 network.dim=32 network.depth=1 network.patch=4 training.validations=2 sampling.steps=2"
 TINY_PYTHON = (
     'budget="12steps", training__batch=16, network__dim=32, network__depth=1, network__patch=4, '
-    "training__validations=2"
+    "training__validations=2, sampling__steps=2"
 )
 MOST = 24
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -93,7 +93,7 @@ def argv(line: str, tiny: bool) -> list[str]:
         if "--budget" in words:
             place = words.index("--budget")
             del words[place : place + 2]
-        words += shlex.split(TINY)
+        words += [w for w in shlex.split(TINY) if "network=unet" not in words or not w.startswith("network.")]
     if words[0] == "evaluate" and "-n" not in words:
         words += ["-n", str(MOST)]
     return words

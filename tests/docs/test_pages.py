@@ -59,13 +59,13 @@ def write_digits(folder: Path, each: int = 8) -> None:
 
 
 def call(words: list[str]) -> tuple[int, str]:
-    """One command line in this process: its status and its stdout."""
+    """One command line in this process: its status, and its answer or the sentence that it fails with."""
     kuosan.STARTED = time.monotonic()  # a budget of time counts from the start of a process
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()) as err:
         status = main(words)
-    assert status != 1, err.getvalue()
-    return status, out.getvalue()
+    assert status in (0, 2), err.getvalue()
+    return status, out.getvalue() if status == 0 else err.getvalue().splitlines()[-1]
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +133,8 @@ def test_a_page_does_what_it_says(page: str, place: Path) -> None:
 
 
 def _shape(text: str) -> str:
+    # A picture made by floating-point arithmetic may differ by a grey level on another processor.
+    text = re.sub(r"^(fingerprint +)\w+", r"\1…", text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kuosan.recipes.opening import prepare
 from kuosan.recipes.schema import Recipe
-from kuosan.recipes.session import Session, prepare
+from kuosan.recipes.session import Session
 
 CLASSES = ("flat", "steep", "wide")
 COUNTS = {"flat": 24, "steep": 12, "wide": 18}

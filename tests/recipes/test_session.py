@@ -16,7 +16,8 @@ from PIL import Image
 import kuosan
 from kuosan.errors import UserError
 from kuosan.recipes import finish, session
-from kuosan.recipes.session import Session, lock, prepare, reopen
+from kuosan.recipes.opening import lock, prepare, reopen
+from kuosan.recipes.session import Session
 from kuosan.training import checkpoint
 from tests.recipes import small
 

@@ -102,10 +102,10 @@ def trajectory(
         )
     grid = grid.to(dtype=torch.float64, device="cpu")
     times = shared_times(tuple(grid.tolist()), batch_of(x)) if grid.ndim == 1 else grid.unbind()
-    memory = solver.begin(denoiser.process, grid)
+    memory, draws = solver.begin(denoiser.process, grid), solver.draws
     for i in range(len(times) - 1):
         t, s = times[i], times[i + 1]
-        fresh = seeds.fold(i) if solver.draws else seeds
+        fresh = seeds.fold(i) if draws else seeds
         x, q, memory = solver.step(denoiser, x, t, s, memory, fresh, **cond)
         yield Step(i, t, s, x, q)
 

@@ -94,10 +94,6 @@ class UniPC(Multistep):
     def order(self) -> int:  # type: ignore[override]
         return self.steps_back + 1
 
-    @property
-    def _reach(self) -> int:
-        return self.steps_back + 1
-
     def table(self, schedule: Schedule, levels: Level) -> Table:
         ell = levels.log_snr / 2
         orders = orders_of(self.steps_back, ell, taper=True)

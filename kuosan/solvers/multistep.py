@@ -37,6 +37,8 @@ from kuosan.processes.base import Process
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.solvers.base import Solver
 
+_MOST_BACK = 4  # estimates that any table here uses
+
 Number = Any  # a float for the whole batch, or a tensor (b, 1, …) of one number per example
 
 
@@ -82,11 +84,6 @@ class Multistep(Solver[History]):
     needs: ClassVar[type[Process]] = GaussianProcess
     estimates: ClassVar[Literal["data", "noise"]] = "data"
     steps_back: int = field(default=1, init=False)
-
-    @property
-    def _reach(self) -> int:
-        """How many estimates eq. 1 uses at most."""
-        return self.steps_back
 
     @abstractmethod
     def table(self, schedule: Schedule, levels: Level) -> Table:
@@ -135,18 +132,19 @@ class Multistep(Solver[History]):
             row = rows[place]
         else:  # off any prepared grid: work the row out from the times so far
             assert isinstance(denoiser.process, GaussianProcess)
-            times = (*times, t)[-self._reach - 1 :]
+            times = (*times, t)[-_MOST_BACK - 1 :]
             row = self.rows(denoiser.process.schedule, torch.stack([*times, s]))[-1]
         q = denoiser(x_t, t, **cond)
         m: Tensor = q.mean
         if self.estimates == "noise":
-            m = _combine(row.eps[0], x_t, (row.eps[1],), (m,))
+            a, b = row.eps
+            m = (x_t * a).add_(m, alpha=b) if type(a) is float else _number(a, x_t) * x_t + _number(b, m) * m
         known = (m, *past)
         x_s = _combine(row.state, x_t, row.terms, known)
         if self.draws:
             z = seeds.normal(x_s)
             x_s = x_s + z * (row.noise if isinstance(row.noise, float) else _number(row.noise, z))
-        return x_s, q, History(times, rows, place + 1, known[: self._reach])
+        return x_s, q, History(times, rows, place + 1, known[:_MOST_BACK])
 
 
 def _fixed(solver: Multistep, schedule: Schedule) -> bool:

@@ -24,13 +24,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = tuple(
-    sorted(
-        path.relative_to(ROOT).as_posix()
-        for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))
-        if path.name not in ("CHANGELOG.md", "CONTRIBUTING.md")
-    )
+    sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
 )
-TINY = "--budget 12steps --set training.batch=16 network.dim=32 network.depth=1 network.patch=4 training.validations=2 sampling.steps=2"
+TINY = (
+    "--budget 12steps --set training.batch=16 network.dim=32 network.depth=1 network.patch=4 "
+    "training.validations=2 sampling.steps=2"
+)
 TINY_PYTHON = (
     'budget="12steps", training__batch=16, network__dim=32, network__depth=1, network__patch=4, '
     "training__validations=2, sampling__steps=2"

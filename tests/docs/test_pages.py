@@ -194,7 +194,8 @@ def test_translation_has_the_same_blocks() -> None:
 def test_the_blocks_that_are_found_are_those_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = "# A\n\n<!-- run: tiny -->\n```bash\nkuosan train D --budget 10m \\\n  --seed 1  # long\n```\n\n```text\nx\n```\n"
+    bash = "<!-- run: tiny -->\n```bash\nkuosan train D --budget 10m \\\n  --seed 1  # long\n```\n"
+    page = f"# A\n\n{bash}\n```text\nx\n```\n"
     monkeypatch.setattr("tests.docs.pages.ROOT", tmp_path)
     (tmp_path / "a.md").write_text(page, encoding="utf-8")
     train, text = blocks("a.md")

@@ -36,7 +36,7 @@ def evaluate(
         run: the folder that `kuosan train` wrote to, or a diffusers pipeline's (then with --data).
         data: measure against this instead of the run's own data.
         n: how many samples to draw.
-        steps: network calls per sample; the run's own unless given.
+        steps: steps per sample, each a call of the network (two with heun); the run's own unless given.
         solver: name of the solver.
         grid: name of the time grid.
         w: guidance weight; 1 is no guidance.

@@ -43,7 +43,7 @@ def sample(
     Args:
         run: the folder that `kuosan train` wrote to, or a diffusers pipeline's.
         n: how many.
-        steps: network calls per sample; 10 unless the run says otherwise.
+        steps: steps per sample, each a call of the network (two with heun); 10 unless the run says otherwise.
         solver: ddim, heun, unipc3, dpm++2m, ancestral, …; auto is the run's own.
         grid: uniform, logsnr, karras, karras:POWER; auto is the run's own.
         seed: of the samples; a whole number.

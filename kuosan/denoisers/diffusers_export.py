@@ -70,7 +70,7 @@ def scheduler_for(schedule: Schedule, output: str, steps: int = STEPS) -> Any:
     if output not in PREDICTIONS:
         raise UserError(
             f"a network that predicts {output!r} cannot be exported to diffusers, whose DDPM schedulers know "
-            f"only {', '.join(PREDICTIONS)}; train with --set output=v"
+            f"only {', '.join(PREDICTIONS)}; train with --set objective.output=v"
         )
     return DDPMScheduler(
         num_train_timesteps=steps,

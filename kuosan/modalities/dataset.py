@@ -120,7 +120,7 @@ def resolve(columns: Mapping[str, Sequence[str]], names: Mapping[str, str], colu
     near = [choices[word] for word in difflib.get_close_matches(value.casefold(), list(choices), 5, 0.5)]
     listed = ", ".join(near or list(choices.values())[:10])
     hint = "did you mean" if near else "it can be"
-    raise UserError(f"'{value}' is not a value of {column}; {hint}: {listed}?")
+    raise UserError(f"'{value}' is not a value of {column}; {hint}: {listed}{'?' if near else ''}")
 
 
 def load(

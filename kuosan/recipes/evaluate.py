@@ -62,8 +62,10 @@ def measure(
         return found if bool((found < known).all()) else None
 
     asked = samples.cond.get(column) if column else None
+    # What is measured is what is written: clipped, and rounded to the depth of the files.
+    written = samples.modality.encode(samples.modality.decode(samples.x))
     return evaluate_samples(
-        samples.x,
+        written,
         train,
         val,
         labels=asked if asked is not None and bool((asked < known).all()) else None,
@@ -107,7 +109,7 @@ def evaluate(
         out=None if run.foreign else run.path / "evaluation",
     )
     about = {
-        "samples": n, "steps": steps or sampling.steps, "seed": seed, "w": sampling.w if w is None else w,
+        "samples": n, "steps": sampling.steps if steps is None else steps, "seed": seed, "w": sampling.w if w is None else w,
         "solver": sampling.solver if solver == "auto" else solver, "grid": sampling.grid if grid == "auto" else grid,
         "data": dataset.survey.source, "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip

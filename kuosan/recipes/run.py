@@ -227,7 +227,7 @@ class Run:
         device = next(denoiser.parameters()).device
         x = process.prior(torch.empty(len(seeds), *self.shape, device=device), seeds.fold("prior"))
         cond = {k: v.to(device) for k, v in cond.items()}
-        times = self.grid(steps or sampling.steps, grid, process.schedule)
+        times = self.grid(sampling.steps if steps is None else steps, grid, process.schedule)
         yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
 
     def sample(
@@ -279,10 +279,11 @@ class Run:
 
         return evaluate(self, **asked)
 
-    def write(self, samples: Samples, out: Path) -> list[Path]:
+    def write(self, samples: Samples, out: str | Path) -> list[Path]:
         """Files ``00000.EXT …`` in the modality's own format, the states, and one overview picture."""
         import safetensors.torch
 
+        out = Path(out)
         raws = samples.modality.decode(samples.x)
         out.mkdir(parents=True, exist_ok=True)
         paths = [samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(raws)]

@@ -25,6 +25,7 @@ from torch import Tensor
 from kuosan.errors import UserError
 
 STATE = "state.json"
+_HEADER = "kuosan"
 
 
 class NotFiniteError(ValueError):
@@ -153,16 +154,17 @@ def _short(e: Exception) -> str:
 def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Weights in one safetensors file that stands alone, its checksum in its own header."""
     whole = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
-    header = {"about": json.dumps(about, sort_keys=True), "format": "pt"}
-    header["sha256"] = _digest(whole, header["about"])
-    write_bytes(path, safetensors.torch.save(whole, metadata=header))
+    told = json.dumps(about, sort_keys=True)
+    # One entry: safetensors writes several in an order of its own, and equal weights are to be equal files.
+    header = json.dumps({"about": told, "sha256": _digest(whole, told)})
+    write_bytes(path, safetensors.torch.save(whole, metadata={_HEADER: header}))
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The weights of `save_weights`, or of any safetensors file, verified where it carries a checksum."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if "sha256" in header and header["sha256"] != _digest(tensors, header.get("about", "")):
             raise ValueError("its contents do not match its checksum")

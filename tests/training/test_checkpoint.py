@@ -236,3 +236,13 @@ def test_the_file_of_a_checkpoint_is_json_for_people(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, *OLD)
     assert json.loads((tmp_path / "state.json").read_text(encoding="utf-8"))["step"] == 3
     assert "é" in (tmp_path / "state.json").read_text(encoding="utf-8")
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    weights = {f"layer.{i}": torch.arange(4.0) + i for i in range(5)}
+    about = {"kuosan": "0.1.0", "network": {"kind": "transformer", "dim": 32}}
+    for i in range(12):
+        checkpoint.save_weights(tmp_path / f"{i}.safetensors", weights, about)
+    assert len({(tmp_path / f"{i}.safetensors").read_bytes() for i in range(12)}) == 1
+    back = checkpoint.load_weights(tmp_path / "0.safetensors")
+    assert all(torch.equal(back[name], weights[name]) for name in weights)

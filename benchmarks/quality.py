@@ -32,7 +32,9 @@ def main() -> None:
     words = ["train", asked.data] if asked.data else ["demo"]
     words += ["--budget", asked.budget] if asked.budget else []
     started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "kuosan", *words, "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "kuosan", *words, "--out", str(out)], check=True, stdout=subprocess.DEVNULL
+    )
     wall = time.monotonic() - started
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     about = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["about"]
@@ -42,7 +44,9 @@ def main() -> None:
     for name, m in summary["metrics"].items():
         value, floor = m["value"], m.get("floor")
         ratio = f"{value / floor:.2f}" if floor and name.startswith(("fd_", "nearest")) and floor > 0 else ""
-        rows.append([name, _number(value, m.get("stderr")), m["n"], _number(floor, m.get("floor_stderr")), ratio])
+        rows.append(
+            [name, _number(value, m.get("stderr")), m["n"], _number(floor, m.get("floor_stderr")), ratio]
+        )
     write(
         f"quality_{asked.name}",
         f"What `kuosan {' '.join(Path(w).name if w == asked.data else w for w in words)}` reaches",

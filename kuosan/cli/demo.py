@@ -21,12 +21,12 @@ CLASSES, EACH = 10, 10
 SAMPLES = "samples-final"
 
 
-def demo(*, out: Path = Path("runs/demo"), budget: str = "180s", json: Json = False) -> Answer:
+def demo(*, out: Path = Path("runs/demo"), budget: str = "215s", json: Json = False) -> Answer:
     """Train on 1,797 handwritten digits, draw 100 of them, measure, and write a report; under 4 minutes.
 
     Args:
         out: the run's folder; the digits are written beside it, as OUT-data.
-        budget: 180s, 10m, 500steps: more is better.
+        budget: 215s, 10m, 500steps: more is better.
     """
     from kuosan.cli.training import complete
     from kuosan.recipes.demo import write_digits

@@ -109,7 +109,8 @@ def evaluate(
         out=None if run.foreign else run.path / "evaluation",
     )
     about = {
-        "samples": n, "steps": sampling.steps if steps is None else steps, "seed": seed, "w": sampling.w if w is None else w,
+        "samples": n, "steps": sampling.steps if steps is None else steps, "seed": seed,
+        "w": sampling.w if w is None else w,
         "solver": sampling.solver if solver == "auto" else solver, "grid": sampling.grid if grid == "auto" else grid,
         "data": dataset.survey.source, "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip

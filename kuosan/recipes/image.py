@@ -1,8 +1,11 @@
 """The recipe for pictures: what ``auto`` means, and why.
 
-The defaults, each beaten by nothing that was tried at equal wall time on small grey and colour pictures
-(tables: ``benchmarks/results/``): v on the cosine schedule, plain squared error, uniform stratified times. They are
-also what diffusers can express exactly, so that every default run can be exported.
+The defaults are v on the cosine schedule with plain squared error, which is also what diffusers can express exactly,
+so that every default run can be exported; the rest was settled by trials on the demo's 8×8 digits. Fréchet distance in
+pixels to held-out digits after 1,400 steps of 128 (width 96, one seed each, mean of 3 times 1,000 samples of ten steps,
+standard deviation 0.02; real digits 0.30): learning rate 3e-3 with uniform times 0.478, with the sigmoid weight 0.481,
+with logit-normal times 0.454; 5e-3 with uniform times 0.455. After 2,600 steps with logit-normal times: 5e-3 0.410,
+8e-3 0.419 (2,500 steps); 4,600 steps of 64 at 4e-3 0.423.
 """
 
 from __future__ import annotations
@@ -105,14 +108,15 @@ def resolve(
             "small: choose --set objective.weight=sigmoid, or uniform"
         )
     decide("objective", "weight", "edm" if edm else "output", "plain squared error of what is predicted")
-    decide(
-        "objective", "timing", "lognormal" if edm else "uniform", "stratified: every batch sees every level"
-    )
+    bound = tree["objective"]["kind"] == "elbo" or tree["objective"]["weight"] in INVARIANT
+    timing = "lognormal" if edm else "uniform" if bound else "logitnormal"
+    why = "the bound needs every level" if bound else "most often where most is decided; stratified"
+    decide("objective", "timing", timing, why)
     batch = 128 if height * width * channels <= 4096 else 64
     batch = max(8, min(batch, 2 ** (len(data.train) // 2).bit_length()))
     decide("training", "batch", batch, "noisy enough to learn fast, large enough to use the processor")
     rate = (
-        3e-3 * (96 / network["dim"]) ** 0.5
+        5e-3 * (96 / network["dim"]) ** 0.5
         if "dim" in network
         else 1e-3 * (64 / network.get("base", 64)) ** 0.5
     )

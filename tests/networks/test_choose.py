@@ -34,10 +34,11 @@ def test_cost_grows_with_the_budget_and_the_samples_suffice(shape: tuple[int, in
 
 
 def test_wanted_samples_follow_the_equation() -> None:
-    assert samples_wanted(600, 10) == 1e5
-    assert samples_wanted(600, 10**6) == 2e5
-    assert samples_wanted(600, 2000) == 75 * 2000
-    assert samples_wanted(4 * 600, 10) == 2e5
+    assert samples_wanted(600, 10, 784) == 1e5
+    assert samples_wanted(600, 10**6, 4096) == 2e5
+    assert samples_wanted(600, 600, 784) == 250 * 600
+    assert samples_wanted(4 * 600, 10, 784) == 2e5
+    assert samples_wanted(600, 10, 196) == 2e5
 
 
 def test_the_cost_is_that_of_the_network() -> None:
@@ -76,7 +77,7 @@ def test_budgets_on_well_known_sizes() -> None:
     torch.set_num_threads(2)
     try:
         wanted = {
-            (1, 8, 60): (2, 128),
+            (1, 8, 60): (2, 96),
             (1, 28, 600): (4, 128),
             (3, 32, 600): (4, 128),
             (3, 64, 600): (4, 64),

@@ -50,8 +50,8 @@ def main() -> None:
     write(
         f"quality_{asked.name}",
         f"What `kuosan {' '.join(Path(w).name if w == asked.data else w for w in words)}` reaches",
-        f"{summary['steps']:,} steps in {clock(summary['seconds'])} of training; {clock(wall)} in all{kept}. Sampled in "
-        f"{about['steps']} steps with {about['solver']} on the {about['grid']} grid, w = {about['w']}. One seed.",
+        f"{summary['steps']:,} steps in {clock(summary['seconds'])} of training; {clock(wall)} in all{kept}. Sampled "
+        f"in {about['steps']} steps with {about['solver']} on the {about['grid']} grid, w = {about['w']}. One seed.",
         ["measure", "value", "n", "real data", "ratio"],
         rows,
     )

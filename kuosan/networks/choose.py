@@ -4,7 +4,7 @@ Too large a network sees too few samples in the time; too small a one stops lear
 both the size and the number of samples seen should grow about as √C (Hoffmann et al. 2022 for text; Peebles
 & Xie 2023, figures 8–9, for DiT), so the samples wanted within a budget of s seconds are
 
-    250 passes over the data, but between 100 000·k and 200 000·k,  k = √(s/600) · max(1, √(784/pixels))   (1)
+    200 passes over the data, but between 100 000·k and 200 000·k,  k = √(s/600) · max(1, √(784/pixels))   (1)
 
 and the choice is the costliest network that still sees that many, width first: up to 192 the width counts
 before the cost. (Small pictures want more samples: on 8×8 digits dim 96, depth 3 after 333 k samples and dim 64,
@@ -75,7 +75,7 @@ class Candidate:
 def samples_wanted(seconds: float, items: int, pixels: int) -> float:
     """Eq. (1)."""
     growth = math.sqrt(max(seconds, 1.0) / 600) * max(1.0, math.sqrt(784 / pixels))
-    return min(max(250.0 * items, 1e5 * growth), 2e5 * growth)
+    return min(max(200.0 * items, 1e5 * growth), 2e5 * growth)
 
 
 def choose_network(

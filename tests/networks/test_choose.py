@@ -36,7 +36,7 @@ def test_cost_grows_with_the_budget_and_the_samples_suffice(shape: tuple[int, in
 def test_wanted_samples_follow_the_equation() -> None:
     assert samples_wanted(600, 10, 784) == 1e5
     assert samples_wanted(600, 10**6, 4096) == 2e5
-    assert samples_wanted(600, 600, 784) == 250 * 600
+    assert samples_wanted(600, 600, 784) == 200 * 600
     assert samples_wanted(4 * 600, 10, 784) == 2e5
     assert samples_wanted(600, 10, 196) == 2e5
 

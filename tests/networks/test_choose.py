@@ -77,7 +77,7 @@ def test_budgets_on_well_known_sizes() -> None:
     torch.set_num_threads(2)
     try:
         wanted = {
-            (1, 8, 60): (2, 96),
+            (1, 8, 60): (2, 64),
             (1, 28, 600): (4, 128),
             (3, 32, 600): (4, 128),
             (3, 64, 600): (4, 64),

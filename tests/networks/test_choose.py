@@ -79,7 +79,7 @@ def test_budgets_on_well_known_sizes() -> None:
         wanted = {
             (1, 8, 60): (2, 64),
             (1, 28, 600): (4, 128),
-            (3, 32, 600): (4, 128),
+            (3, 32, 600): (4, 96),
             (3, 64, 600): (4, 64),
         }
         for (channels, side, seconds), (patch, dim) in wanted.items():

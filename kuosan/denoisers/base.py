@@ -23,3 +23,10 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def forward(self, x_t: State, t: Time, **cond: Tensor) -> Posterior:
         """q(x | x_t) of each example at its own time ``t`` (b,), given its conditions (b, ...)."""
+
+    def along(self, times: tuple[Time, ...], like: State) -> Denoiser:
+        """The same denoiser, free to work out ahead what only ``times`` decide, for states like ``like``.
+
+        `trajectory` asks once per grid; whatever comes back answers at any other time too.
+        """
+        return self

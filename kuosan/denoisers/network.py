@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from kuosan.core.posteriors import Point
+from kuosan.core.posteriors import Point, Posterior
 from kuosan.core.shapes import Time, at, is_shared
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.outputs import Output, data_terms
@@ -44,26 +44,18 @@ class NetworkDenoiser(Denoiser):
         self.process, self.network = process, network
         self.schedule = process.schedule  # registered, so that a learned one is trained and moved along
         self.output, self.sigma_data = output, sigma_data
-        # A sampler calls at the same few times again and again: what a time comes to is kept.
-        self._kept = lru_cache(4096)(self._shared_terms)
-        # A tensor is its own key; its version tells whether it was written to since.
-        self._met = lru_cache(256)(
-            lambda t, version, like, device: self._kept(t[0].item(), len(t), like, device)
-        )
+        # A sampler walks the same grid again and again, batch after batch. A tensor is its own key.
+        self._kept = lru_cache(16)(lambda times, like: _Along(self, times, *like))
         self._fixed = next(process.schedule.parameters(), None) is None
 
+    def along(self, times: tuple[Time, ...], like: Tensor) -> Denoiser:
+        if not (self._fixed and all(map(is_shared, times))):
+            return self
+        return self._kept(times, (like.dtype, like.device))
+
     def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Point:
-        network = self._modules["network"]  # what `self.network` looks up, sooner
-        assert network is not None
-        if self._fixed and is_shared(t):
-            if t.is_inference():  # has no version
-                scale, label, f, g = self._kept(t[0].item(), len(t), x_t.dtype, x_t.device)
-            else:
-                scale, label, f, g = self._met(t, t._version, x_t.dtype, x_t.device)
-            out = network(x_t if scale == 1.0 else x_t * scale, label, **cond)
-            return Point((x_t * g).add_(out, alpha=f))
-        scales, labels, fs, gs = self._terms(t)
-        out = network(x_t * at(scales, x_t), labels.to(x_t), **cond)
+        scales, labels, fs, gs = self.terms(t)
+        out = self.network(x_t * at(scales, x_t), labels.to(x_t), **cond)
         return Point(at(fs, x_t) * out + at(gs, x_t) * x_t)
 
     def __deepcopy__(self, memo: dict[int, object]) -> NetworkDenoiser:
@@ -72,19 +64,44 @@ class NetworkDenoiser(Denoiser):
         twin = NetworkDenoiser(process, network, self.output, self.sigma_data)
         return twin.train(self.training)
 
-    def _terms(self, t: Time) -> tuple[Time, Time, Time, Time]:
+    def terms(self, t: Time) -> tuple[Time, Time, Time, Time]:
+        """Input scale and label (eqs. 1 and 2), and (f, g) with x̂ = f F + g x_t."""
         level = self.schedule.level(t)
         scale = ((level.alpha * self.sigma_data).square() + level.sigma.square()).rsqrt()
         f, g = data_terms(self.output, self.schedule, level, self.sigma_data)
         return scale, LABELS * t - 1, f, g
 
-    def _shared_terms(
-        self, t: float, batch: int, dtype: torch.dtype, device: torch.device
-    ) -> tuple[float, Tensor, float, float]:
-        """The same for one time of a whole batch, as plain numbers, and the batch's labels."""
+
+class _Along(Denoiser):
+    """A network's denoiser at times known ahead: its coefficients are plain numbers in a table."""
+
+    def __init__(
+        self, denoiser: NetworkDenoiser, times: tuple[Time, ...], dtype: torch.dtype, device: torch.device
+    ):
+        super().__init__()
+        self.process, self.denoiser = denoiser.process, denoiser
+        self._network = denoiser.network.__call__
+        self._times = times  # kept alive, so that no other tensor can take over their identities
         with torch.inference_mode(False), torch.no_grad():
-            scale, label, f, g = self._terms(torch.tensor([t], dtype=torch.float64))
-            labels = torch.full((batch,), float(label), dtype=dtype, device=device)
-        # Rounding apart, a variance-preserving schedule needs no scaling: spare the call.
-        unit = 1.0 if abs(float(scale) - 1) < 1e-12 else float(scale)
-        return unit, labels, float(f), float(g)
+            columns = denoiser.terms(torch.stack([t[0] for t in times]).clone())
+            rows = zip(*(c.tolist() for c in columns), strict=True)
+            self._rows = {
+                # Rounding apart, a variance-preserving schedule needs no scaling: spare the call.
+                id(t): (
+                    None if abs(scale - 1) < 1e-12 else scale,
+                    torch.full((len(t),), label, dtype=dtype, device=device),
+                    f,
+                    g,
+                )
+                for t, (scale, label, f, g) in zip(times, rows, strict=True)
+            }
+
+    def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Posterior:
+        row = self._rows.get(id(t))
+        if row is None:
+            return self.denoiser(x_t, t, **cond)
+        scale, label, f, g = row
+        out = self._network(x_t if scale is None else x_t * scale, label, **cond)
+        return Point((x_t * g).add_(out, alpha=f))
+
+    __call__ = forward  # no hooks here: spare the loop their look-up

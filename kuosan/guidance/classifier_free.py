@@ -52,6 +52,13 @@ class ClassifierFree(Denoiser):
         super().__init__()
         self.denoiser, self.w, self.null = denoiser, curve(w), dict(null)
         self.process = denoiser.process
+        self._twice: dict[int, tuple[Time, Time]] = {}  # a time by identity, and the doubled batch's
+
+    def along(self, times: tuple[Time, ...], like: State) -> Denoiser:
+        twice = tuple(repeat_time(t, 2) for t in times)
+        ahead = ClassifierFree(self.denoiser.along(times + twice, like), self.w, self.null)
+        ahead._twice = {id(t): pair for t, pair in zip(times, zip(times, twice, strict=True), strict=True)}
+        return ahead
 
     def forward(self, x_t: State, t: Time, **cond: Tensor) -> Posterior:
         """The guided q(x | x_t): the mean alone (`Point`), probabilities, or a joint state's parts of either.
@@ -69,7 +76,8 @@ class ClassifierFree(Denoiser):
             return self.denoiser(x_t, t, **nothing)
         both = {name: torch.cat([c, nothing[name]]) for name, c in cond.items()}
         twice = map_state(lambda x: torch.cat([x, x]), x_t)
-        return _guided(self.denoiser(twice, repeat_time(t, 2), **both), w)
+        _, doubled = self._twice.get(id(t)) or (t, repeat_time(t, 2))
+        return _guided(self.denoiser(twice, doubled, **both), w)
 
     def _nothing(self, name: str, c: Tensor) -> Tensor:
         if name not in self.null:

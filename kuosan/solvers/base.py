@@ -103,6 +103,7 @@ def trajectory(
     grid = grid.to(dtype=torch.float64, device="cpu")
     times = shared_times(tuple(grid.tolist()), batch_of(x)) if grid.ndim == 1 else grid.unbind()
     memory, draws = solver.begin(denoiser.process, grid), solver.draws
+    denoiser = denoiser.along(times[:-1], x)
     for i in range(len(times) - 1):
         t, s = times[i], times[i + 1]
         fresh = seeds.fold(i) if draws else seeds

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from kuosan.core.curves import CosineSurvival
 from kuosan.core.random import Seeds
-from kuosan.core.schedules import EDM, Cosine, Rectified, Schedule, VPLinear
+from kuosan.core.schedules import EDM, Cosine, Learned, Rectified, Schedule, VPLinear
 from kuosan.core.shapes import as_time, at
+from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.exact import MixtureDenoiser, TableDenoiser
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.denoisers.outputs import OUTPUTS, Output, data_terms, row, weight_of_output
+from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.processes.discrete import Masked, UniformNoise
 from kuosan.processes.gaussian import GaussianProcess
+from kuosan.solvers.base import shared_times
 
 from .exact_cases import SCHEDULES, learned, mixture
 
@@ -183,6 +186,13 @@ class Linear(nn.Module):
         return x @ self.weight
 
 
+class Swayed(Linear):
+    """The same, which hears its time label and a condition."""
+
+    def forward(self, x: Tensor, label: Tensor, kind: Tensor) -> Tensor:
+        return x @ self.weight.to(x) + at(label + 0.1 * kind, x).to(x)
+
+
 @pytest.mark.parametrize("schedule", [Cosine(), learned()], ids=["fixed", "learned"])
 @torch.no_grad()
 def test_a_copy_says_the_same_and_stands_alone(schedule: Schedule) -> None:
@@ -322,15 +332,34 @@ def test_a_table_of_tokens_is_bayes_by_enumeration(kind: type[Masked] | type[Uni
         assert torch.allclose(got, expected / total, rtol=1e-12, atol=1e-15)
 
 
-def test_kept_coefficients_follow_a_time_that_was_written_to() -> None:
-    denoiser = NetworkDenoiser(GaussianProcess(Cosine()), Linear(), "v")
-    x, t = normal(5, B, 3, 4), torch.full((1,), 0.3, dtype=F64).expand(B)
-    base = t._base
-    assert base is not None
-    before = denoiser(x, t).mean
-    base.fill_(0.7)
-    after = denoiser(x, t).mean
-    assert torch.equal(after, denoiser(x, as_time(0.7, B)).mean) and not torch.allclose(before, after)
-    with torch.inference_mode():  # where tensors carry no version
-        t = torch.full((B,), 0.3, dtype=F64)[:1].expand(B)
-        assert torch.equal(denoiser(x, t).mean, before)
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_working_ahead_changes_no_answer(output: Output, guided: bool) -> None:
+    plain: Denoiser = NetworkDenoiser(GaussianProcess(EDM()), Swayed(), output, sigma_data=0.5)
+    plain = ClassifierFree(plain, 2.0, {"kind": 0}) if guided else plain
+    x, kind = normal(5, B, 3, 4), torch.arange(B)
+    shared = shared_times((0.9, 0.5, 0.1), B)
+    for dtype in (torch.float32, F64):
+        ahead = plain.along(shared, x.to(dtype))
+        own = torch.linspace(0.2, 0.8, B, dtype=F64)
+        for t in (
+            *shared,
+            as_time(0.5, B),
+            as_time(0.3, B),
+            own,
+        ):  # on the grid, equal to it, off it, each its own
+            got, expected = (d(x.to(dtype), t, kind=kind).mean for d in (ahead, plain))
+            scale = expected.abs().max()
+            assert got.dtype == dtype and (got - expected).abs().max() <= scale * torch.finfo(dtype).eps * 32
+
+
+def test_working_ahead_follows_a_schedule_that_learns() -> None:
+    schedule = Learned()
+    denoiser = NetworkDenoiser(GaussianProcess(schedule), Linear(), "v")
+    shared, x = shared_times((0.9, 0.4), B), normal(5, B, 3, 4)
+    before = denoiser.along(shared, x)(x, shared[1]).mean
+    with torch.no_grad():
+        for p in schedule.parameters():
+            p.copy_(torch.linspace(-1, 1, p.numel()).view_as(p))
+    after = denoiser.along(shared, x)(x, shared[1]).mean
+    assert torch.equal(after, denoiser(x, shared[1]).mean) and not torch.allclose(before, after)

@@ -131,6 +131,24 @@ def test_an_exported_transformer_is_the_same_function(
             close(theirs, network(x, LABELS, **cond), 1e-5)
 
 
+@pytest.mark.parametrize("given", [TRANSFORMER, UNET], ids=["transformer", "unet"])
+def test_a_learned_variance_stays_behind(given: dict[str, Any], tmp_path: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    spec = given | {"channels": 3, "out_channels": 6}
+    network, x = network_of(spec), noise(spec)
+    export_diffusers(network, spec, tmp_path, output="v", schedule=Cosine())
+    pipe = DiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
+    with torch.no_grad():
+        if given is UNET:
+            theirs = pipe.unet(x, LABELS).sample
+        else:
+            theirs = pipe.transformer(x, timestep=LABELS, class_labels=torch.tensor([1000] * 3)).sample
+        both = network(x, LABELS)
+    assert both.shape[1] == 6
+    close(theirs, both[:, :3], 1e-5)
+
+
 @pytest.mark.parametrize(
     ("conditions", "where"),
     [({}, {}), ({"class": 4}, {}), ({"class": 4}, {"class": 1}), ({"a": 2, "class": 3}, {"a": 1})],

@@ -125,17 +125,23 @@ def stock_unet(network: UNet, where: Mapping[str, int] | None = None, *, conditi
         bias = "time_embedding.linear_2.bias"
         weights[bias] = weights[bias] + row
         config.update(num_class_embeds=None, class_embed_type=None)
-    return _assemble(UNet2DModel, config, weights)
+    return _assemble(UNet2DModel, *_mean_alone(config, weights, config["in_channels"]))
 
 
 def returned_unet(network: StockUNet) -> Any:
-    """The `UNet2DModel` of a network that came from diffusers; the variance, if it had one, is dropped."""
+    """The `UNet2DModel` of a network that came from diffusers."""
     from diffusers import UNet2DModel
 
-    weights = dict(network.unet.state_dict())
-    for part in ("conv_out.weight", "conv_out.bias"):
-        weights[part] = weights[part][: network.channels]
-    return _assemble(UNet2DModel, dict(network.unet.config) | {"out_channels": network.channels}, weights)
+    config, weights = dict(network.unet.config), dict(network.unet.state_dict())
+    return _assemble(UNet2DModel, *_mean_alone(config, weights, network.channels))
+
+
+def _mean_alone(
+    config: dict[str, Any], weights: dict[str, Tensor], channels: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A U-Net without the second half of its channels, a variance that stock pipelines could not read."""
+    weights = weights | {part: weights[part][:channels] for part in ("conv_out.weight", "conv_out.bias")}
+    return config | {"out_channels": channels}, weights
 
 
 def stock_transformer(network: Transformer, where: Mapping[str, int] | None = None) -> Any:
@@ -184,8 +190,9 @@ def stock_transformer(network: Transformer, where: Mapping[str, int] | None = No
         "pos_embed.proj.bias": own["embed.bias"],
         "proj_out_1.weight": modulation[0][-2:].flatten(0, 1),
         "proj_out_1.bias": modulation[1][-2:].flatten(),
-        "proj_out_2.weight": own["out.weight"],
-        "proj_out_2.bias": own["out.bias"],
+        # Without a variance, the second half of every pixel's channels.
+        "proj_out_2.weight": own["out.weight"].view(p * p, -1, d)[:, : network.channels].flatten(0, 1),
+        "proj_out_2.bias": own["out.bias"].view(p * p, -1)[:, : network.channels].flatten(),
     }
     for k in range(network.depth):
         to, at = f"transformer_blocks.{k}.", f"blocks.{k}."

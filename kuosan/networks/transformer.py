@@ -96,6 +96,7 @@ class Transformer(nn.Module):
 
     Args:
         channels, height, width: of the images, in and out.
+        out_channels: where more is said of each pixel than one value a channel.
         patch: side of a patch in pixels; the cost of attention falls with its fourth power.
         dim: length of a token; a multiple of 4 (positions) and of `heads`.
         depth: number of blocks.
@@ -119,6 +120,7 @@ class Transformer(nn.Module):
         dim: int,
         depth: int,
         heads: int,
+        out_channels: int | None = None,
         conditions: Mapping[str, int] | None = None,
         dropout: float = 0.0,
         generator: torch.Generator,
@@ -129,6 +131,7 @@ class Transformer(nn.Module):
         if min(channels, height, width, patch, depth) < 1:
             raise ValueError("channels, height, width, patch and depth must be at least 1")
         self.channels, self.height, self.width, self.patch = channels, height, width, patch
+        self.out_channels = out_channels or channels
         self.dim, self.depth, self.heads = dim, depth, heads
         self.rows, self.columns = -(-height // patch), -(-width // patch)
         pixels = channels * patch * patch
@@ -138,7 +141,7 @@ class Transformer(nn.Module):
             self.label2 = nn.Linear(dim, dim)
             blocks = [Block(dim, heads, dropout) for _ in range(depth)]
             self.modulation = nn.Linear(dim, (6 * depth + 2) * dim)
-            self.out = nn.Linear(dim, pixels)
+            self.out = nn.Linear(dim, self.out_channels * patch * patch)
         self.blocks = nn.ModuleList(blocks)
         self.to_empty(device="cpu")
         self.table = ConditionTable(conditions or {}, dim)
@@ -180,7 +183,7 @@ class Transformer(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"], **cond: Int64[Tensor, "b"]
-    ) -> Float[Tensor, "b c h w"]:
+    ) -> Float[Tensor, "b o h w"]:
         """Any real-valued map of the image; what it means is the caller's affair.
 
         Args:
@@ -204,8 +207,8 @@ class Transformer(nn.Module):
         for k, block in enumerate(self.blocks):
             h = block(h, mods[6 * k : 6 * k + 6])
         h = torch.addcmul(mods[-2], F.layer_norm(h, (self.dim,), eps=EPSILON), mods[-1])
-        h = F.linear(h, *_weights(self.out)).view(b, self.rows, self.columns, p, p, self.channels)
-        y = h.permute(0, 5, 1, 3, 2, 4).reshape(b, self.channels, self.rows * p, self.columns * p)
+        h = F.linear(h, *_weights(self.out)).view(b, self.rows, self.columns, p, p, self.out_channels)
+        y = h.permute(0, 5, 1, 3, 2, 4).reshape(b, self.out_channels, self.rows * p, self.columns * p)
         return y[:, :, :height, :width] if down or right else y
 
 

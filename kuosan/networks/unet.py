@@ -41,6 +41,7 @@ def unet_config(
     mults: Sequence[int],
     blocks: int,
     attention: Sequence[int],
+    out_channels: int | None = None,
     conditions: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The arguments of `diffusers.UNet2DModel`, all of them JSON values.
@@ -49,6 +50,7 @@ def unet_config(
         base: channels of the first level; level i has base·mults[i].
         blocks: residual blocks per level.
         attention: levels (0 is full resolution) with self-attention.
+        out_channels: where more is said of each pixel than one value a channel.
         conditions: column → number of values.
     """
     widths = [base * m for m in mults]
@@ -62,7 +64,7 @@ def unet_config(
     return {
         "sample_size": [height, width],
         "in_channels": channels,
-        "out_channels": channels,
+        "out_channels": out_channels or channels,
         "block_out_channels": widths,
         "layers_per_block": blocks,
         "down_block_types": ["AttnDownBlock2D" if a else "DownBlock2D" for a in has],
@@ -81,7 +83,7 @@ class UNet(nn.Module):
 
     Args:
         channels, height, width: of the images, in and out.
-        base, mults, blocks, attention: see `unet_config`.
+        base, mults, blocks, attention, out_channels: see `unet_config`.
         conditions: column → number of values n; index n means null.
         dropout: rate in the residual blocks, in training mode.
         generator: source of the initial weights.
@@ -97,6 +99,7 @@ class UNet(nn.Module):
         mults: Sequence[int],
         blocks: int,
         attention: Sequence[int],
+        out_channels: int | None = None,
         conditions: Mapping[str, int] | None = None,
         dropout: float = 0.0,
         generator: torch.Generator,
@@ -115,6 +118,7 @@ class UNet(nn.Module):
             mults=mults,
             blocks=blocks,
             attention=attention,
+            out_channels=out_channels,
             conditions=conditions,
         )
         with torch.device("meta"):
@@ -141,7 +145,7 @@ class UNet(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"], **cond: Int64[Tensor, "b"]
-    ) -> Float[Tensor, "b c h w"]:
+    ) -> Float[Tensor, "b o h w"]:
         """See `Transformer.forward`: same arguments, same result."""
         height, width = x.shape[2:]
         if (height, width) != (self.height, self.width):

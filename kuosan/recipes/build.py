@@ -49,7 +49,8 @@ def build_schedule(part: SchedulePart) -> Schedule:
 def build_objective(part: ObjectivePart) -> Objective:
     """The objective of a resolved part."""
     timing = TIMINGS[part.timing]
-    return Denoising("uniform" if part.kind == "elbo" else part.weight, timing)
+    weight = "uniform" if part.kind == "elbo" else part.weight
+    return Denoising(weight, timing, part.balance if part.variance == "learned" else 0.0)
 
 
 def build_denoiser(
@@ -59,9 +60,9 @@ def build_denoiser(
     generator = torch.Generator().manual_seed(Seeds.of(seed, 1).fold("weights").number())
     net = build_network(network, generator)
     assert objective.output != "auto"
-    return NetworkDenoiser(
-        GaussianProcess(build_schedule(schedule)), net, objective.output, objective.sigma_data
-    )
+    process = GaussianProcess(build_schedule(schedule))
+    learned = objective.variance == "learned"
+    return NetworkDenoiser(process, net, objective.output, objective.sigma_data, learned)
 
 
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:

@@ -66,8 +66,13 @@ def resolve(
         network = init["network"]
         tree["schedule"], tree["objective"] = (
             init["schedule"],
-            tree["objective"] | {k: init["objective"][k] for k in ("output", "sigma_data")},
+            tree["objective"] | {k: init["objective"][k] for k in ("output", "sigma_data", "variance")},
         )
+        if recipe.objective.variance != tree["objective"]["variance"]:
+            raise UserError(
+                f"{recipe.init} has objective.variance={tree['objective']['variance']}, and its network cannot be "
+                f"given another: leave --init away, or set objective.variance to that"
+            )
         tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
         choices.append(("network", network["kind"], f"from {recipe.init}"))
     else:
@@ -82,6 +87,9 @@ def resolve(
             network["heads"] = max(1, network["dim"] // 32)
         choices += [(f"network.{k}", v, "asked for") for k, v in asked.items()]
         tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
+        if recipe.objective.variance == "learned":
+            network["out_channels"] = 2 * channels
+            choices.append(("objective.variance", "learned", "asked for"))
         decide("schedule", "kind", "cosine", "variance preserving: the state always has the data's scale")
         side = (height * width) ** 0.5
         shift = max(1.0, side / BASE_SIDE)

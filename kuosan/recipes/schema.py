@@ -68,6 +68,10 @@ class ObjectivePart(_Part):
     weight: Literal["auto", "output", "min_snr", "edm", "sigmoid", "uniform"] = "auto"
     timing: Literal["auto", "uniform", "lognormal", "logitnormal"] = "auto"
     sigma_data: float = 1.0
+    variance: Literal["fixed", "learned"] = Field(
+        "fixed", description="of the reverse steps; learned by a second half of the network's channels"
+    )
+    balance: float = Field(0.01, gt=0, description="weight of the learned variances' part of the loss")
 
 
 class TrainingPart(_Part):

@@ -16,6 +16,14 @@ so the weight c is written once, for x, and works for every output of the networ
 
 The last two divide by the density of the times, so their expectation does not depend on it. `Bound` is the
 last for any bridged process, discrete ones included, in nats per element.
+
+A denoiser that learns its variance too has the hybrid loss of Improved DDPM (Nichol & Dhariwal 2021, eq. 16),
+
+    L(x) + κ E_t ½ (log(u²V) + (x - x̂)²/V),      V = Var[x | x_t], x̂ held fixed                (2)
+
+The second term is the divergence of the bound for the one step from t to 0 (u turns errors of x into errors of
+what the network predicts, so that every level of noise counts alike). Each finite step's term has the same
+minimum, V = E[(x - x̂)² | x_t], hence no grid of steps has to be chosen, and x̂ learns from L alone.
 """
 
 from __future__ import annotations
@@ -31,7 +39,7 @@ from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level
-from kuosan.core.shapes import State, Time, leaves, per_example
+from kuosan.core.shapes import State, Time, at, leaves, per_example
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.denoisers.outputs import weight_of_output
@@ -97,6 +105,7 @@ class Denoising(Objective):
 
     weight: str = "output"
     timing: Timing = UniformTiming()
+    balance: float = 0.0  # κ of eq. 2
 
     def at_quantiles(
         self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor
@@ -107,9 +116,16 @@ class Denoising(Objective):
         # Times beyond the clip would be counted at its ends, and a density's mean would depend on its tails.
         density = torch.where(t == drawn, density, torch.inf)
         x_t = denoiser.process.corrupt(x, t, seeds)
-        error = per_example((x - denoiser(x_t, t, **cond).mean).square()) / x[0].numel()
-        weight = WEIGHTS[self.weight](denoiser, schedule.level(t), density)
-        return error * weight.to(error)
+        posterior, level = denoiser(x_t, t, **cond), schedule.level(t)
+        squared = (x - posterior.mean).square()
+        weight = WEIGHTS[self.weight](denoiser, level, density)
+        loss = per_example(squared) * weight.to(squared)
+        if self.balance:
+            u = at(_output(denoiser, level, density).sqrt(), x)
+            spread = posterior.variance
+            surprise = (u * u * spread).log() + squared.detach() / spread
+            loss = loss + self.balance * per_example(surprise) / 2
+        return loss / x[0].numel()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.denoisers.outputs import OUTPUTS, Output, data_terms, row, weight_of_output
 from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.processes.discrete import Masked, UniformNoise
-from kuosan.processes.gaussian import GaussianProcess
+from kuosan.processes.gaussian import GaussianProcess, bridge_terms
 from kuosan.solvers.base import shared_times
 
 from .exact_cases import SCHEDULES, learned, mixture
@@ -332,10 +332,20 @@ def test_a_table_of_tokens_is_bayes_by_enumeration(kind: type[Masked] | type[Uni
         assert torch.allclose(got, expected / total, rtol=1e-12, atol=1e-15)
 
 
+class Doubled(Swayed):
+    """The same, with a second half for the variance."""
+
+    def forward(self, x: Tensor, label: Tensor, kind: Tensor) -> Tensor:
+        out = super().forward(x, label, kind)
+        return torch.cat([out, out.roll(1, dims=1)], dim=1)
+
+
 @pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("variance", [False, True])
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_working_ahead_changes_no_answer(output: Output, guided: bool) -> None:
-    plain: Denoiser = NetworkDenoiser(GaussianProcess(EDM()), Swayed(), output, sigma_data=0.5)
+def test_working_ahead_changes_no_answer(output: Output, variance: bool, guided: bool) -> None:
+    network = Doubled() if variance else Swayed()
+    plain: Denoiser = NetworkDenoiser(GaussianProcess(EDM()), network, output, 0.5, variance)
     plain = ClassifierFree(plain, 2.0, {"kind": 0}) if guided else plain
     x, kind = normal(5, B, 3, 4), torch.arange(B)
     shared = shared_times((0.9, 0.5, 0.1), B)
@@ -348,9 +358,13 @@ def test_working_ahead_changes_no_answer(output: Output, guided: bool) -> None:
             as_time(0.3, B),
             own,
         ):  # on the grid, equal to it, off it, each its own
-            got, expected = (d(x.to(dtype), t, kind=kind).mean for d in (ahead, plain))
-            scale = expected.abs().max()
-            assert got.dtype == dtype and (got - expected).abs().max() <= scale * torch.finfo(dtype).eps * 32
+            both = [d(x.to(dtype), t, kind=kind) for d in (ahead, plain)]
+            for part in ["mean"] + ["variance"] * (variance and not guided):
+                got, expected = (getattr(posterior, part) for posterior in both)
+                scale = expected.abs().max()
+                assert (
+                    got.dtype == dtype and (got - expected).abs().max() <= scale * torch.finfo(dtype).eps * 32
+                )
 
 
 def test_working_ahead_follows_a_schedule_that_learns() -> None:
@@ -363,3 +377,44 @@ def test_working_ahead_follows_a_schedule_that_learns() -> None:
             p.copy_(torch.linspace(-1, 1, p.numel()).view_as(p))
     after = denoiser.along(shared, x)(x, shared[1]).mean
     assert torch.equal(after, denoiser(x, shared[1]).mean) and not torch.allclose(before, after)
+
+
+class Uncertain(nn.Module):
+    """Says F = 0 and a fixed r."""
+
+    def __init__(self, r: float) -> None:
+        super().__init__()
+        self.r = r
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(x), torch.full_like(x, self.r)], dim=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_variance_of_zero_logarithm_is_the_one_of_gaussian_data(name: str) -> None:
+    schedule, sigma_data = SCHEDULES[name], 0.7
+    process = GaussianProcess(schedule)
+    denoiser = NetworkDenoiser(process, Uncertain(0.0), "x", sigma_data, variance=True)
+    exact = MixtureDenoiser(
+        process, torch.zeros(1, 4, dtype=F64), torch.full((1, 4), sigma_data**2, dtype=F64)
+    )
+    t, x = times(schedule), normal(3, B, 4)
+    with torch.no_grad():
+        assert torch.allclose(denoiser(x, t).variance, exact(x, t).variance, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", PRESERVING)
+def test_the_two_hand_variances_are_the_ends_of_the_learned_one(name: str) -> None:
+    """Ho et al. 2020: β_t σ_s²/σ_t² (x known) and β_t = 1 - α_t²/α_s² (unit data)."""
+    schedule = SCHEDULES[name]
+    process = GaussianProcess(schedule)
+    t = times(schedule)[: B // 2]
+    s, x = times(schedule)[B // 2 :], normal(3, B // 2, 4)
+    beta = 1 - (schedule.alpha(t) / schedule.alpha(s)).square()
+    small = beta * (schedule.sigma(s) / schedule.sigma(t)).square()
+    with torch.no_grad():
+        for r, expected in ((0.0, beta), (-60.0, small)):  # -60 is held at its end, e^-16
+            posterior = NetworkDenoiser(process, Uncertain(r), "x", variance=True)(x, t)
+            _, b, v = bridge_terms(schedule.level(t), schedule.level(s))
+            got = at(v, x) + at(b.square(), x) * posterior.variance
+            assert torch.allclose(got, at(expected, x).expand_as(x), rtol=1e-3)

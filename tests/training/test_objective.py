@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from scipy.integrate import quad
+from torch import Tensor, nn
 
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine, Rectified, Schedule
@@ -182,3 +183,53 @@ def test_stratified_times_make_the_batchs_mean_vary_less() -> None:
     # In theory 0.1: Var(σ²) = 1/8 between levels vanishes, E[2 σ⁴/64] = 3/256 within them stays.
     assert variance["stratified"] < 0.25 * variance["independent"]
     assert sum(means["stratified"]) / 150 == pytest.approx(0.5, abs=0.01)
+
+
+class TwoHalves(nn.Module):
+    """F = a and r = c, the same everywhere."""
+
+    def __init__(self, a: float, c: float) -> None:
+        super().__init__()
+        self.a, self.c = (nn.Parameter(torch.tensor(value, dtype=torch.float64)) for value in (a, c))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return torch.cat([self.a.expand_as(x), self.c.expand_as(x)], dim=1)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), Rectified()], ids=["cosine", "rectified"])
+def test_a_learned_variance_is_least_surprised_at_the_truth_and_leaves_the_mean_alone(
+    schedule: Schedule,
+) -> None:
+    n, d, scale = 2000, 8, 0.6
+    seeds, u = Seeds.of(5, n), torch.full((n,), 0.4, dtype=torch.float64)
+    x = scale * seeds.fold("x").normal(torch.empty(n, d, dtype=torch.float64))
+
+    def slopes(c: float, balance: float) -> tuple[float, float]:
+        denoiser = NetworkDenoiser(GaussianProcess(schedule), TwoHalves(0.0, c), "x", variance=True)
+        Denoising("output", balance=balance).at_quantiles(denoiser, x, u, seeds).mean().backward()
+        network = denoiser.network
+        assert isinstance(network, TwoHalves)
+        return float(network.a.grad), 0.0 if network.c.grad is None else float(network.c.grad)
+
+    # F = 0 estimates x = 0, whose squared error is that of the data; r is measured from unit data's variance.
+    level = schedule.level(torch.tensor([0.4], dtype=torch.float64))
+    v = float(level.sigma.square() / (level.alpha.square() + level.sigma.square()))
+    truth = math.log(float(x.square().mean()) / v)
+    assert slopes(truth, 0.3)[1] == pytest.approx(0, abs=1e-12)
+    assert slopes(truth - 0.1, 0.3)[1] == pytest.approx(0.15 * (1 - math.exp(0.1)))  # κ/2 (1 - error/V)
+    assert slopes(truth - 1, 0.3)[0] == slopes(truth, 0.0)[0] != 0
+
+
+def test_the_surprise_is_a_gaussians_negative_log_likelihood_of_what_is_predicted() -> None:
+    n, d = 64, 5
+    seeds, u = Seeds.of(6, n), midpoints(n)
+    x = seeds.fold("x").normal(torch.empty(n, d, dtype=torch.float64))
+    denoiser = NetworkDenoiser(GaussianProcess(Cosine()), TwoHalves(0.3, -0.5), "v", variance=True)
+    with torch.no_grad():
+        got = Denoising("output", balance=2.0).at_quantiles(denoiser, x, u, seeds)
+        plain = Denoising("output").at_quantiles(denoiser, x, u, seeds)
+        eps = seeds.normal(x)
+        v = at(Cosine().alpha(u), x) * eps - at(Cosine().sigma(u), x) * x
+    # v has the variance e^r of x's error times 1/σ², and x's is σ² e^r on a schedule that preserves variance.
+    wanted = -torch.distributions.Normal(0.3, math.exp(-0.25)).log_prob(v).mean(1) - math.log(2 * math.pi) / 2
+    assert torch.allclose((got - plain) / 2, wanted, rtol=1e-6)

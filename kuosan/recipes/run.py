@@ -39,6 +39,7 @@ from kuosan.training.checkpoint import load_weights, write_bytes
 
 RECIPE, WEIGHTS = "recipe.yaml", "model.safetensors"
 CHUNK, EXACT_CHUNK = 64, 16
+GOLDEN = 0x9E3779B97F4A7C15  # the golden ratio's fraction of 2^64
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,14 @@ class Run:
 
     # -- sampling ---------------------------------------------------------------------------------------
 
-    def conditions(self, seeds: Seeds, where: Mapping[str, str] | None = None) -> dict[str, Tensor]:
-        """A condition index per example: what ``where`` says, the rest drawn as often as in training."""
+    def conditions(
+        self, seed: int, numbers: range, where: Mapping[str, str] | None = None
+    ) -> dict[str, Tensor]:
+        """A condition index per sample of these numbers: what ``where`` says, the rest as often as in training.
+
+        Multiples of the golden ratio fill [0, 1) more evenly than chance (Weyl 1916), so that any run of numbers has
+        its share of every value to within a few samples: ten digits are about the ten digits.
+        """
         facts, where = self.facts, where or {}
         fixed = {k: resolve(facts.columns, facts.class_names, k, str(v)) for k, v in where.items()}
         if not facts.columns:
@@ -187,7 +194,9 @@ class Run:
         if not fits:  # a combination that training never saw: the other conditions are hidden
             fits = [([fixed.get(name, facts.null[name]) for name in names], 1)]
         counts = torch.tensor([n for _, n in fits], dtype=torch.float64).cumsum(0)
-        chosen = torch.searchsorted(counts, seeds.fold("condition").uniforms() * counts[-1], right=True)
+        turns = torch.tensor([(i * GOLDEN % 2**64) / 2**64 for i in numbers], dtype=torch.float64)
+        u = (turns + Seeds.of(seed, 1).fold("condition").uniforms()) % 1
+        chosen = torch.searchsorted(counts, u * counts[-1], right=True)
         rows = torch.tensor([row for row, _ in fits], dtype=torch.int64)[chosen.clamp_max(len(fits) - 1)]
         return {name: rows[:, i].contiguous() for i, name in enumerate(names)}
 
@@ -263,8 +272,9 @@ class Run:
         conds: list[dict[str, Tensor]] = []
         with torch.inference_mode():
             for low in range(start, stop, chunk):
-                seeds = Seeds.of(seed, range(low, min(low + chunk, stop)))
-                cond = self.conditions(seeds, where)
+                numbers = range(low, min(low + chunk, stop))
+                seeds = Seeds.of(seed, numbers)
+                cond = self.conditions(seed, numbers, where)
                 for step in self.walk(seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w):
                     last = step
                 xs.append(last.x.cpu())

@@ -28,7 +28,7 @@ from kuosan.solvers import SOLVERS, trajectory
 
 STEPS, REPEATS = 10, 4
 NETWORKS = {
-    "demo (8×8, width 96, 3 blocks), batch 64": ({"patch": 2, "dim": 96, "depth": 3, "heads": 3}, 64),
+    "demo (8×8, width 128, 4 blocks), batch 64": ({"patch": 4, "dim": 128, "depth": 4, "heads": 4}, 64),
     "tiny (8×8, width 64, 2 blocks), batch 1": ({"patch": 2, "dim": 64, "depth": 2, "heads": 2}, 1),
 }
 

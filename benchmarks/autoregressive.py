@@ -53,8 +53,12 @@ class PixelCNN(nn.Module):
         )
 
     def nats(self, pixels: UInt8[Tensor, "b 1 h w"]) -> Float[Tensor, " b"]:
-        """-log p(x) per picture."""
-        x = pixels.float() / (LEVELS - 1) * 2 - 1
+        """-log p(x) per picture, eq. 1."""
+        return -self.conditionals(pixels).sum((1, 2))
+
+    def conditionals(self, pixels: UInt8[Tensor, "b 1 h w"]) -> Float[Tensor, "b h w"]:
+        """log p(x_i | x_1 … x_{i-1}) of every pixel."""
+        x = pixels.to(self.first.weight.dtype) / (LEVELS - 1) * 2 - 1
         h = self.first(torch.cat([x, torch.ones_like(x)], dim=1))
         for block in self.blocks:
             h = h + block(h)
@@ -67,7 +71,7 @@ class PixelCNN(nn.Module):
         lower = torch.where(pixels == 0, -torch.inf, lower)
         # σ(u) - σ(l) = σ(u) σ(-l) (1 - e^(l-u)), which keeps its digits in both tails.
         log_mass = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log1p(-torch.exp(lower - upper))
-        return -torch.logsumexp(logits.log_softmax(1) + log_mass, dim=1).sum((1, 2))
+        return torch.logsumexp(logits.log_softmax(1) + log_mass, dim=1)
 
 
 def train(

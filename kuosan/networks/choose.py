@@ -7,12 +7,13 @@ both the size and the number of samples seen should grow about as √C (Hoffmann
     200 passes over the data, but between 100 000·k and 200 000·k,  k = √(s/600) · max(1, √(784/pixels))   (1)
 
 and the choice is the costliest network that still sees that many, width first: up to 192 the width counts
-before the cost. A patch is at most a seventh of the side (49 tokens or more), but 4 in any case, and a token at
-least as long as its patch has values: a narrower one cannot hand the noise through. (On 8×8 digits, Fréchet
-distance to held-out ones, 0.30 for real ones, in about four minutes of one core: patch 2, dim 96, depth 3, 307 k
-samples 0.44; patch 4, dim 128, depth 4, 307 k 0.43, dim 192, depth 3, 307 k 0.42, dim 256, depth 3, 192 k 0.43;
-patch 8, dim 384, depth 3, 307 k 0.51.) Held-out error of v after 100 s of one core, with the samples seen, bears this out: MNIST 28×28, patch 4, dim 128, depth 4: 0.203 (25 k); patch
-2, dim 64, depth 2: 0.222 (29 k); patch 7, dim 192, depth 6: 0.230 (23 k). Flowers 64×64×3, patch 4, dim 64,
+before the cost. A patch is at most a seventh of the side (49 tokens or more), but 4 in any case, and a
+token at least as long as its patch has values: a narrower one cannot hand the noise through. (On 8×8
+digits, Fréchet distance to held-out ones, 0.30 for real ones, in about four minutes of one core: patch 2,
+dim 96, depth 3, 307 k samples 0.44; patch 4, dim 128, depth 4, 307 k 0.43, dim 192, depth 3, 307 k 0.42,
+dim 256, depth 3, 192 k 0.43; patch 8, dim 384, depth 3, 307 k 0.51.) Held-out error of v after 100 s of one
+core, with the samples seen, bears this out: MNIST 28×28, patch 4, dim 128, depth 4: 0.203 (25 k); patch 2,
+dim 64, depth 2: 0.222 (29 k); patch 7, dim 192, depth 6: 0.230 (23 k). Flowers 64×64×3, patch 4, dim 64,
 depth 2: 0.258 (19 k); patch 8, dim 192, depth 6: 0.374 (6 k); patch 4, dim 128, depth 4: 0.482 (4 k). One
 seed each. Rates are predicted as F/(operations per sample), F rising with the width:
 

@@ -1,12 +1,13 @@
 """The recipe for pictures: what ``auto`` means, and why.
 
-The defaults are v on the cosine schedule with plain squared error, which is also what diffusers can express exactly,
-so that every default run can be exported; the rest was settled by trials on the demo's 8×8 digits. Fréchet distance in
-pixels to held-out digits (mean of 10 times 1,000 samples of ten steps, standard error 0.007, the same noise for all, one
-training seed each; real training digits 0.30), 1,800 steps of 128 with patch 4, width 128, depth 4: logit-normal times
-of mean 0 0.393, mean -0.7 0.381, mean -1.2 0.395, even times 0.381; mean 0 with a shorter average (3 %) 0.396, with
-3,600 steps of 64 0.393; mean -0.7 with a longer average (15 %) 0.381, with Muon instead of AdamW 0.382, with width 192
-and depth 3 0.384. To the training digits, from 8,652 samples: mean 0 0.096, mean -0.7 0.083, even 0.083, Muon 0.076.
+The defaults are v on the cosine schedule with plain squared error, which is also what diffusers can express
+exactly, so that every default run can be exported; the rest was settled by trials on the demo's 8×8 digits.
+Fréchet distance in pixels to held-out digits (mean of 10 times 1,000 samples of ten steps, standard error
+0.007, the same noise for all, one training seed each; real training digits 0.30), 1,800 steps of 128 with patch
+4, width 128, depth 4: logit-normal times of mean 0 0.393, mean -0.7 0.381, mean -1.2 0.395, even times 0.381;
+mean 0 with a shorter average (3 %) 0.396, with 3,600 steps of 64 0.393; mean -0.7 with a longer average (15 %)
+0.381, with Muon instead of AdamW 0.382, with width 192 and depth 3 0.384. To the training digits, from 8,652
+samples: mean 0 0.096, mean -0.7 0.083, even 0.083, Muon 0.076.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from benchmarks.autoregressive import LEVELS, PixelCNN
 
-
 pytestmark = pytest.mark.foreign_rng("PyTorch's layers draw their first weights from it")
 
 

@@ -2,7 +2,7 @@
 
     0  core, networks
     1  processes, denoisers
-    2  solvers, guidance, training, modalities
+    2  solvers, guidance, training, codecs, modalities
     3  evaluation, audit, explain, adapt
     4  recipes, serve, cli
 
@@ -33,7 +33,7 @@ LAYERS = {
         (
             ("core", "networks"),
             ("processes", "denoisers"),
-            ("solvers", "guidance", "training", "modalities"),
+            ("solvers", "guidance", "training", "codecs", "modalities"),
             ("evaluation", "audit", "explain", "adapt"),
             ("recipes", "serve", "cli", "__main__"),
         )

@@ -35,6 +35,7 @@ from kuosan.cli.notes import PLAIN_WIDTH, note
 from kuosan.cli.options import spread
 from kuosan.cli.resume import resume
 from kuosan.cli.sample import sample
+from kuosan.cli.theory import theory
 from kuosan.cli.train import train
 from kuosan.errors import UserError
 
@@ -47,6 +48,7 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     export,
     cite,
     doctor,
+    theory,
     demo,
 )
 PROLOGUE = "Kuosan (扩散): from a folder of your own files to a diffusion model that you can trust."

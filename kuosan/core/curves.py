@@ -116,10 +116,10 @@ def curve(spec: float | Sequence[Sequence[float]] | Curve) -> Curve:
 
 
 def derivative(f: Callable[[Time], Time], t: Time) -> Time:
-    """df/dt at each time, by automatic differentiation; keeps the graph when gradients are on."""
+    """df/dt at each time, by automatic differentiation; keeps the graph when gradients are on, that of ``t`` too."""
     keep = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        t = t.detach().clone().requires_grad_()
+        t = t if keep and t.requires_grad else t.detach().clone().requires_grad_()
         value = f(t)
         if not value.requires_grad:  # f does not look at t
             return torch.zeros_like(value)

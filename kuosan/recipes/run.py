@@ -146,6 +146,7 @@ class Run:
         return modality_from_spec(self.facts.modality)
 
     @cached_property
+    @torch.inference_mode(False)  # also when sampling asks first: or nobody could differentiate it afterwards
     def denoiser(self) -> NetworkDenoiser:
         """The averaged model, on this machine's best device."""
         if self.foreign:

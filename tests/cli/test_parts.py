@@ -38,6 +38,7 @@ CONTRACT = {
     "export": "--to --where",
     "inspect": "",
     "doctor": "",
+    "theory": "--out --seed",
     "cite": "",
     "demo": "--out --budget",
 }

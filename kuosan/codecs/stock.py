@@ -1,0 +1,114 @@
+"""Autoencoders of somebody else: `diffusers.AutoencoderKL` and `AutoencoderDC` under our calling convention.
+
+A folder that `save_pretrained` wrote, from a disk: config.json and one safetensors file. Nothing is downloaded, no code
+of the folder is run, no pickle is opened, and a class is taken by name from a list of two. diffusers writes
+
+    z = (m − shift_factor) · scaling_factor,    or z = (m − latents_mean) / latents_std · scaling_factor       (1)
+
+where its configuration says so, which is eq. (1) of `base`. An `AutoencoderDC` is deterministic: its posterior is a
+point. The decoder's variance is in no configuration; `calibrate` measures it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from kuosan.codecs.base import Codec, Spec
+from kuosan.errors import UserError
+
+CLASSES = ("AutoencoderKL", "AutoencoderDC")
+CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
+
+
+class StockCodec(Codec):
+    """A diffusers autoencoder.
+
+    Args:
+        height, width: of the states.
+        name: one of `CLASSES`.
+        config: the arguments of that class, JSON values.
+    """
+
+    def __init__(self, height: int, width: int, *, name: str, config: Mapping[str, Any]) -> None:
+        import diffusers
+
+        if name not in CLASSES:
+            raise ValueError(f"a stock codec is one of {', '.join(CLASSES)}, not {name!r}")
+        with torch.device("meta"):
+            vae: Any = getattr(diffusers, name)(**config)
+        levels = (
+            vae.config.block_out_channels if name == CLASSES[0] else vae.config.encoder_block_out_channels
+        )
+        super().__init__(
+            vae.config.in_channels,
+            height,
+            width,
+            factor=2 ** (len(levels) - 1),
+            latent=vae.config.latent_channels,
+        )
+        self.name, self.config = name, dict(config)
+        self.vae = vae.to_empty(device="cpu").eval()
+        mean, std = vae.config.get("latents_mean"), vae.config.get("latents_std")
+        shift = mean or vae.config.get("shift_factor") or 0.0
+        self.shift += torch.tensor(shift)
+        self.scale *= torch.tensor(std or 1.0) / vae.config.scaling_factor
+
+    def spec(self) -> Spec:
+        return {
+            "kind": "stock",
+            "height": self.height,
+            "width": self.width,
+            "name": self.name,
+            "config": self.config,
+        }
+
+    def moments(self, x: Float[Tensor, "b C H W"]) -> tuple[Tensor, Tensor | None]:
+        if self.name == "AutoencoderDC":
+            return self.vae.encode(x, return_dict=False)[0], None
+        q = self.vae.encode(x, return_dict=False)[0]
+        return q.mean, q.logvar
+
+    def picture(self, m: Float[Tensor, "b c h w"]) -> Float[Tensor, "b C H W"]:
+        return self.vae.decode(m, return_dict=False)[0]
+
+
+def read_stock(folder: str | Path, height: int, width: int) -> StockCodec:
+    """The autoencoder in a diffusers folder (of a pipeline, its part `vae`), for states of this size.
+
+    Raises:
+        UserError: what cannot be read, and why.
+    """
+    folder = Path(folder)
+    folder = folder / "vae" if (folder / "vae" / CONFIG).is_file() else folder
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"{folder} holds no {CONFIG}; give the folder of a diffusers autoencoder or pipeline on this machine"
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"{folder / WEIGHTS} is missing; other forms of weights are not opened, so save the autoencoder with "
+            "save_pretrained(DIR, safe_serialization=True)"
+        )
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        name = config.get("_class_name")
+        if name not in CLASSES:
+            raise UserError(f"{folder} holds a {name}; only {' and '.join(CLASSES)} can be used as a codec")
+        given = {k: v for k, v in config.items() if not k.startswith("_")}
+        codec = StockCodec(height, width, name=name, config=given)
+        codec.vae.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"the autoencoder in {folder} cannot be loaded: {first}; save it again with a recent diffusers"
+        ) from error
+    return codec.requires_grad_(False)

@@ -20,7 +20,8 @@ Space is cut into cells of width h; all that leaves a cell enters its neighbour,
       J = D/h (B(-p) q_i - B(p) q_{i+1}),   p = v h/D,   B(p) = p/(eᵖ - 1)                          (5)
   Both weights are positive: q follows a Markov chain that jumps between cells, q' = G q. A one-step method of
   rational functions that keeps q ≥ 0 for every step length is of first order (Bolley & Crouzeix 1978), but
-  exp(hG) is not rational. With Λ ≥ |G_ii| and P = 1 + G/Λ ≥ 0 (uniformisation, Jensen 1953)
+  exp(lG), over a length l of time, is not rational. With Λ ≥ |G_ii| and P = 1 + G/Λ ≥ 0 (uniformisation,
+  Jensen 1953)
       exp(lG) q = Σ_k Poisson(k; Λl) Pᵏ q                                                           (6)
   a sum of positive terms: exact for a G that stands still, never negative, and mass is kept to rounding. The
   price is Λl ≈ 2 l D dims/h² products with P, so that halving h costs four times as many.

@@ -14,8 +14,8 @@ standard deviations that prediction, per element, goes its own way for each unit
 neither the pace of time nor the scale of x_t: a denoiser has one residual under all schedules. (Lai et al. have
 a ∇(x·s) for the drift's terms. For gradients it is the same; other fields would have a residual per schedule.)
 
-What it means: 0 everywhere is necessary for the probability flow, the reverse SDE and all churns between them
-to have one and the same law of samples, and together with the right start it is enough.
+What it means: where s is a gradient and R = 0 everywhere, the probability flow, the reverse SDE and all churns
+between them have one and the same law of samples, given the right start; on a line, only there.
 What it does not mean: that samples are good. The exact denoiser of other data has R = 0 as well, and training
 for small R need not improve samples (arXiv 2604.15171). Nor is it a share of the loss: where R is large the
 field bends in a way that no data explain, and that can be where samples never go.

@@ -60,13 +60,16 @@ class NetworkDenoiser(Denoiser):
         self.schedule = process.schedule  # registered, so that a learned one is trained and moved along
         self.output, self.sigma_data, self.variance = output, sigma_data, variance
         # A sampler walks the same grid again and again, batch after batch. A tensor is its own key.
-        self._kept = lru_cache(16)(lambda times, like: _Along(self, times, *like))
-        self._fixed = next(process.schedule.parameters(), None) is None
+        self._kept = lru_cache(16)(lambda times, like: self._ahead(times, *like))
 
     def along(self, times: tuple[Time, ...], like: Tensor) -> Denoiser:
-        if not (self._fixed and all(map(is_shared, times))):
+        if not is_shared(times[0]) or times[0].requires_grad:
             return self
         return self._kept(times, (like.dtype, like.device))
+
+    def _ahead(self, times: tuple[Time, ...], dtype: torch.dtype, device: torch.device) -> Denoiser:
+        learned = any(True for _ in self.schedule.parameters())
+        return self if learned or not all(map(is_shared, times)) else _Along(self, times, dtype, device)
 
     def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Posterior:
         scales, labels, fs, gs, vs = self.terms(t)

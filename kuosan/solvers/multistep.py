@@ -94,9 +94,8 @@ class Multistep(Solver[History]):
         if grid.ndim == 2:  # each example's own table: what one example's order is depends on its own grid
             each = [self.rows(schedule, column) for column in grid.unbind(1)]
             return tuple(_stack(rows) for rows in zip(*each, strict=True))
-        if _fixed(self, schedule):
-            return _kept_rows(self, schedule, tuple(grid.tolist()))
-        return self._rows(schedule, grid)
+        kept = _kept_rows(self, schedule, tuple(grid.tolist()))
+        return self._rows(schedule, grid) if kept is None else kept
 
     def _rows(self, schedule: Schedule, grid: Tensor) -> tuple[Row, ...]:
         levels = schedule.level(grid)
@@ -140,38 +139,30 @@ class Multistep(Solver[History]):
             a, b = row.eps
             m = (x_t * a).add_(m, alpha=b) if type(a) is float else _number(a, x_t) * x_t + _number(b, m) * m
         known = (m, *past)
-        x_s = _combine(row.state, x_t, row.terms, known)
+        if type(row.state) is float:
+            x_s = x_t * row.state
+            for b, m in zip(row.terms, known, strict=False):
+                if b:
+                    x_s.add_(m, alpha=b)
+        else:
+            x_s = _number(row.state, x_t) * x_t
+            for b, m in zip(row.terms, known, strict=False):
+                x_s = x_s + _number(b, m) * m
         if self.draws:
             z = seeds.normal(x_s)
             x_s = x_s + z * (row.noise if isinstance(row.noise, float) else _number(row.noise, z))
         return x_s, q, History(times, rows, place + 1, known[:_MOST_BACK])
 
 
-def _fixed(solver: Multistep, schedule: Schedule) -> bool:
-    """Whether no coefficient is being learned."""
-    curves = [value for value in vars(solver).values() if isinstance(value, nn.Module)]
-    return next((p for m in (schedule, *curves) for p in m.parameters()), None) is None
-
-
 @lru_cache(64)
-def _kept_rows(solver: Multistep, schedule: Schedule, grid: tuple[float, ...]) -> tuple[Row, ...]:
-    """The rows of grids that are walked again and again: one batch after the other."""
+def _kept_rows(solver: Multistep, schedule: Schedule, grid: tuple[float, ...]) -> tuple[Row, ...] | None:
+    """The rows of grids that are walked again and again, one batch after the other; None where a coefficient is
+    being learned."""
+    curves = [value for value in vars(solver).values() if isinstance(value, nn.Module)]
+    if any(True for module in (schedule, *curves) for _ in module.parameters()):
+        return None
     with torch.inference_mode(False), torch.no_grad():
         return solver._rows(schedule, torch.tensor(grid, dtype=torch.float64))
-
-
-def _combine(c: Number, x: Tensor, weights: tuple[Number, ...], known: tuple[Tensor, ...]) -> Tensor:
-    """c x + Σ b m, skipping zeros."""
-    if type(c) is float:
-        out = x * c
-        for b, m in zip(weights, known, strict=False):
-            if b:
-                out.add_(m, alpha=b)
-        return out
-    out = x * _number(c, x)
-    for b, m in zip(weights, known, strict=False):
-        out = out + _number(b, m) * m
-    return out
 
 
 def _number(c: Tensor, x: Tensor) -> Tensor:

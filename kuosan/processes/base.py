@@ -44,6 +44,17 @@ class Bridged(Process):
         """
 
     @abstractmethod
+    def step_divergence(self, x: State, x_t: State, q: Posterior, t: Time, s: Time) -> Time:
+        """KL(q(x_s | x_t, x) ‖ p(x_s | x_t)) of the step that `bridge` takes, s < t, in nats per example (b,).
+
+        Infinite where the data's own step ends in a point and the model's does not: Gaussian states at s = 0.
+        """
+
+    @abstractmethod
+    def prior_divergence(self, x: State, t: Time) -> Time:
+        """KL(q(x_t | x) ‖ the law that sampling starts from), were it to start at ``t``, in nats per example (b,)."""
+
+    @abstractmethod
     def log_kernel(self, x: State, x_t: State, t: Time) -> Float[Tensor, "b n"]:
         """log q(x_t | x) of every pair of a state in ``x_t`` (b) and a datum in ``x`` (n), up to a constant
         that does not depend on the datum."""

@@ -89,6 +89,17 @@ class Masked(DiscreteProcess):
         hidden = torch.where(x_t == self.size, nats, torch.zeros_like(nats))
         return (self.rate(t) / (1 - self.keep(t))).to(nats) * per_example(hidden)
 
+    def step_divergence(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time, s: Time) -> Time:
+        # Both reveal equally often, so they differ only in what they reveal.
+        nats = -q.mean.clamp_min(1e-30).log().gather(-1, x[..., None])[..., 0]
+        hidden = torch.where(x_t == self.size, nats, torch.zeros_like(nats))
+        keep_t = self.keep(t)
+        return ((self.keep(s) - keep_t) / (1 - keep_t)).to(nats) * per_example(hidden)
+
+    def prior_divergence(self, x: Tensor, t: Time) -> Time:
+        keep = self.keep(t)  # a token that is still there has no chance under a prior of masks alone
+        return torch.where(keep > 0, torch.full_like(keep, torch.inf), torch.zeros_like(keep))
+
     def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:
         seen, data = x_t.flatten(1)[:, None], x.flatten(1)[None]
         possible = ((seen == self.size) | (seen == data)).all(-1)
@@ -103,13 +114,28 @@ class UniformNoise(DiscreteProcess):
         return (seeds.uniform(like.double()) * self.size).long()
 
     def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:
-        p = q.mean.double()
+        return draw(self._step(x_t, q.mean.double(), t, s), seeds)
+
+    def _step(self, x_t: Tensor, p: Float[Tensor, "b ... k"], t: Time, s: Time) -> Float[Tensor, "b ... k"]:
+        """Eq. 2 for every x_s, up to a factor per position, when x given x_t is ``p``."""
         hot = F.one_hot(x_t, self.size).to(p)
         stay_t, stay_s = at(self.keep(t), p), at(self.keep(s), p)
         stay = torch.where(stay_s > 0, stay_t / stay_s.clamp_min(1e-300), torch.zeros_like(stay_t))
         ratio = p / (stay_t * hot + (1 - stay_t) / self.size)  # q(x | x_t)/q(x_t | x), by x
         middle = stay_s * ratio + (1 - stay_s) / self.size * ratio.sum(-1, keepdim=True)
-        return draw((stay * hot + (1 - stay) / self.size) * middle, seeds)
+        return (stay * hot + (1 - stay) / self.size) * middle
+
+    def step_divergence(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time, s: Time) -> Time:
+        p = q.mean.double()
+        true, guess = self._step(x_t, F.one_hot(x, self.size).to(p), t, s), self._step(x_t, p, t, s)
+        true, guess = true / true.sum(-1, keepdim=True), guess / guess.sum(-1, keepdim=True)
+        return per_example(torch.xlogy(true, true) - torch.xlogy(true, guess.clamp_min(1e-300)))
+
+    def prior_divergence(self, x: Tensor, t: Time) -> Time:
+        keep, size = self.keep(t), self.size
+        other = (1 - keep) / size
+        one = torch.xlogy(keep + other, size * (keep + other)) + (size - 1) * torch.xlogy(other, size * other)
+        return one * (x[0].numel() if x.ndim > 1 else 1)
 
     def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:
         p = q.mean.double()

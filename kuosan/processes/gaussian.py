@@ -5,8 +5,10 @@
     σ²_{t|s} = σ_t² - α²_{t|s} σ_s²:
         a = α_{t|s} σ_s²/σ_t²,   b = α_s σ²_{t|s}/σ_t²,   v = σ²_{t|s} σ_s²/σ_t²               (2)
     bound per unit of time: -½ (dSNR/dt) ‖x - x̂‖²,   SNR = α²/σ²                               (3)
+    and per step, when x given x_t has variance V:
+        ½ Σ_i [ (v + b²(x - x̂)²)/w - 1 - log(v/w) ],   w = v + b²V                             (4)
 
-(2): Sohl-Dickstein et al. 2015, Ho et al. 2020, eq. 7; in this form Kingma et al. 2021, eq. 18 ff.
+(4) is the divergence of two normal laws, the model's matched in mean and variance to its bridge. (2): Sohl-Dickstein et al. 2015, Ho et al. 2020, eq. 7; in this form Kingma et al. 2021, eq. 18 ff.
 (3): Kingma et al. 2021, eq. 15.
 """
 
@@ -57,6 +59,18 @@ class GaussianProcess(Bridged):
     def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:
         slope = -self.schedule.log_snr_rate(t) * self.schedule.log_snr(t).exp() / 2
         return slope.to(x) * per_example((x - q.mean).square())
+
+    def step_divergence(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time, s: Time) -> Time:
+        _, b, v = bridge_terms(self.schedule.level(t), self.schedule.level(s))
+        ratio = at(b.square() / v, x_t)
+        excess = ratio * q.variance if isinstance(q, Gaussian) else torch.zeros_like(x_t)  # w/v - 1
+        off = ratio * (x - q.mean).square()
+        return per_example((off - excess) / (1 + excess) + excess.log1p()) / 2
+
+    def prior_divergence(self, x: Tensor, t: Time) -> Time:
+        level = self.schedule.level(t)
+        off = at((level.alpha / level.sigma).square() / 2, x) * x.square()
+        return per_example(off)
 
     def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:
         level = self.schedule.level(t)

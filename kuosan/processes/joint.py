@@ -41,6 +41,15 @@ class JointProcess(Bridged):
         parts = q.parts
         return reduce(Tensor.add, (p.elbo_rate(x[n], x_t[n], parts[n], t) for n, p in self.parts.items()))
 
+    def step_divergence(self, x: State, x_t: State, q: Posterior, t: Time, s: Time) -> Time:
+        assert isinstance(q, Joint)
+        parts = q.parts
+        each = (p.step_divergence(x[n], x_t[n], parts[n], t, s) for n, p in self.parts.items())
+        return reduce(Tensor.add, each)
+
+    def prior_divergence(self, x: State, t: Time) -> Time:
+        return reduce(Tensor.add, (p.prior_divergence(x[n], t) for n, p in self.parts.items()))
+
     def log_kernel(self, x: State, x_t: State, t: Time) -> Float[Tensor, "b n"]:
         each = (p.log_kernel(x[n], x_t[n], t) for n, p in self.parts.items())
         return reduce(Tensor.add, each)

@@ -8,8 +8,8 @@
     and per step, when x given x_t has variance V:
         ½ Σ_i [ (v + b²(x - x̂)²)/w - 1 - log(v/w) ],   w = v + b²V                             (4)
 
-(4) is the divergence of two normal laws, the model's matched in mean and variance to its bridge. (2): Sohl-Dickstein et al. 2015, Ho et al. 2020, eq. 7; in this form Kingma et al. 2021, eq. 18 ff.
-(3): Kingma et al. 2021, eq. 15.
+(2): Sohl-Dickstein et al. 2015, Ho et al. 2020, eq. 7; in this form Kingma et al. 2021, eq. 18 ff. (3): Kingma et
+al. 2021, eq. 15. (4) is the divergence of two normal laws, the model's matched in mean and variance to its bridge.
 """
 
 from __future__ import annotations

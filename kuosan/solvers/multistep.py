@@ -56,12 +56,12 @@ class Table:
 
 
 class Row(NamedTuple):
-    """One step's numbers, ready to multiply; ``eps`` are (1/σ_t, -α_t/σ_t)."""
+    """One step's numbers, ready to multiply; ``alpha`` is α_t, for estimates of the noise."""
 
     state: Number
     terms: tuple[Number, ...]
     noise: Number
-    eps: tuple[Number, Number]
+    alpha: Number
 
 
 class History(NamedTuple):
@@ -100,17 +100,20 @@ class Multistep(Solver[History]):
     def _rows(self, schedule: Schedule, grid: Tensor) -> tuple[Row, ...]:
         levels = schedule.level(grid)
         table = self.table(schedule, levels)
-        eps = torch.stack([1 / levels.sigma[:-1], -levels.alpha[:-1] / levels.sigma[:-1]], 1)
         count, k = table.terms.shape
+        terms = table.terms
+        if self.estimates == "noise":
+            # The loop keeps x_t - α x̂, one operation, which is σ ε̂ with the σ of the estimate's own time.
+            own = (torch.arange(count)[:, None] - torch.arange(k)).clamp_min(0)
+            terms = terms / levels.sigma[own]
         noise = torch.zeros_like(table.state) if table.noise is None else table.noise
-        columns: tuple[Any, ...] = (table.state, table.terms, noise, eps)
+        columns: tuple[Any, ...] = (table.state, terms, noise, levels.alpha[:-1])
         # Plain floats spare the loop a launch for every look-up; what is being learned stays a tensor.
         if not any(x.requires_grad for x in columns):
             columns = tuple(x.tolist() for x in columns)
-        state, terms, noise, eps = columns
+        state, terms, noise, alpha = columns
         return tuple(
-            Row(state[i], tuple(terms[i][: min(k, i + 1)]), noise[i], (eps[i][0], eps[i][1]))
-            for i in range(count)
+            Row(state[i], tuple(terms[i][: min(k, i + 1)]), noise[i], alpha[i]) for i in range(count)
         )
 
     def begin(self, process: GaussianProcess, grid: Tensor) -> History:
@@ -136,8 +139,7 @@ class Multistep(Solver[History]):
         q = denoiser(x_t, t, **cond)
         m: Tensor = q.mean
         if self.estimates == "noise":
-            a, b = row.eps
-            m = (x_t * a).add_(m, alpha=b) if type(a) is float else _number(a, x_t) * x_t + _number(b, m) * m
+            m = x_t.sub(m, alpha=row.alpha) if type(row.alpha) is float else x_t - _number(row.alpha, m) * m
         known = (m, *past)
         if type(row.state) is float:
             x_s = x_t * row.state
@@ -179,7 +181,7 @@ def _stack(rows: tuple[Row, ...]) -> Row:
         join(row.state for row in rows),
         tuple(join(terms) for terms in zip(*(row.terms for row in rows), strict=True)),
         join(row.noise for row in rows),
-        (join(row.eps[0] for row in rows), join(row.eps[1] for row in rows)),
+        join(row.alpha for row in rows),
     )
 
 

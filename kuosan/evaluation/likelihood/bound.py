@@ -177,11 +177,11 @@ def plan(denoiser: Denoiser, batches: Sequence[Batch], seeds: Seeds, *, level: f
     tail = (rate.mean(1) * widths).flip(0).cumsum(0).flip(0)  # of the diffusion term, from each cell on
     totals = []
     for cell in range(0, cells // 2, 2):
-        found = [
+        decoded = [
             _reconstruction(denoiser, x, float(lows[cell]), seeds[: batch_of(x)].fold(j), level, cond)
             for j, (x, cond) in enumerate(batches)
         ]
-        totals.append((float(tail[cell] + torch.cat(found).mean()), cell))
+        totals.append((float(tail[cell] + torch.cat(decoded).mean()), cell))
     return times.after(min(totals)[1])
 
 
@@ -251,7 +251,8 @@ def _finite(terms: Terms) -> Terms:
     wrong = (~torch.isfinite(terms.total)).nonzero()
     if len(wrong):
         raise UserError(
-            f"the bound of {len(wrong)} of {len(terms.total)} examples (the first: number {int(wrong[0])}) is not a finite "
-            "number: the model's outputs are not, or its prior excludes data; train it again or leave --likelihood away"
+            f"the bound of {len(wrong)} of {len(terms.total)} examples (the first: number {int(wrong[0])}) is not a "
+            "finite number: the model's outputs are not, or its prior excludes data; train it again or leave "
+            "--likelihood away"
         )
     return terms

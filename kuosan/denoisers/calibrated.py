@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kuosan.core.posteriors import Gaussian
+from kuosan.core.posteriors import Gaussian, Point, Posterior
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level
 from kuosan.core.shapes import Time, as_time, at
@@ -40,6 +40,31 @@ LEVELS = 24
 RANGE = (-10.0, 14.0)  # of log-SNRs: below nothing is known of x and r → 0, above r falls as the level does
 SMALLEST = 1e-12  # of a variance relative to v₁: a pixel that never changes has none
 GAIN = 0.01  # nats per element and step that a curve for every element must bring on items that it was not fitted on
+
+
+class HandMade(Denoiser):
+    """A denoiser's mean with one of the two variances of Ho et al. (2020, sec. 3.2): exact for data of unit variance
+    (``larger``), or that are one point."""
+
+    process: GaussianProcess
+
+    def __init__(self, denoiser: Denoiser, larger: bool):
+        super().__init__()
+        assert isinstance(denoiser.process, GaussianProcess)
+        self.process, self.denoiser, self.larger = denoiser.process, denoiser, larger
+
+    def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Posterior:
+        mean = self.denoiser(x_t, t, **cond).mean
+        if not self.larger:
+            return Point(mean)
+        return Gaussian(mean, at(unit_variance(self.process.schedule.level(t)), mean).expand_as(mean))
+
+
+def hand_made(denoiser: Denoiser) -> dict[str, Denoiser]:
+    """Both; none for a process that is not Gaussian."""
+    if not isinstance(denoiser.process, GaussianProcess):
+        return {}
+    return {"smaller": HandMade(denoiser, False), "larger": HandMade(denoiser, True)}
 
 
 def unit_variance(level: Level) -> Time:
@@ -67,6 +92,9 @@ class Calibrated(Denoiser):
     def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Gaussian:
         mean = self.denoiser(x_t, t, **cond).mean
         return Gaussian(mean, self.variance(mean, t).expand_as(mean))
+
+    def along(self, times: tuple[Time, ...], like: Tensor) -> Denoiser:
+        return Calibrated(self.denoiser.along(times, like), self.log_snrs, self.log_ratios)
 
     def variance(self, like: Tensor, t: Time) -> Tensor:
         """V of each example, (b, 1, …) or (b, ...), of the type of ``like``."""

@@ -79,6 +79,11 @@ class Modality(ABC, Generic[Raw]):
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
 
+    @property
+    def level(self) -> float | None:
+        """How far apart two neighbouring values of a state are; None where they are continuous, or tokens."""
+        return None
+
     @classmethod
     @abstractmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:

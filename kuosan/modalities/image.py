@@ -52,6 +52,10 @@ class ImageModality(Modality[Picture]):
         """(c, h, w) of one state."""
         return self.format.channels, self.format.height, self.format.width
 
+    @property
+    def level(self) -> float | None:
+        return None if self.format.dtype == "float32" else 2 / (self.format.high - self.format.low)
+
     @classmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
         """See `gather_pictures`; options are `max_side` and `size`."""

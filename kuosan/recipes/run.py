@@ -21,6 +21,7 @@ from kuosan.core.grids import grid as grid_of
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
 from kuosan.denoisers.base import Denoiser
+from kuosan.denoisers.calibrated import Calibrated
 from kuosan.denoisers.diffusers import is_diffusers, read_diffusers
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.errors import UserError
@@ -38,6 +39,7 @@ from kuosan.solvers import Step, solver, trajectory
 from kuosan.training.checkpoint import load_weights, write_bytes
 
 RECIPE, WEIGHTS = "recipe.yaml", "model.safetensors"
+VARIANCES = "grids/variances.safetensors"
 CHUNK, EXACT_CHUNK = 64, 16
 GOLDEN = 0x9E3779B97F4A7C15  # the golden ratio's fraction of 2^64
 
@@ -166,6 +168,18 @@ class Run:
                 ) from e
         return model.requires_grad_(False).eval().to(machine.device())
 
+    @cached_property
+    def variances(self) -> dict[str, Tensor] | None:
+        """The optimal reverse variances that training left, for `Calibrated`; None where there are none."""
+        path = self.path / VARIANCES
+        return load_weights(path) if path.is_file() else None
+
+    def calibrated(self, denoiser: Denoiser) -> Denoiser:
+        """``denoiser`` with those variances; as it is where there are none, or where it learned its own."""
+        if self.variances is None or self.facts.recipe.objective.variance == "learned":
+            return denoiser
+        return Calibrated(denoiser, **self.variances)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one state."""
@@ -231,7 +245,9 @@ class Run:
         (the one in training)."""
         sampling = self.facts.recipe.sampling
         rule = _checked(lambda: solver(sampling.solver if solver_name == "auto" else solver_name))
-        denoiser = denoiser or self.guided(sampling.w if w is None else w)
+        if denoiser is None:
+            denoiser = self.guided(sampling.w if w is None else w)
+            denoiser = self.calibrated(denoiser) if rule.spread else denoiser
         process = denoiser.process
         assert isinstance(process, GaussianProcess)
         device = next(denoiser.parameters()).device

@@ -166,7 +166,8 @@ class Session:
             tensors = {k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")}
         about = {"kuosan": machine.versions()["kuosan"], "network": self.facts.network}
         checkpoint.save_weights(self.run.path / WEIGHTS, tensors, about)
-        self.run.__dict__.pop("denoiser", None)  # read anew
+        for name in ("denoiser", "variances"):  # read anew
+            self.run.__dict__.pop(name, None)
 
     def remaining(self) -> float | None:
         """Seconds that a budget of time has left for measuring and the report; None where it is not of time."""

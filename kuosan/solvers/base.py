@@ -30,13 +30,15 @@ class Solver(ABC, Generic[Memory]):
     """One step of sampling.
 
     ``order`` is the order of accuracy of a step whose history is full; ``needs`` the kind of process;
-    ``calls`` how often a step calls the denoiser; ``draws`` whether it draws random numbers.
+    ``calls`` how often a step calls the denoiser; ``draws`` whether it draws random numbers; ``spread`` whether it uses
+    more of a posterior than its mean.
     """
 
     order: ClassVar[int] = 1
     needs: ClassVar[type[Process]]
     calls: ClassVar[int] = 1
     draws: ClassVar[bool] = False
+    spread: ClassVar[bool] = False
 
     def begin(self, process: Any, grid: Float[Tensor, "n+1 ..."]) -> Memory | None:
         """The memory to start a trajectory along ``grid`` with; None where nothing can be prepared."""

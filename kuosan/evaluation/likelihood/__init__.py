@@ -1,6 +1,12 @@
 """Likelihood: bounds and exact values of -log p(x), in nats and in bits per dimension."""
 
 from kuosan.evaluation.likelihood.bound import Terms, bound, finite_bound, plan, saving
+from kuosan.evaluation.likelihood.effort import Effort
+from kuosan.evaluation.likelihood.flow import Flow, flow_likelihood
+from kuosan.evaluation.likelihood.measure import Likelihood, measure_likelihood
 from kuosan.evaluation.likelihood.times import Times
 
-__all__ = ["Terms", "Times", "bound", "finite_bound", "plan", "saving"]
+__all__ = [
+    "Effort", "Flow", "Likelihood", "Terms", "Times", "bound", "finite_bound", "flow_likelihood", "measure_likelihood",
+    "plan", "saving",
+]  # fmt: skip

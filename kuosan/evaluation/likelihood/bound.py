@@ -9,10 +9,10 @@ steps KL_i and the prior are the process's own closed forms. What is random (the
 a mean over examples is an unbiased estimate of a bound, and its standard error holds all that chance did to it.
 
 Tokens reach t = 0 as themselves: their reconstruction is zero, and so is their prior where no token survives.
-Gaussian states never do. There the last step is a decoder, a normal law around the denoiser's mean with the variance
-that it states (or, if it states none, that of data of unit variance). Data of whole levels, such as 8-bit pictures,
-have probabilities: the normal law's mass between the midpoints of neighbouring levels (Ho et al. 2020, eq. 13). Any
-t0 gives a bound; `plan` chooses the one that is best on training items, so that held-out ones stay unseen.
+Gaussian states never do. There the last step is a decoder, a normal law around the denoiser's mean with a multiple of
+the variance that it states (or, if it states none, of that of data of unit variance). Data of whole levels, such as
+8-bit pictures, have probabilities: the normal law's mass between the midpoints of neighbouring levels (Ho et al. 2020,
+eq. 13). Any t0 and any multiple give a bound; `plan` chooses those that are best on other items.
 
 Discrete levels belong to states in [-1, 1]: ``level`` is their distance, 2/255 for 8 bits.
 """
@@ -20,24 +20,20 @@ Discrete levels belong to states in [-1, 1]: ``level`` is their distance, 2/255 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kuosan.codecs.likelihood import distortion
-from kuosan.core.posteriors import Gaussian, Joint, Posterior
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import State, Time, as_time, batch_of, leaves
+from kuosan.core.shapes import State, as_time, batch_of
 from kuosan.denoisers.base import Denoiser
-from kuosan.denoisers.calibrated import unit_variance
 from kuosan.errors import UserError
+from kuosan.evaluation.likelihood.checks import checked
+from kuosan.evaluation.likelihood.decoder import Decoder, fit_decoder
 from kuosan.evaluation.likelihood.times import Times, edges, surplus
-from kuosan.processes.base import Bridged
 from kuosan.processes.discrete import DiscreteProcess
-from kuosan.processes.gaussian import GaussianProcess
-from kuosan.processes.joint import JointProcess
 
 Batch = tuple[State, Mapping[str, Tensor]]
 MOST_STEPS = 64  # of a finite bound that are all worked out; of more, a stratified choice
@@ -89,7 +85,7 @@ def bound(
     Raises:
         UserError: data off their levels or out of range, or a number that is not finite.
     """
-    process = _checked(denoiser, x, level)
+    process = checked(denoiser, x, level)
     if count < 2 or count % 2:
         raise ValueError(f"the bound takes an even number of times per example, not {count}")
     sweeps, values = [], []
@@ -104,7 +100,7 @@ def bound(
         sweeps.append(torch.stack(found).mean(0))
     batch = batch_of(x)
     prior = process.prior_divergence(x, as_time(times.edges[-1], batch)).cpu().double()
-    decoded = _reconstruction(denoiser, x, float(times.edges[0]), seeds, level, cond)
+    decoded = Decoder(denoiser, times.factor)(x, float(times.edges[0]), seeds, level, cond)
     each = torch.stack(sweeps)
     return _finite(Terms(prior, each.mean(0), decoded, each, torch.stack(values).var(0)))
 
@@ -117,16 +113,17 @@ def finite_bound(
     grid: Float[Tensor, "n+1"],
     *,
     level: float | None = None,
+    decoder: Decoder | None = None,
     most: int = MOST_STEPS,
     **cond: Tensor,
 ) -> Terms:
     """Eq. 1 for ancestral sampling along ``grid``, falling from 1 to 0: n calls of the denoiser, the last of which
-    decodes. Of more than ``most`` steps a stratified choice is worked out.
+    decodes, with ``decoder`` where one is given. Of more than ``most`` steps a stratified choice is worked out.
 
     Raises:
         UserError: as `bound`.
     """
-    process = _checked(denoiser, x, level)
+    process = checked(denoiser, x, level)
     batch, grid = batch_of(x), grid.double().cpu()
     steps = len(grid) - 1 if isinstance(process, DiscreteProcess) else len(grid) - 2
     taken = min(steps, most)
@@ -140,7 +137,7 @@ def finite_bound(
         diffusion += found.cpu().double() * (steps / taken)
     prior = process.prior_divergence(x, as_time(grid[0], batch)).cpu().double()
     last = 0.0 if isinstance(process, DiscreteProcess) else float(grid[-2])
-    decoded = _reconstruction(denoiser, x, last, seeds, level, cond)
+    decoded = (decoder or Decoder(denoiser))(x, last, seeds, level, cond)
     none = torch.empty(0, batch, dtype=torch.float64)
     return _finite(Terms(prior, diffusion, decoded, none, diffusion.new_full((batch,), torch.nan)))
 
@@ -153,7 +150,7 @@ def plan(denoiser: Denoiser, batches: Sequence[Batch], seeds: Seeds, *, level: f
         batches: states and conditions, a few hundred examples in all.
         seeds: one for each example of the largest batch.
     """
-    process = _checked(denoiser, batches[0][0], level)
+    process = checked(denoiser, batches[0][0], level)
     even = Times.even(edges(process))
     cells, lows, widths = len(even.mass), even.edges[:-1], even.edges.diff()
     rates, extras = [], []
@@ -175,14 +172,12 @@ def plan(denoiser: Denoiser, batches: Sequence[Batch], seeds: Seeds, *, level: f
     if isinstance(process, DiscreteProcess) or level is None:
         return times  # a density is bounded best by the smallest t0, or has no bound from below
     tail = (rate.mean(1) * widths).flip(0).cumsum(0).flip(0)  # of the diffusion term, from each cell on
-    totals = []
+    options = []
     for cell in range(0, cells // 2, 2):
-        decoded = [
-            _reconstruction(denoiser, x, float(lows[cell]), seeds[: batch_of(x)].fold(j), level, cond)
-            for j, (x, cond) in enumerate(batches)
-        ]
-        totals.append((float(tail[cell] + torch.cat(decoded).mean()), cell))
-    return times.after(min(totals)[1])
+        decoder, nats = fit_decoder(denoiser, batches, float(lows[cell]), seeds, level)
+        options.append((float(tail[cell]) + nats, cell, decoder.factor))
+    _, cell, factor = min(options)
+    return replace(times.after(cell), factor=factor)
 
 
 def saving(terms: Terms, count: int) -> tuple[float, float]:
@@ -191,60 +186,6 @@ def saving(terms: Terms, count: int) -> tuple[float, float]:
     independent = terms.scatter.mean() / count
     stratified = (terms.sweeps[0] - terms.sweeps[1]).square().mean() / 4
     return float(independent), float(stratified)
-
-
-def _reconstruction(
-    denoiser: Denoiser, x: State, t0: float, seeds: Seeds, level: float | None, cond: Mapping[str, Tensor]
-) -> Float[Tensor, " b"]:
-    process, batch = denoiser.process, batch_of(x)
-    if isinstance(process, DiscreteProcess) and t0 == 0:
-        return torch.zeros(batch, dtype=torch.float64)
-    t = as_time(t0, batch)
-    assert isinstance(process, Bridged)
-    x_t = process.corrupt(x, t, seeds.fold("decode"))
-    nats = _decoded(process, x, x_t, denoiser(x_t, t, **cond), t, level)
-    if level is None and isinstance(process, GaussianProcess):
-        # Of a density next to no noise the surprise is the squared noise itself, whose mean is known.
-        nats = nats + surplus(process, x, x_t, t) / process.schedule.log_snr_rate(t)
-    return nats
-
-
-def _decoded(
-    process: Bridged, x: State, x_t: State, q: Posterior, t: Time, level: float | None
-) -> Float[Tensor, " b"]:
-    """-log p(x | x_t)."""
-    if isinstance(process, JointProcess):
-        assert isinstance(q, Joint)
-        parts = process.parts.items()
-        return torch.stack([_decoded(p, x[n], x_t[n], q.parts[n], t, level) for n, p in parts]).sum(0)
-    if isinstance(process, GaussianProcess):
-        unit = unit_variance(process.schedule.level(t)).reshape(-1, *(1,) * (x.ndim - 1))
-        variance = q.variance.cpu().double() if isinstance(q, Gaussian) else unit.expand(x.shape)
-        return distortion(x, q.mean, variance.clamp_min(1e-30).log(), level)
-    return process.step_divergence(x, x_t, q, t, torch.zeros_like(t)).cpu().double()
-
-
-def _checked(denoiser: Denoiser, x: State, level: float | None) -> Bridged:
-    process = denoiser.process
-    if not isinstance(process, Bridged):
-        raise UserError(
-            f"a {type(process).__name__} has no likelihood: its reverse step is not known in closed form, so there is "
-            "nothing to bound; leave --likelihood away"
-        )
-    for leaf in leaves(x):
-        if not leaf.is_floating_point():
-            continue
-        if not bool(torch.isfinite(leaf).all()):
-            raise UserError("the data hold numbers that are not finite: they have no likelihood")
-        if level is not None:
-            steps = (leaf.double() + 1) / level
-            off = (steps - steps.round()).abs().max()
-            if bool(off > 0.01) or bool(leaf.abs().max() > 1 + level / 4):
-                raise UserError(
-                    f"the data are not levels {level:.3g} apart within [-1, 1], which the model was trained on: give "
-                    "data in its own range and depth"
-                )
-    return process
 
 
 def _finite(terms: Terms) -> Terms:

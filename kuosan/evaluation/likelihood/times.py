@@ -16,7 +16,7 @@ is tame (Kingma et al. 2021, sec. 5.1), or even in t for tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import torch
@@ -43,11 +43,13 @@ class Times:
         edges: rising times (m+1,); the first is t0, where data are read off, the last where sampling starts.
         mass: of each cell (m,), summing to one.
         control: b of eq. 3 in each cell (m,).
+        factor: of the decoder's variance at t0.
     """
 
     edges: Float[Tensor, "m+1"]
     mass: Float[Tensor, " m"]
     control: Float[Tensor, " m"]
+    factor: float = 1.0
 
     @classmethod
     def even(cls, edges: Float[Tensor, "m+1"]) -> Times:
@@ -60,11 +62,12 @@ class Times:
         """Eq. 1 for root mean square rates, one per cell."""
         share = rates * self.edges.diff()
         mass = (1 - LEAST) * share / share.sum() + LEAST / len(share) if bool(share.sum() > 0) else self.mass
-        return Times(self.edges, mass, control)
+        return replace(self, mass=mass, control=control)
 
     def after(self, cell: int) -> Times:
         """Without the cells before this one."""
-        return Times(self.edges[cell:], self.mass[cell:] / self.mass[cell:].sum(), self.control[cell:])
+        mass = self.mass[cell:]
+        return replace(self, edges=self.edges[cell:], mass=mass / mass.sum(), control=self.control[cell:])
 
     def at(self, u: Float[Tensor, " b"]) -> tuple[Time, Time, Time]:
         """t = P⁻¹(u), 1/p(t) and b(t), for u in [0, 1)."""

@@ -1,0 +1,41 @@
+"""What a likelihood may be asked of, and of what."""
+
+from __future__ import annotations
+
+import torch
+
+from kuosan.core.shapes import State, leaves
+from kuosan.denoisers.base import Denoiser
+from kuosan.errors import UserError
+from kuosan.processes.base import Bridged
+
+
+def checked(denoiser: Denoiser, x: State, level: float | None) -> Bridged:
+    """The denoiser's process, if it has a likelihood and ``x`` can be asked for one.
+
+    Args:
+        level: distance of two levels of the data, in [-1, 1]; None is a density.
+
+    Raises:
+        UserError: a process without one, numbers that are not finite, data out of range or off their levels.
+    """
+    process = denoiser.process
+    if not isinstance(process, Bridged):
+        raise UserError(
+            f"a {type(process).__name__} has no likelihood: its reverse step is not known in closed form, so there is "
+            "nothing to bound; leave --likelihood away"
+        )
+    for leaf in leaves(x):
+        if not leaf.is_floating_point():
+            continue
+        if not bool(torch.isfinite(leaf).all()):
+            raise UserError("the data hold numbers that are not finite: they have no likelihood")
+        if level is not None:
+            steps = (leaf.double() + 1) / level
+            off = (steps - steps.round()).abs().max()
+            if bool(off > 0.01) or bool(leaf.abs().max() > 1 + level / 4):
+                raise UserError(
+                    f"the data are not levels {level:.3g} apart within [-1, 1], which the model was trained on: give "
+                    "data in its own range and depth"
+                )
+    return process

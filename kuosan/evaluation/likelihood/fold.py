@@ -1,0 +1,160 @@
+"""One half of the held-out items, measured with what was fitted to the other half.
+
+Variances, decoder, times, grids and dequantisation are fitted. To training items they would be too sure of
+themselves, as the model has seen those; to the items that are measured they would flatter. So each half lends itself to
+the other (cross-fitting), and every item counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from kuosan.core.grids import LogSNR, Uniform
+from kuosan.core.random import Seeds
+from kuosan.denoisers.base import Denoiser
+from kuosan.denoisers.calibrated import hand_made
+from kuosan.evaluation.likelihood.bound import Terms, bound, finite_bound, plan
+from kuosan.evaluation.likelihood.decoder import Batch, Decoder, fit_decoder
+from kuosan.evaluation.likelihood.dequantise import NORMAL, Dequantisation
+from kuosan.evaluation.likelihood.effort import CHOSEN, Effort
+from kuosan.evaluation.likelihood.flow import Flow, choose_dequantisation, flow_likelihood
+from kuosan.evaluation.likelihood.times import Times
+from kuosan.processes.gaussian import GaussianProcess
+
+CHUNK = 64
+LEAST_NOISE = 1e-4  # ρ at the last call of a grid
+Found = TypeVar("Found")
+Fit = Callable[["Items"], Denoiser]
+
+
+class Items(Protocol):
+    """Data with their conditions, by number."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class Half:
+    """Every second item, from the first (side 0) or from the second (1)."""
+
+    items: Items
+    side: int
+
+    def __len__(self) -> int:
+        return (len(self.items) + 1 - self.side) // 2
+
+    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.items.batch(2 * index + self.side)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Items in batches on a device, each example with a seed of its own; ``tell`` is told what goes on."""
+
+    device: torch.device
+    seed: int
+    tell: Callable[[str], None]
+
+    def __call__(self, what: str, items: Items, n: int, one: Callable[..., Found]) -> list[Found]:
+        """``one(x, seeds, **conditions)`` of the first ``n`` items."""
+        self.tell(what)
+        found, n = [], min(n, len(items))
+        for low in range(0, n, CHUNK):
+            index = range(low, min(low + CHUNK, n))
+            x, cond = items.batch(torch.tensor(index))
+            cond = {k: v.to(self.device) for k, v in cond.items()}
+            found.append(one(x.to(self.device), Seeds.of(self.seed, index), **cond))
+        return found
+
+
+@dataclass(frozen=True)
+class Fold:
+    """See the module; every measurement is in nats per example."""
+
+    mine: Items
+    denoiser: Denoiser
+    batches: Sequence[Batch]
+    times: Times
+    dequantisation: Dequantisation
+    level: float | None
+    effort: Effort
+    rounds: Rounds
+
+    @classmethod
+    def of(
+        cls, held_out: Items, side: int, fit: Fit, level: float | None, effort: Effort, rounds: Rounds
+    ) -> Fold:
+        """Side 0 or 1 of these items, with all that is fitted to the other one."""
+        other = Half(held_out, 1 - side)
+        rounds.tell("fitting variances")
+        denoiser = fit(other)
+        batches = rounds("choosing times", other, effort.planned, lambda x, seeds, **cond: (x, cond))
+        times = plan(denoiser, batches, Seeds.of(rounds.seed, CHUNK).fold("plan"), level=level)
+        noise = NORMAL
+        if effort.flow and level is not None:
+
+            def choose(x: Tensor, seeds: Seeds, **cond: Any) -> Dequantisation:
+                return choose_dequantisation(denoiser, x, seeds.fold("choice"), level, **cond)
+
+            (noise,) = rounds("choosing the dequantisation", other, CHOSEN, choose)
+        return cls(Half(held_out, side), denoiser, batches, times, noise, level, effort, rounds)
+
+    def bound(self, what: str = "bound", items: Items | None = None) -> Terms:
+        """The bound in continuous time, of this half or of other items."""
+
+        def one(x: Tensor, seeds: Seeds, **cond: Any) -> Terms:
+            return bound(
+                self.denoiser, x, seeds, self.times, count=self.effort.count, level=self.level, **cond
+            )
+
+        count = -(-self.effort.n // 2) if items is None else self.effort.train
+        return Terms.join(self.rounds(what, items or self.mine, count, one))
+
+    def steps(self, k: int) -> dict[str, Tensor]:
+        """The bound of ancestral sampling in k steps, by reverse variance."""
+        self.rounds.tell(f"{k} steps: choosing a grid")
+        grid, decoder = self._grid(k)
+
+        def one(arm: Denoiser, x: Tensor, seeds: Seeds, **cond: Any) -> Tensor:
+            return finite_bound(arm, x, seeds.fold(k), grid, level=self.level, decoder=decoder, **cond).total
+
+        arms, count = hand_made(self.denoiser) | {"optimal": self.denoiser}, -(-self.effort.step_items // 2)
+        return {
+            name: torch.cat(self.rounds(f"{k} steps, {name} variance", self.mine, count, partial(one, arm)))
+            for name, arm in arms.items()
+        }
+
+    def flow(self) -> Flow:
+        """The probability-flow ODE's."""
+
+        def one(x: Tensor, seeds: Seeds, **cond: Any) -> Flow:
+            return flow_likelihood(
+                self.denoiser, x, seeds.fold("flow"), level=self.level, dequantisation=self.dequantisation,
+                probes=self.effort.probes, tolerance=self.effort.tolerance, **cond,
+            )  # fmt: skip
+
+        return Flow.join(self.rounds("flow", self.mine, -(-self.effort.flow // 2), one))
+
+    def _grid(self, k: int) -> tuple[Tensor, Decoder]:
+        """The times of k steps, even in t, or in λ down to t0, and the decoder after the last: what is better."""
+        process, seeds = self.denoiser.process, Seeds.of(self.rounds.seed, CHUNK).fold("grid", k)
+        assert isinstance(process, GaussianProcess)
+        t0 = process.schedule.level(self.times.edges[:1])
+        found = []
+        for rule in (Uniform(), LogSNR(rho_min=max(float(t0.rho), LEAST_NOISE))):
+            grid = rule(process.schedule, k)
+            decoder, nats = fit_decoder(self.denoiser, self.batches, float(grid[-2]), seeds, self.level)
+            x, cond = self.batches[0]
+            here: Any = {"level": self.level, "decoder": decoder, **cond}
+            terms = finite_bound(self.denoiser, x, seeds[: len(x)], grid, **here)
+            found.append((float((terms.prior + terms.diffusion).mean()) + nats, grid, decoder))
+        _, grid, decoder = min(found, key=lambda option: option[0])
+        return grid, decoder

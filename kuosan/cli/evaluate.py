@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from kuosan.cli.answer import Answer
 from kuosan.cli.failures import working_in
-from kuosan.cli.notes import busy
+from kuosan.cli.notes import busy, seldom
 from kuosan.cli.options import Flag, Json, at_least
 from kuosan.cli.options import seed as checked_seed
 from kuosan.errors import UserError
@@ -28,6 +28,8 @@ def evaluate(
     seed: int | None = None,
     inception: Path | None = None,
     likelihood: Flag = False,
+    probes: int | None = None,
+    tolerance: float = 1e-4,
     json: Json = False,
 ) -> Answer:
     """Draw samples and measure them: fidelity, diversity, classes, copies; each with its standard error.
@@ -42,13 +44,14 @@ def evaluate(
         w: guidance weight; 1 is no guidance.
         seed: of the samples and of all that measuring draws.
         inception: local safetensors file of the weights that FID is defined with.
-        likelihood: not part of this version.
+        likelihood: also bits per dimension of up to n held-out items: the evidence bound and its terms, in few steps,
+            and the probability flow's.
+        probes: of the flow's trace; 0 is exact, at a price that grows with the size.
+        tolerance: of the flow's steps.
     """
-    if likelihood:
-        raise UserError(
-            "kuosan evaluate --likelihood is not part of this version: leave it away; "
-            "distances, classes and copies are measured"
-        )
+    at_least("--probes", probes, 0)
+    if not 0 < tolerance < 1:
+        raise UserError(f"--tolerance {tolerance:g} is not between 0 and 1: give for example 1e-4")
     at_least("-n", n)
     at_least("--steps", steps)
     at_least("--w", w, 0)
@@ -56,7 +59,7 @@ def evaluate(
         raise UserError(
             f"there is no file {inception}: give --inception a safetensors file of Inception weights"
         )
-    from kuosan.cli.words import metric_table
+    from kuosan.cli.words import likelihood_lines, metric_table
     from kuosan.recipes.evaluate import SEED
     from kuosan.recipes.evaluate import evaluate as measure
     from kuosan.recipes.run import Run
@@ -77,9 +80,16 @@ def evaluate(
             w=w,
             seed=chosen,
             inception=inception,
+            likelihood=likelihood,
+            probes=probes,
+            tolerance=tolerance,
+            tell=seldom(),
         )
     about = result["about"]
     head = f"{n:,} samples of {run} in {about['steps']} steps, against {about['data']}"
     left_out = [f"not measured: {name}: {why}" for name, why in result.get("left_out", {}).items()]
-    text = "\n".join([head, "", metric_table(result["metrics"]), *([""] if left_out else []), *left_out])
+    parts = likelihood_lines(result["likelihood"]) if "likelihood" in result else []
+    text = "\n".join(
+        [head, "", metric_table(result["metrics"]), *parts, *([""] if left_out else []), *left_out]
+    )
     return Answer(text, {"run": run, **result})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,19 @@ class Lines:
             self._time, self._progress = time.monotonic(), progress
             return True
         return False
+
+
+def seldom(seconds: float = 10.0) -> Callable[[str], None]:
+    """Says what goes on where nobody watches, at most every so many seconds."""
+    said = time.monotonic()
+
+    def tell(what: str) -> None:
+        nonlocal said
+        if not on_terminal() and time.monotonic() - said >= seconds:
+            said = time.monotonic()
+            note(f"{what} …")
+
+    return tell
 
 
 @contextmanager

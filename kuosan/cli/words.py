@@ -46,6 +46,20 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]], things: str = "pictur
     return table(rows, ("metric", "value", "n", f"real {things}", "in words"))
 
 
+def likelihood_lines(found: Mapping[str, Any]) -> list[str]:
+    """The terms of a bound, and what each variance of a reverse step costs."""
+    terms = [(name, _plus_minus(t["value"], t["stderr"])) for name, t in found["terms"].items()]
+    lines = ["", table(terms, ("term of the bound", found["unit"]))]
+    if found["steps"]:
+        arms = list(next(iter(found["steps"].values())))
+        rows = [
+            (steps, *(_plus_minus(each[arm]["value"], each[arm]["stderr"]) for arm in arms))
+            for steps, each in found["steps"].items()
+        ]
+        lines += ["", table(rows, ("ancestral steps", *(f"{arm} variance" for arm in arms)))]
+    return lines
+
+
 def closing(summary: Mapping[str, Any], facts: Facts) -> str:
     """The paragraph that a training ends with."""
     from kuosan.training.budget import clock

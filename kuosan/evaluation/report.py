@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kuosan.evaluation import plots
 from kuosan.evaluation.report_data import survey_view
+from kuosan.evaluation.report_likelihood import likelihood_view
 from kuosan.evaluation.report_words import (
     count,
     duration,
@@ -59,6 +60,7 @@ class ReportFacts:
     curves: control sequences, name → [(t, value)]: alpha, sigma, log_snr, density, weight, …; a name that
         starts with "grid" is drawn as points, [(t, number of the step)].
     metrics: name → {value, stderr, n, space, floor, floor_stderr, better, note}; `n` is required.
+    likelihood: what `report_likelihood` arranges; surprising: (label, picture) of the items that surprised most, least.
     samples: (label, picture) of the finished model, the first one largest.
     nearest: {sample, neighbour (pictures), distance, threshold, percentile (0…100, among n held-out items),
         n, name} of the samples closest to a training item.
@@ -79,6 +81,8 @@ class ReportFacts:
     log: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    likelihood: Mapping[str, Any] = field(default_factory=dict)
+    surprising: Sequence[tuple[str, Image]] = ()
     samples: Sequence[tuple[str, Image]] = ()
     nearest: Sequence[Mapping[str, Any]] = ()
     events: Sequence[str] = ()
@@ -131,6 +135,8 @@ def render_report(facts: ReportFacts) -> str:
         training=plots.training_summary(facts.log),
         curves=[(title, svg(chart)) for title, chart in plots.schedule_charts(facts.curves)],
         metrics=[_metric(name, metric, facts.noun) for name, metric in facts.metrics.items()],
+        likelihood=likelihood_view(facts.likelihood),
+        surprising=[(text, picture(image, 480)) for text, image in facts.surprising],
         drawings={name: svg(plots.floor_drawing(metric)) for name, metric in facts.metrics.items()},
         nearest=_nearest(facts.nearest),
         survey=survey,

@@ -39,8 +39,18 @@ METRICS: dict[str, tuple[str, str]] = {
         "Distance to training",
         "How far from the nearest training item is a sample, on average?",
     ),
-    "nll": ("Negative log-likelihood", "How surprised is the model by {noun} it has not seen?"),
-    "bits": ("Bits per dimension", "How surprised is the model by {noun} it has not seen?"),
+    **{
+        f"{prefix}_{name}": (title, "How surprised is the model by {noun} it has not seen?")
+        for prefix in ("bits", "nll")
+        for name, title in (
+            ("bound", "Evidence bound"),
+            ("train", "Evidence bound, training items"),
+            ("10_steps", "Evidence bound in 10 steps"),
+            ("25_steps", "Evidence bound in 25 steps"),
+            ("50_steps", "Evidence bound in 50 steps"),
+            ("flow", "Probability flow"),
+        )
+    },
 }
 ABBREVIATIONS = {"val": "validation", "lr": "learning rate", "snr": "SNR"}
 

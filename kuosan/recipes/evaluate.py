@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from kuosan.errors import UserError
 from kuosan.evaluation.evaluate import Evaluation, evaluate_samples
+from kuosan.evaluation.likelihood import Effort, Likelihood
+from kuosan.evaluation.likelihood.flow import TOLERANCE
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
 from kuosan.recipes.run import Run, Samples
@@ -78,6 +81,14 @@ def measure(
     )
 
 
+def with_likelihood(result: dict[str, Any], found: Likelihood | str) -> dict[str, Any]:
+    """A result with the likelihood among its metrics and in a part of its own, or with the reason why not."""
+    if isinstance(found, str):
+        return {**result, "left_out": {**result["left_out"], "likelihood": found}}
+    metrics = {name: m.to_json() for name, m in found.metrics.items()}
+    return {**result, "metrics": {**result["metrics"], **metrics}, "likelihood": found.to_json()}
+
+
 def evaluate(
     run: Run,
     *,
@@ -90,11 +101,20 @@ def evaluate(
     w: float | None = None,
     seed: int = SEED,
     inception: str | Path | None = None,
+    likelihood: bool = False,
+    probes: int | None = None,
+    tolerance: float = TOLERANCE,
+    tell: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
     """Draw ``n`` samples and measure them; kept beside the run as ``evaluation.json``.
 
+    Args:
+        likelihood: also measure how surprised the model is by up to ``n`` held-out items, with an exact trace for
+            ``probes`` 0 and steps of this ``tolerance``, see `kuosan.evaluation.likelihood`.
+        tell: is told what goes on there.
+
     Raises:
-        UserError: no data to measure against, an unknown solver or grid, or a damaged run.
+        UserError: no data to measure against, an unknown solver or grid, a damaged run, or no likelihood.
     """
     dataset = data_of(run, data)
     started = time.monotonic()
@@ -115,6 +135,12 @@ def evaluate(
         "data": dataset.survey.source, "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
     result = {**found.to_json(), "about": about}
+    if likelihood:
+        from kuosan.recipes.likelihood import likelihood as measured
+
+        effort = Effort(n=n, probes=probes, tolerance=tolerance)
+        out = None if run.foreign else run.path / "evaluation"
+        result = with_likelihood(result, measured(run, dataset, effort, seed=seed, out=out, tell=tell))
     if not run.foreign:
         write_json(run.path / EVALUATION, result)
     return result

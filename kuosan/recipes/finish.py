@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from kuosan.errors import UserError
+from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.recipes import card, report
-from kuosan.recipes.evaluate import EVALUATION, SEED, measure
+from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
+from kuosan.recipes.likelihood import keep_variances, likelihood
 from kuosan.recipes.session import Session
 from kuosan.training.checkpoint import write_bytes, write_json
 
@@ -19,12 +22,14 @@ def finish(session: Session) -> dict[str, Any]:
     run, count = session.run, session.training.count
     session.write_weights("best")
     left = session.remaining()
-    seconds = 30.0 if left is None else max(4.0, 0.55 * left)
+    seconds = 30.0 if left is None else max(4.0, 0.5 * left)
     n = MOST
     if left is not None:
         n = int(max(FEWEST, min(MOST, 0.25 * left / session.seconds_per_sample)))
     n = n // 4 * 4
     started = time.monotonic()
+    effort = _effort(session, left)
+    keep_variances(run, session.data, FEWEST if effort is None else effort.n)
     samples = run.sample(n, seed=SEED)
     found = measure(run, session.data, samples, seconds=seconds, out=run.path / "evaluation")
     sampling = run.facts.recipe.sampling
@@ -32,9 +37,10 @@ def finish(session: Session) -> dict[str, Any]:
         "samples": n, "steps": sampling.steps, "seed": SEED, "w": sampling.w, "solver": sampling.solver,
         "grid": sampling.grid, "data": session.data.survey.source, "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
-    result = {**found.to_json(), "about": about}
+    surprise = _likelihood(session, effort)
+    result = with_likelihood({**found.to_json(), "about": about}, surprise)
     write_json(run.path / EVALUATION, result)
-    path = report.write(session, samples, found)
+    path = report.write(session, samples, found, surprise)
     summary = {
         "run": str(run.path),
         "steps": count.step,
@@ -51,3 +57,21 @@ def finish(session: Session) -> dict[str, Any]:
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)
     return summary
+
+
+def _effort(session: Session, left: float | None) -> Effort | None:
+    """What a look at the likelihood may take: a tenth of what the budget has left."""
+    if left is None:
+        return Effort.short()
+    per_call = session.seconds_per_sample / session.facts.recipe.sampling.steps
+    return Effort.within(0.1 * left / per_call)
+
+
+def _likelihood(session: Session, effort: Effort | None) -> Likelihood | str:
+    """The likelihood, or why there is none."""
+    if effort is None:
+        return f"no time was left for it: run `kuosan evaluate {session.run.path} --likelihood`"
+    try:
+        return likelihood(session.run, session.data, effort, out=session.run.path / "evaluation")
+    except UserError as e:
+        return str(e)

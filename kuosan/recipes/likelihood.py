@@ -91,9 +91,9 @@ def write_examples(found: Likelihood, names: tuple[str, ...], path: Path) -> Non
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["item", *columns])
-    for i in columns["bound"].nan_to_num(-torch.inf).argsort(descending=True).tolist():
-        values = [float(v[i]) if i < len(v) else float("nan") for v in columns.values()]
-        if i < len(names) and values[0] == values[0]:
+    for i in columns["bound"].argsort(descending=True).tolist():
+        values = [float(v[i]) for v in columns.values()]
+        if values[0] == values[0]:
             table.writerow([names[i], *(f"{v:.6g}" if v == v else "" for v in values)])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, text.getvalue().encode("utf-8", "replace"))

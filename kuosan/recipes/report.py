@@ -15,6 +15,7 @@ from PIL import Image
 from kuosan.core.random import Seeds
 from kuosan.core.shapes import map_state
 from kuosan.evaluation.evaluate import Evaluation
+from kuosan.evaluation.likelihood import Likelihood
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
@@ -24,9 +25,10 @@ from kuosan.training.budget import clock
 from kuosan.training.objective import WEIGHTS
 
 NEAREST_SHOWN = 12
+SURPRISING = 16
 
 
-def write(session: Session, samples: Samples, found: Evaluation) -> Path:
+def write(session: Session, samples: Samples, found: Evaluation, surprise: Likelihood | str) -> Path:
     """``report.html`` of a run, from its folder and these samples."""
     run, data, count = session.run, session.data, session.training.count
     facts = run.facts
@@ -58,6 +60,8 @@ def write(session: Session, samples: Samples, found: Evaluation) -> Path:
         curves=_curves(session),
         metrics=metrics,
         samples=_sheets(session, samples),
+        likelihood={} if isinstance(surprise, str) else _likelihood(surprise),
+        surprising=[] if isinstance(surprise, str) else _surprising(session, surprise),
         nearest=_nearest(session, samples, found),
         events=_events(session),
         environment=machine.facts(),
@@ -156,6 +160,27 @@ def _sheets(session: Session, samples: Samples) -> list[tuple[str, Image.Image]]
         shown = [run.facts.class_names.get(v, v) for v in values[:columns]]
         label += f"; one {name} per column: {', '.join(shown)}"
     return [(label, run.modality.show(run.modality.decode(x.cpu()), columns if cond else 8))]
+
+
+def _likelihood(surprise: Likelihood) -> dict[str, Any]:
+    return {"metrics": {k: m.to_json() for k, m in surprise.metrics.items()}, **surprise.to_json()}
+
+
+def _surprising(session: Session, surprise: Likelihood) -> list[tuple[str, Image.Image]]:
+    """The held-out items that surprised the model most, and least."""
+    run, values = session.run, surprise.examples["bound"]
+    order = [i for i in values.argsort(descending=True).tolist() if values[i] == values[i]]
+    if len(order) < 2 * SURPRISING:
+        return []
+    scale = max(1, 64 // max(run.shape[1:]))
+    unit = surprise.to_json()["unit"]
+    out = []
+    for what, chosen in (("most", order[:SURPRISING]), ("least", order[-SURPRISING:])):
+        x, _ = session.data.val.batch(torch.tensor(chosen))
+        ends = f"{float(values[chosen[0]]):.3g} to {float(values[chosen[-1]]):.3g} {unit}"
+        sheet = run.modality.show(run.modality.decode(x), SURPRISING // 2, scale)
+        out.append((f"What surprised it {what} of {len(order):,} held-out items: {ends}", sheet))
+    return out
 
 
 def _nearest(session: Session, samples: Samples, found: Evaluation) -> list[dict[str, Any]]:

@@ -44,7 +44,8 @@ class Dequantisation:
         x = x.cpu().double()
         v = seeds.uniform(x)
         if self.law == "uniform":
-            return x + (v - 0.5) * level, torch.full((len(x),), -math.log(level) * x[0].numel()).double()
+            log_q = -math.log(level) * x[0].numel()
+            return x + (v - 0.5) * level, torch.full((len(x),), log_q, dtype=torch.float64)
         width = self.ratio * level
         inside = math.erf(0.5 / self.ratio / math.sqrt(2))
         z = torch.special.ndtri((1 - inside) / 2 + v.clamp(1e-12, 1 - 1e-12) * inside)

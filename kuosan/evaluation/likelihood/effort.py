@@ -9,7 +9,7 @@ from kuosan.evaluation.likelihood.flow import TOLERANCE
 LEAST = 8  # items on which anything is measured
 _CELLS = 80  # calls per item that the choice of times takes, for each half
 _WAY = 300  # of the flow, a backward pass counted as two calls
-CHOSEN = 16  # items on which the dequantisation is chosen
+CHOSEN = 8  # items on which the dequantisation is chosen
 _CHOICE = 2 * 4 * 200 * CHOSEN
 
 
@@ -27,6 +27,11 @@ class Effort:
     count: int = 16
     probes: int | None = None
     tolerance: float = TOLERANCE
+
+    @classmethod
+    def short(cls) -> Effort:
+        """A first look, in some ten thousand calls."""
+        return cls(n=256, train=64, steps=(10,), step_items=64, flow=0, planned=32)
 
     @classmethod
     def within(cls, calls: float) -> Effort | None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from kuosan.core.grids import LogSNR, Uniform
@@ -42,17 +43,23 @@ class Items(Protocol):
 
 
 @dataclass(frozen=True)
-class Half:
-    """Every second item, from the first (side 0) or from the second (1)."""
+class Chosen:
+    """Items in another order, or some of them."""
 
     items: Items
-    side: int
+    numbers: Int64[Tensor, " n"]
 
     def __len__(self) -> int:
-        return (len(self.items) + 1 - self.side) // 2
+        return len(self.numbers)
 
     def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.items.batch(2 * index + self.side)
+        return self.items.batch(self.numbers[index])
+
+
+def shuffled(items: Items, most: int, seed: int) -> Chosen:
+    """Up to ``most`` items at random: files stand in the order of their names, often one class after the other."""
+    generator = torch.Generator().manual_seed(Seeds.of(seed, 1).fold("items").number())
+    return Chosen(items, torch.randperm(len(items), generator=generator)[:most])
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,8 @@ class Fold:
     def of(
         cls, held_out: Items, side: int, fit: Fit, level: float | None, effort: Effort, rounds: Rounds
     ) -> Fold:
-        """Side 0 or 1 of these items, with all that is fitted to the other one."""
-        other = Half(held_out, 1 - side)
+        """The even (side 0) or the odd items, with all that is fitted to the others."""
+        mine, other = (Chosen(held_out, torch.arange(k, len(held_out), 2)) for k in (side, 1 - side))
         rounds.tell("fitting variances")
         denoiser = fit(other)
         batches = rounds("choosing times", other, effort.planned, lambda x, seeds, **cond: (x, cond))
@@ -105,7 +112,7 @@ class Fold:
                 return choose_dequantisation(denoiser, x, seeds.fold("choice"), level, **cond)
 
             (noise,) = rounds("choosing the dequantisation", other, CHOSEN, choose)
-        return cls(Half(held_out, side), denoiser, batches, times, noise, level, effort, rounds)
+        return cls(mine, denoiser, batches, times, noise, level, effort, rounds)
 
     def bound(self, what: str = "bound", items: Items | None = None) -> Terms:
         """The bound in continuous time, of this half or of other items."""

@@ -26,7 +26,7 @@ from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.likelihood.bound import Terms, saving
 from kuosan.evaluation.likelihood.effort import Effort
 from kuosan.evaluation.likelihood.flow import Flow
-from kuosan.evaluation.likelihood.fold import Fit, Fold, Items, Rounds
+from kuosan.evaluation.likelihood.fold import Fit, Fold, Items, Rounds, shuffled
 
 TERMS = ("prior", "diffusion", "reconstruction")
 
@@ -76,7 +76,8 @@ def measure_likelihood(
         UserError: a model or data without a likelihood, or a tolerance that cannot be met.
     """
     rounds = Rounds(device, seed, tell)
-    folds = [Fold.of(held_out, side, fit, level, effort, rounds) for side in (0, 1)]
+    chosen = shuffled(held_out, effort.n, seed)
+    folds = [Fold.of(chosen, side, fit, level, effort, rounds) for side in (0, 1)]
     dims = held_out.batch(torch.arange(1))[0].numel()
     unit = dims * (1.0 if level is None else math.log(2))
 
@@ -86,7 +87,9 @@ def measure_likelihood(
     columns = {"bound": [t.total / unit for t in each]}
     notes = {"bound": f"in continuous time, {effort.count} calls an item"}
     if effort.train:
-        columns["train"] = [folds[0].bound("bound of training items", train).total / unit]
+        columns["train"] = [
+            folds[0].bound("bound of training items", shuffled(train, effort.train, seed)).total / unit
+        ]
         notes["train"] = "the bound of items that the model was trained on"
     steps: dict[int, dict[str, dict[str, float]]] = {}
     for k in effort.steps:
@@ -106,7 +109,7 @@ def measure_likelihood(
         "t0": [float(fold.times.edges[0]) for fold in folds],
         "independent_times": math.sqrt(independent) / unit,
         "stratified_times": math.sqrt(stratified) / unit,
-        "lzma": None if level is None else _compressed(held_out, effort.n, level),
+        "lzma": None if level is None else _compressed(chosen, level),
     }
     return Likelihood(
         {
@@ -118,7 +121,11 @@ def measure_likelihood(
         },
         {name: (m["value"], m["stderr"]) for name, values in parts.items() if (m := _mean(torch.cat(values)))},
         steps,
-        {name: _in_order(values) for name, values in (columns | parts).items() if name != "train"},
+        {
+            name: _by_number(values, chosen.numbers, len(held_out))
+            for name, values in (columns | parts).items()
+            if name != "train"
+        },
         about,
     )  # fmt: skip
 
@@ -135,17 +142,17 @@ def _flow_note(folds: list[Fold], flow: Flow, effort: Effort) -> str:
     return ", ".join(words)
 
 
-def _in_order(halves: list[Tensor]) -> Tensor:
-    """Values of the even and of the odd items as values of all, NaN where there is none."""
-    out = torch.full((2 * max(map(len, halves)),), math.nan, dtype=torch.float64)
-    for side, values in enumerate(halves):
-        out[side : side + 2 * len(values) : 2] = values
+def _by_number(sides: list[Tensor], numbers: Tensor, count: int) -> Tensor:
+    """Values of the even and of the odd ones of these items as values of all, NaN where there is none."""
+    out = torch.full((count,), math.nan, dtype=torch.float64)
+    for side, values in enumerate(sides):
+        out[numbers[side::2][: len(values)]] = values
     return out
 
 
-def _compressed(items: Items, n: int, level: float) -> float:
+def _compressed(items: Items, level: float) -> float:
     """Bits per dimension that LZMA takes for all items together: what needs no learning."""
-    x, _ = items.batch(torch.arange(min(n, len(items))))
+    x, _ = items.batch(torch.arange(len(items)))
     whole = ((x.double() + 1) / level).round()
     raw = whole.to(torch.uint8 if 2 / level < 256 else torch.uint16).numpy().tobytes()
     return 8 * len(lzma.compress(raw, preset=9)) / x.numel()

@@ -201,8 +201,8 @@ def main() -> None:
         "likelihood_estimators",
         "What an estimate of the likelihood costs",
         f"The default arm's model, {PIECE} held-out pictures, three seeds each, one core. Noise: what chance does to "
-        f"one picture's value (bits per dimension). Last column: processor time per picture for a noise of {ERROR:g}, were "
-        "it averaged down. The estimators differ in what they estimate, see the first column of values.",
+        f"one picture's value (bits per dimension). Last column: processor time per picture for a noise of {ERROR:g}, "
+        "were it averaged down. The estimators differ in what they estimate, see the first column of values.",
         ["data", "estimator", "bits/dim", "noise", "ms per picture", f"ms for a noise of {ERROR:g}"],
         noise,
     )

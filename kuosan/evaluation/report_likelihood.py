@@ -34,16 +34,13 @@ def likelihood_view(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     metrics: Mapping[str, Mapping[str, Any]] = facts["metrics"]
     unit = "bits" if facts["unit"].startswith("bits") else "nats"
     terms = facts["terms"]
-    whole = sum(max(0.0, terms[name]["value"]) for name, _ in TERMS) or 1.0
     return {
         "unit": facts["unit"],
         "metrics": [
             {"title": metric_title(name, "")[0], "value": _value(m), "n": count(m["n"]), "note": m["note"]}
             for name, m in metrics.items()
         ],
-        "terms": [
-            (name, what, _value(terms[name]), max(0.0, terms[name]["value"]) / whole) for name, what in TERMS
-        ],
+        "terms": [(name, what, _value(terms[name])) for name, what in TERMS],
         "steps": [
             (
                 k,

@@ -29,7 +29,8 @@ def finish(session: Session) -> dict[str, Any]:
     n = n // 4 * 4
     started = time.monotonic()
     effort = _effort(session, left)
-    keep_variances(run, session.data, FEWEST if effort is None else effort.n)
+    if effort is not None:
+        keep_variances(run, session.data, effort.fitted)
     samples = run.sample(n, seed=SEED)
     found = measure(run, session.data, samples, seconds=seconds, out=run.path / "evaluation")
     sampling = run.facts.recipe.sampling

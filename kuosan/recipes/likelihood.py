@@ -14,35 +14,34 @@ from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.calibrated import Calibrated, calibrate
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood, measure_likelihood
-from kuosan.evaluation.likelihood.fold import Items
+from kuosan.evaluation.likelihood.fold import Items, shuffled
 from kuosan.modalities import Dataset
 from kuosan.recipes.run import VARIANCES, Run
 from kuosan.training.checkpoint import save_weights, write_bytes
 
-FITTED = 1024  # items that variances are fitted to, at the most
-ENOUGH = 32  # held-out items to fit them to; of fewer, training items say more
+ENOUGH = 32  # held-out items to fit variances to; of fewer, training items say more
 BATCH = 32
 EXAMPLES = "likelihood.csv"
 
 
-def fit_variances(run: Run, items: Items, most: int = FITTED) -> Calibrated:
+def fit_variances(run: Run, items: Items) -> Calibrated:
     """The run's denoiser with the reverse variances that are optimal for these items."""
     model, batches = run.denoiser, []
-    device, n = next(model.parameters()).device, min(most, len(items))
+    device, n = next(model.parameters()).device, len(items)
     for low in range(0, n, BATCH):
         x, cond = items.batch(torch.arange(low, min(low + BATCH, n)))
         batches.append((x.to(device), {k: v.to(device) for k, v in cond.items()}))
     return calibrate(model, batches, Seeds.of(0, BATCH).fold("variances"))
 
 
-def keep_variances(run: Run, data: Dataset, most: int = FITTED) -> None:
-    """Fit them to held-out items, and leave them where ``kuosan sample --solver ancestral`` finds them."""
+def keep_variances(run: Run, data: Dataset, most: int) -> None:
+    """Fit them to up to ``most`` held-out items and keep them, for ``kuosan sample --solver ancestral``."""
     if run.facts.recipe.objective.variance == "learned":
         return
-    items = data.val if len(data.val) >= ENOUGH else data.train
+    items = shuffled(data.val if len(data.val) >= ENOUGH else data.train, most, 0)
     path = run.path / VARIANCES
     path.parent.mkdir(exist_ok=True)
-    save_weights(path, fit_variances(run, items, most).tensors(), {"items": min(most, len(items))})
+    save_weights(path, fit_variances(run, items).tensors(), {"items": len(items)})
     run.__dict__.pop("variances", None)
 
 

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kuosan.denoisers.calibrated import LEVELS
 from kuosan.evaluation.likelihood.flow import TOLERANCE
 
 LEAST = 8  # items on which anything is measured
+CHOSEN = 8  # items on which the dequantisation is chosen
 _CELLS = 80  # calls per item that the choice of times takes, for each half
 _WAY = 300  # of the flow, a backward pass counted as two calls
-CHOSEN = 8  # items on which the dequantisation is chosen
 _CHOICE = 2 * 4 * 200 * CHOSEN
 
 
 @dataclass(frozen=True)
 class Effort:
-    """Items of the bound, of the bound of training items, of each number of steps, of the flow, and of the choice of
-    times; calls per item of the bound; probes of the flow (None: see `flow_likelihood`) and its tolerance."""
+    """Items of the bound, of the bound of training items, of each number of steps, of the flow, and of the fits of
+    variances and of times; calls per item of the bound; probes of the flow (None: see `flow_likelihood`) and its
+    tolerance."""
 
     n: int = 1000
     train: int = 256
     steps: tuple[int, ...] = (10, 25, 50)
     step_items: int = 256
     flow: int = 128
+    fitted: int = 1024
     planned: int = 128
     count: int = 16
     probes: int | None = None
@@ -31,20 +34,21 @@ class Effort:
     @classmethod
     def short(cls) -> Effort:
         """A first look, in some ten thousand calls."""
-        return cls(n=256, train=64, steps=(10,), step_items=64, flow=0, planned=32)
+        return cls(n=256, train=64, steps=(10,), step_items=64, flow=0, fitted=64, planned=32)
 
     @classmethod
     def within(cls, calls: float) -> Effort | None:
         """What so many calls of the denoiser are spent on; None where they are too few to be worth it."""
-        planned = int(0.25 * calls / (2 * _CELLS))
+        planned = int(0.2 * calls / (2 * _CELLS))
         if planned < LEAST:
             return None
         flow = int((0.2 * calls - _CHOICE) / _WAY)
         return cls(
-            n=min(cls.n, int(0.35 * calls / (cls.count + 1))),
+            n=min(cls.n, int(0.25 * calls / (cls.count + 1))),
             train=min(cls.train, int(0.1 * calls / (cls.count + 1))),
             steps=(10,),
-            step_items=min(cls.step_items, int(0.15 * calls / 30)),
+            step_items=min(cls.step_items, int(0.1 * calls / 30)),
             flow=min(cls.flow, flow) if flow >= LEAST else 0,
+            fitted=min(cls.fitted, int(0.15 * calls / (3 * LEVELS))),  # of either half, and once more of all
             planned=min(cls.planned, planned),
         )

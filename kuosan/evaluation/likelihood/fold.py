@@ -102,7 +102,7 @@ class Fold:
         """The even (side 0) or the odd items, with all that is fitted to the others."""
         mine, other = (Chosen(held_out, torch.arange(k, len(held_out), 2)) for k in (side, 1 - side))
         rounds.tell("fitting variances")
-        denoiser = fit(other)
+        denoiser = fit(Chosen(other, torch.arange(min(effort.fitted, len(other)))))
         batches = rounds("choosing times", other, effort.planned, lambda x, seeds, **cond: (x, cond))
         times = plan(denoiser, batches, Seeds.of(rounds.seed, CHUNK).fold("plan"), level=level)
         noise = NORMAL

@@ -55,7 +55,7 @@ _NETWORKS = {
 }
 # The first that a solver's name starts with.
 _SOLVERS = (
-    ("ancestral", ("ho2020",)),
+    ("ancestral", ("ho2020", "bao2022")),
     ("ddim", ("song2021ddim",)),
     ("euler", ("song2021ddim", "karras2022")),
     ("heun", ("karras2022",)),
@@ -79,6 +79,10 @@ _METRICS = (
     ({"class", "accuracy"}, ("ravuri2019",)),
     ({"copies"}, ("vovk2005",)),
     ({"inception"}, ("szegedy2016",)),
+    ({"bound"}, ("kingma2021",)),
+    ({"steps"}, ("ho2020", "bao2022")),
+    ({"flow"}, ("song2021sde", "dormand1980", "hutchinson1990")),
+    ({"bits", "flow"}, ("theis2016", "zheng2023")),
 )
 
 

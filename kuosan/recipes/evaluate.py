@@ -138,7 +138,7 @@ def evaluate(
     if likelihood:
         from kuosan.recipes.likelihood import likelihood as measured
 
-        effort = Effort(n=n, probes=probes, tolerance=tolerance)
+        effort = Effort.of(n, probes, tolerance)
         out = None if run.foreign else run.path / "evaluation"
         result = with_likelihood(result, measured(run, dataset, effort, seed=seed, out=out, tell=tell))
     if not run.foreign:

@@ -175,12 +175,18 @@ def test_a_folder_of_another_run_is_not_taken(trained: Path, pictures: Path) -> 
 
 
 def test_what_this_version_lacks_is_said(trained: Path, tmp_path: Path) -> None:
-    refused(call("evaluate", trained, "--likelihood"), "--likelihood")
+    refused(call("evaluate", trained, "--likelihood", "--tolerance", 2), "--tolerance")
+    refused(call("evaluate", trained, "--likelihood", "--probes", -1), "--probes")
     refused(call("evaluate", trained, "--inception", tmp_path / "none"), "--inception")
     refused(call("export", trained, "--to", "onnx", tmp_path / "onnx"), "onnx", "--to diffusers")
     refused(call("export", trained, "--to", "cobol", tmp_path / "cobol"), "cobol", "--to diffusers")
     refused(call("export", trained, tmp_path / "x"), "--to")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_likelihood_needs_items_to_measure(trained: Path, tmp_path: Path) -> None:
+    few = write_pictures(tmp_path / "few", 20)
+    refused(call("evaluate", trained, "--data", few, "-n", 8, "--likelihood"), "held-out items", "--data")
 
 
 def test_an_unknown_leaf_in_a_file_names_its_neighbours(pictures: Path, tmp_path: Path) -> None:

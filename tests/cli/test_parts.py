@@ -34,7 +34,7 @@ CONTRACT = {
     "train": "--out --modality --budget --seed --config --set --init --dry-run",
     "resume": "",
     "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first",
-    "evaluate": "--data -n --likelihood --inception --steps --seed",
+    "evaluate": "--data -n --likelihood --probes --tolerance --inception --steps --seed",
     "export": "--to --where",
     "inspect": "",
     "doctor": "",
@@ -133,7 +133,7 @@ def test_an_entry_is_well_formed(key: str) -> None:
     assert {"title", "author"} <= set(fields)
     if key == "kuosan":
         return
-    assert 1980 < int(fields["year"]) < 2030
+    assert 1980 <= int(fields["year"]) < 2030
     assert key.rstrip("abcdefghijklmnopqrstuvwxyz").endswith(fields["year"]), "the key carries the year"
     if "eprint" in fields:
         assert re.fullmatch(r"\d{4}\.\d{4,5}", fields["eprint"])

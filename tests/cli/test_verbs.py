@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -131,6 +132,26 @@ def test_evaluate_has_the_contracts_form(damageable: Path) -> None:
     again = call("evaluate", damageable, "-n", 40, "--steps", 2, "--json").json
     assert again["metrics"] == data["metrics"], "the same seed measures the same"
     assert "±" in call("inspect", damageable).out
+
+
+def test_likelihood_has_its_parts_and_a_line_per_item(damageable: Path, tmp_path: Path) -> None:
+    other = write_pictures(tmp_path / "other", 160, seed=5)
+    words = ("evaluate", damageable, "-n", 8, "--steps", 2, "--data", other, "--likelihood", "--json")
+    found = call(*words).json
+    bits = {name: m for name, m in found["metrics"].items() if name.startswith("bits_")}
+    assert set(bits) == {f"bits_{k}" for k in ("bound", "train", "10_steps", "25_steps", "50_steps", "flow")}
+    assert all(m["n"] and m["stderr"] is not None for m in bits.values())
+    terms = found["likelihood"]["terms"]
+    total = sum(terms[name]["value"] for name in ("prior", "diffusion", "reconstruction"))
+    assert abs(total - bits["bits_bound"]["value"]) < 1e-6
+    with (damageable / "evaluation/likelihood.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == bits["bits_bound"]["n"] == 8
+    values = [float(row["bound"]) for row in rows]
+    assert values == sorted(values, reverse=True)
+    assert sum(values) / 8 == pytest.approx(bits["bits_bound"]["value"], rel=1e-4)
+    assert call(*words).json["likelihood"] == found["likelihood"]
+    assert "bao2022" in call("cite", damageable).out
 
 
 def test_inspect_tells_data_and_runs_apart(trained: Path, tmp_path: Path) -> None:

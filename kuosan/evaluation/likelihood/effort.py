@@ -32,6 +32,14 @@ class Effort:
     tolerance: float = TOLERANCE
 
     @classmethod
+    def of(cls, n: int, probes: int | None = None, tolerance: float = TOLERANCE) -> Effort:
+        """The bound of n items, a quarter of them in steps and an eighth by the flow."""
+        few = max(LEAST, n // 4)
+        return cls(
+            n=n, train=few, step_items=few, flow=max(LEAST, n // 8), probes=probes, tolerance=tolerance
+        )
+
+    @classmethod
     def short(cls) -> Effort:
         """A first look, in some ten thousand calls."""
         return cls(n=256, train=64, steps=(10,), step_items=64, flow=0, fitted=64, planned=32)

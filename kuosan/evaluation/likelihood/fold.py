@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from kuosan.core.grids import LogSNR, Uniform
 from kuosan.core.random import Seeds
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.calibrated import hand_made
@@ -25,11 +24,10 @@ from kuosan.evaluation.likelihood.decoder import Batch, Decoder, fit_decoder
 from kuosan.evaluation.likelihood.dequantise import NORMAL, Dequantisation
 from kuosan.evaluation.likelihood.effort import CHOSEN, Effort
 from kuosan.evaluation.likelihood.flow import Flow, choose_dequantisation, flow_likelihood
-from kuosan.evaluation.likelihood.times import Times
+from kuosan.evaluation.likelihood.times import NOISIEST, Times
 from kuosan.processes.gaussian import GaussianProcess
 
 CHUNK = 64
-LEAST_NOISE = 1e-4  # ρ at the last call of a grid
 Found = TypeVar("Found")
 Fit = Callable[["Items"], Denoiser]
 
@@ -128,7 +126,7 @@ class Fold:
     def steps(self, k: int) -> dict[str, Tensor]:
         """The bound of ancestral sampling in k steps, by reverse variance."""
         self.rounds.tell(f"{k} steps: choosing a grid")
-        grid, decoder = self._grid(k)
+        grid, decoder = self.grid(k)
 
         def one(arm: Denoiser, x: Tensor, seeds: Seeds, **cond: Any) -> Tensor:
             return finite_bound(arm, x, seeds.fold(k), grid, level=self.level, decoder=decoder, **cond).total
@@ -150,14 +148,22 @@ class Fold:
 
         return Flow.join(self.rounds("flow", self.mine, -(-self.effort.flow // 2), one))
 
-    def _grid(self, k: int) -> tuple[Tensor, Decoder]:
-        """The times of k steps, even in t, or in λ down to t0, and the decoder after the last: what is better."""
+    def grid(self, k: int) -> tuple[Tensor, Decoder]:
+        """The times of k steps and the decoder after the last: the best of three, even in t or in λ down to t0, where
+        decoding pays, and even in t all the way."""
         process, seeds = self.denoiser.process, Seeds.of(self.rounds.seed, CHUNK).fold("grid", k)
         assert isinstance(process, GaussianProcess)
-        t0 = process.schedule.level(self.times.edges[:1])
+        even = torch.linspace(0, 1, k, dtype=torch.float64)
+        t0 = self.times.edges[:1].clamp_min(1e-6)
+        ends = process.schedule.log_snr(torch.cat([torch.ones_like(t0), t0])).clamp_min(NOISIEST)
+        options = (
+            1 + even * (t0 - 1),
+            process.schedule.time_of(ends[0] + even * (ends[1] - ends[0])).clamp(0, 1),
+            1 - torch.arange(k, dtype=torch.float64) / k,
+        )
         found = []
-        for rule in (Uniform(), LogSNR(rho_min=max(float(t0.rho), LEAST_NOISE))):
-            grid = rule(process.schedule, k)
+        for times in options:
+            grid = torch.cat([times, torch.zeros(1, dtype=torch.float64)]).detach()
             decoder, nats = fit_decoder(self.denoiser, self.batches, float(grid[-2]), seeds, self.level)
             x, cond = self.batches[0]
             here: Any = {"level": self.level, "decoder": decoder, **cond}

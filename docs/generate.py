@@ -83,6 +83,10 @@ SOURCES = {
     "adams": ("polynomial in ρ through three noise estimates", "Zhang & Chen 2023 (ρAB-DEIS)"),
     "deis": ("polynomial in log ρ through three noise estimates", "Zhang & Chen 2023"),
     "deis-t": ("polynomial in t through three noise estimates", "Zhang & Chen 2023, eq. 15 (tAB-DEIS)"),
+    "midpoint": (
+        "implicit midpoint, its own inverse ([guide](../guides/encode-and-interpolate.md)); two calls at least",
+        "Hairer, Lubich & Wanner 2006, sec. II.1.1",
+    ),
     "sde-dpm++2m": (
         "reverse SDE, two estimates, η = 1",
         "Lu et al. 2022 (DPM-Solver++), sec. 5; Xue et al. 2023",

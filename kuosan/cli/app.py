@@ -27,10 +27,12 @@ from kuosan.cli.answer import Answer, to_json
 from kuosan.cli.cite import cite
 from kuosan.cli.demo import demo
 from kuosan.cli.doctor import doctor
+from kuosan.cli.encode import encode
 from kuosan.cli.evaluate import evaluate
 from kuosan.cli.export import export
 from kuosan.cli.failures import Failure, Terminated, explain, working_in
 from kuosan.cli.inspect import inspect
+from kuosan.cli.interpolate import interpolate
 from kuosan.cli.notes import PLAIN_WIDTH, note
 from kuosan.cli.options import spread
 from kuosan.cli.resume import resume
@@ -43,6 +45,8 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     train,
     resume,
     sample,
+    encode,
+    interpolate,
     evaluate,
     inspect,
     export,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +12,15 @@ from cyclopts import Parameter
 
 from kuosan.cli.answer import Answer
 from kuosan.cli.failures import working_in
-from kuosan.cli.notes import counting, note
+from kuosan.cli.notes import busy, counting, note
 from kuosan.cli.options import Flag, Json, Where, at_least, conditions
 from kuosan.cli.options import seed as checked_seed
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:
-    from kuosan.recipes.run import Run, Samples
+    from kuosan.recipes.inverse import Noise
+    from kuosan.recipes.run import Facts, Run, Samples
 
 STATES, OVERVIEW = "samples.safetensors", "overview.png"
 
@@ -26,11 +29,12 @@ def sample(
     run: Path,
     /,
     *,
-    n: Annotated[int, Parameter(name="-n")] = 64,
+    n: Annotated[int | None, Parameter(name="-n")] = None,
     steps: int | None = None,
     solver: str = "auto",
     grid: str = "auto",
     seed: int = 0,
+    noise: Path | None = None,
     where: Where = None,
     w: Annotated[float | None, Parameter(name="--w")] = None,
     exact: Flag = False,
@@ -40,13 +44,16 @@ def sample(
 ) -> Answer:
     """Draw samples; the same seed gives the same samples, however many are drawn at once.
 
+    With --noise from `kuosan encode`, and no --steps, --solver or --grid, the encoded items come back.
+
     Args:
         run: the folder that `kuosan train` wrote to, or a diffusers pipeline's.
-        n: how many.
+        n: how many; 64, or all that --noise holds.
         steps: steps per sample, each a call of the network (two with heun); 10 unless the run says otherwise.
         solver: ddim, heun, unipc3, dpm++2m, ancestral, …; auto is the run's own.
         grid: uniform, logsnr, karras, karras:POWER; auto is the run's own.
         seed: of the samples; a whole number.
+        noise: start from the noise in this file, as `kuosan encode` writes it, and under its conditions.
         w: guidance weight towards the conditions; 1 is no guidance.
         exact: the same bits whatever the number of samples, not just the same within 1e-5.
         first: number of the first sample: -n 64 and then -n 64 --first 64 are the same as -n 128.
@@ -63,22 +70,30 @@ def sample(
     loaded = Run(run)
     if not loaded.foreign:
         working_in(run)
-    facts = loaded.facts
-    folder = _folder(out, loaded)
+    facts, used = loaded.facts, loaded.facts.recipe.sampling
+    given = given_noise(loaded, noise, first, n, fixed, w)
+    n = (64 if given is None else len(given) - first) if n is None else n
+    folder = place(out, loaded)
     options: dict[str, Any] = {
         "steps": steps, "solver": solver, "grid": grid, "seed": seed, "where": fixed, "w": w, "exact": exact,
     }  # fmt: skip
+    told = {
+        "steps": steps or used.steps, "solver": used.solver if solver == "auto" else solver,
+        "grid": used.grid if grid == "auto" else grid, "w": used.w if w is None else w,
+    }  # fmt: skip
     started = time.monotonic()
-    samples = draw(loaded, n, first, options)
+    if given is not None and given.steps and (steps, solver, grid) == (None, "auto", "auto"):
+        with busy(f"taking {n:,} noises back to data"):
+            samples = replace(loaded.decode(given[first : first + n]), first=first)
+        told = {"steps": given.steps, "solver": "midpoint", "grid": "logsnr", "w": given.w}
+    else:
+        samples = draw(loaded, n, first, options | {"noise": given})
     seconds = time.monotonic() - started
     paths = loaded.write(samples, folder)
-    used = facts.recipe.sampling
     data = {
-        "run": run, "out": folder, "n": n, "first": first, "seed": seed, "steps": steps or used.steps,
-        "solver": used.solver if solver == "auto" else solver, "grid": used.grid if grid == "auto" else grid,
-        "w": used.w if w is None else w, "where": fixed, "exact": exact, "seconds": round(seconds, 3),
-        "files": paths, "states": folder / STATES, "overview": folder / OVERVIEW,
-        "conditions": {k: [_value(facts.columns[k], int(i)) for i in v] for k, v in samples.cond.items()},
+        "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
+        "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
+        "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond),
     }  # fmt: skip
     what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
     with_what = f" with {what}" if what else ""
@@ -87,6 +102,28 @@ def sample(
         f"All at a glance: {shown(folder / OVERVIEW)}"
     )
     return Answer(text, data)
+
+
+def given_noise(
+    run: Run, path: Path | None, first: int, n: int | None, where: dict[str, str], w: float | None
+) -> Noise | None:
+    """The noise of --noise with the conditions and the guidance that were asked for; None without."""
+    if path is None:
+        return None
+    from kuosan.recipes.inverse import fixed, read_noise
+
+    found = read_noise(run, path)
+    if first + (n or 1) > len(found):
+        raise UserError(
+            f"{path} holds noise for {len(found):,} samples, not for number {first + (n or 1) - 1:,}: "
+            "give a smaller -n or --first"
+        )
+    return replace(found, cond=fixed(run, found.cond, len(found), where), w=found.w if w is None else w)
+
+
+def values(facts: Facts, cond: Mapping[str, Any]) -> dict[str, list[str | None]]:
+    """The conditions of samples in the data's own words; None where one is hidden."""
+    return {k: [_value(facts.columns[k], int(i)) for i in v] for k, v in cond.items()}
 
 
 def draw(run: Run, n: int, first: int, options: dict[str, Any]) -> Samples:
@@ -115,14 +152,19 @@ def _value(values: list[str], index: int) -> str | None:
     return values[index] if index < len(values) else None
 
 
-def _folder(out: Path | None, run: Run) -> Path:
-    """Where samples go, proved to be writable before any work is done.
+def place(out: Path | None, run: Run, name: str = "generated") -> Path:
+    """Where samples go, a new folder called ``name`` in the run unless told; proved to be writable before any work
+    is done.
 
     Raises:
         UserError: it holds files that are no samples of ours, or it cannot be written.
     """
     if out is None:
-        base = Path(f"{run.path.resolve().name}-samples") if run.foreign else run.path / "generated"
+        base = (
+            Path(f"{run.path.resolve().name}-{'samples' if name == 'generated' else name}")
+            if run.foreign
+            else run.path / name
+        )
         number, out = 1, base
         while out.exists():
             number += 1

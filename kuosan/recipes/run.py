@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -20,6 +20,7 @@ from torch import Tensor
 from kuosan.core.grids import grid as grid_of
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
+from kuosan.core.shapes import as_time, at
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.calibrated import Calibrated
 from kuosan.denoisers.diffusers import is_diffusers, read_diffusers
@@ -37,6 +38,11 @@ from kuosan.recipes.build import build_denoiser
 from kuosan.recipes.schema import FORMAT, ObjectivePart, Recipe, SchedulePart, parse, read_yaml
 from kuosan.solvers import Step, solver, trajectory
 from kuosan.training.checkpoint import load_weights, write_bytes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from kuosan.recipes.inverse import Noise
 
 RECIPE, WEIGHTS = "recipe.yaml", "model.safetensors"
 VARIANCES = "grids/variances.safetensors"
@@ -240,9 +246,10 @@ class Run:
         grid: str = "auto",
         w: float | None = None,
         denoiser: Denoiser | None = None,
+        noise: Tensor | None = None,
     ) -> Iterator[Step]:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
-        (the one in training)."""
+        (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given."""
         sampling = self.facts.recipe.sampling
         rule = _checked(lambda: solver(sampling.solver if solver_name == "auto" else solver_name))
         if denoiser is None:
@@ -252,6 +259,8 @@ class Run:
         assert isinstance(process, GaussianProcess)
         device = next(denoiser.parameters()).device
         x = process.prior(torch.empty(len(seeds), *self.shape, device=device), seeds.fold("prior"))
+        if noise is not None:
+            x = noise.to(x) * at(process.schedule.sigma(as_time(1.0, 1)), x)
         cond = {k: v.to(device) for k, v in cond.items()}
         times = self.grid(sampling.steps if steps is None else steps, grid, process.schedule)
         yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
@@ -268,15 +277,21 @@ class Run:
         w: float | None = None,
         exact: bool = False,
         first: int = 0,
+        noise: Noise | None = None,
     ) -> Samples:
-        """Samples number ``first`` to ``first + n - 1`` of a seed.
+        """Samples number ``first`` to ``first + n - 1`` of a seed; with ``noise``, from its rows of these numbers
+        and under its conditions, except those that ``where`` names.
 
         Sample i of a seed is the same state, within 1e-5, however many are drawn beside it; with ``exact`` to
         the bit, as then the work is done in whole chunks of one size, each sample always at its own place.
 
         Raises:
-            UserError: an unknown solver, grid, condition or value.
+            UserError: an unknown solver, grid, condition or value, or more samples than there is noise.
         """
+        if noise is not None and first + n > len(noise):
+            raise UserError(
+                f"there is noise for {len(noise):,} samples, not for number {first + n - 1:,}: give a smaller -n"
+            )
         if n < 1 or first < 0:
             raise UserError(
                 f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
@@ -291,8 +306,10 @@ class Run:
             for low in range(start, stop, chunk):
                 numbers = range(low, min(low + chunk, stop))
                 seeds = Seeds.of(seed, numbers)
-                cond = self.conditions(seed, numbers, where)
-                for step in self.walk(seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w):
+                z, cond = None, self.conditions(seed, numbers, where)
+                if noise is not None:
+                    z, cond = noise.rows(numbers, cond, where or {})
+                for step in self.walk(seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z):
                     last = step
                 xs.append(last.x.cpu())
                 conds.append(cond)
@@ -306,8 +323,30 @@ class Run:
 
         return evaluate(self, **asked)
 
-    def write(self, samples: Samples, out: str | Path) -> list[Path]:
-        """Files ``00000.EXT …`` in the modality's own format, the states, and one overview picture."""
+    def encode(self, data: str | Path | Tensor, n: int | None = None, **asked: Any) -> Noise:
+        """The noise of a person's items: `kuosan.recipes.inverse.encode`, whose arguments these are."""
+        from kuosan.recipes.inverse import encode, items_of  # it needs this module
+
+        return encode(self, items_of(self, data, n, asked.pop("where", None)), **asked)
+
+    def decode(self, noise: Noise) -> Samples:
+        """The way back from `encode`, to the same items."""
+        from kuosan.recipes.inverse import decode
+
+        return decode(self, noise)
+
+    def interpolate(
+        self, a: str | Path | Tensor, b: str | Path | Tensor, n: int = 8, **asked: Any
+    ) -> Samples:
+        """``n`` samples on the way from one item to another: `kuosan.recipes.inverse.interpolate`."""
+        from kuosan.recipes.inverse import interpolate, one_item
+
+        where = asked.pop("where", None)
+        return interpolate(self, (one_item(self, a, where), one_item(self, b, where)), n, **asked)[0]
+
+    def write(self, samples: Samples, out: str | Path, overview: Image.Image | None = None) -> list[Path]:
+        """Files ``00000.EXT …`` in the modality's own format, the states, and one overview picture: all at a
+        glance unless another one is given."""
         import safetensors.torch
 
         out = Path(out)
@@ -316,7 +355,7 @@ class Run:
         paths = [samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(raws)]
         tensors = {"x": samples.x.contiguous()} | {f"condition.{k}": v for k, v in samples.cond.items()}
         write_bytes(out / "samples.safetensors", safetensors.torch.save(tensors))
-        samples.modality.show(raws[:100]).save(out / "overview.png")
+        (overview or samples.modality.show(raws[:100])).save(out / "overview.png")
         return paths
 
 

@@ -9,6 +9,7 @@ from kuosan.solvers.adams import DEIS, IPNDM, AdamsBashforth
 from kuosan.solvers.ancestral import Ancestral
 from kuosan.solvers.base import Solver, Step, sample, trajectory
 from kuosan.solvers.exponential import DDIM, DPMSolverPP, SDESolverPP, UniPC
+from kuosan.solvers.inverse import Midpoint, invert
 from kuosan.solvers.multistep import History, Multistep, Table
 from kuosan.solvers.runge_kutta import Euler, Heun
 
@@ -27,6 +28,7 @@ SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
     "adams": AdamsBashforth,
     "deis": DEIS,
     "deis-t": lambda: DEIS(variable="t"),
+    "midpoint": Midpoint,
     "sde-dpm++2m": SDESolverPP,
 }
 
@@ -40,5 +42,6 @@ def solver(name: str) -> Solver[Any]:
 
 __all__ = [
     "DDIM", "DEIS", "IPNDM", "SOLVERS", "AdamsBashforth", "Ancestral", "DPMSolverPP", "Euler", "Heun",
-    "History", "Multistep", "SDESolverPP", "Solver", "Step", "Table", "UniPC", "sample", "solver", "trajectory",
+    "History", "Midpoint", "Multistep", "SDESolverPP", "Solver", "Step", "Table", "UniPC", "invert", "sample",
+    "solver", "trajectory",
 ]  # fmt: skip

@@ -1,0 +1,92 @@
+"""What came back, measured: how far from the items, and how normal the noise in between is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from kuosan.modalities import Modality
+from kuosan.recipes.inverse import Items, Noise
+from kuosan.recipes.run import Samples
+
+_GAP = 10  # pixels between one pair of rows and the next
+
+
+def errors(items: Items, noise: Noise, back: Samples) -> dict[str, dict[str, Any]]:
+    """Each as ``value``, ``stderr`` and ``n`` items, and what exact noise would have as ``floor``.
+
+    ``return_rms`` is the root mean square of the difference of the states, in the modality's own unit and before
+    anything is rounded; its error is that of the mean square, carried through the root. ``identical`` is the share of
+    items whose written form is the item's own. The noise's ``mean``, ``variance`` and ``norm`` are taken per item.
+    """
+    modality, n = back.modality, len(items)
+    scale, unit = modality.unit
+    square = (scale * (back.x - items.x).double()).square().flatten(1).mean(1)
+    rms = math.sqrt(float(square.mean()))
+    same = [
+        bool(torch.equal(one, two))
+        for one, two in zip(_written(modality, items.x), _written(modality, back.x), strict=True)
+    ]
+    flat = noise.z.flatten(1).double()
+    d = flat.shape[1]
+    # E|z| = √2 Γ((d+1)/2)/Γ(d/2), and E|z|² = d.
+    norm = math.sqrt(2) * math.exp(math.lgamma((d + 1) / 2) - math.lgamma(d / 2))
+    return {
+        "return_rms": _row(rms, _stderr(square) / (2 * rms) if rms else 0.0, n, unit=unit),
+        "identical": _row(sum(same) / n, _stderr(torch.tensor(same, dtype=torch.float64)), n),
+        "noise_mean": _of(flat.mean(1), floor=0.0),
+        "noise_variance": _of(flat.square().mean(1) - flat.mean() ** 2, floor=1.0),
+        "noise_norm": _of(flat.norm(dim=1), floor=norm, spread=float(flat.norm(dim=1).std(correction=0)),
+                          floor_spread=math.sqrt(d - norm**2)),
+    }  # fmt: skip
+
+
+def _written(modality: Modality[Any], x: Tensor) -> Tensor:
+    """What is in the files: clipped, and rounded to their depth."""
+    return modality.encode(modality.decode(x))
+
+
+def _of(values: Tensor, **more: float) -> dict[str, Any]:
+    return _row(float(values.mean()), _stderr(values), len(values), **more)
+
+
+def _row(value: float, stderr: float, n: int, **more: Any) -> dict[str, Any]:
+    return {"value": value, "stderr": stderr, "n": n, **more}
+
+
+def _stderr(values: Tensor) -> float:
+    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def pairs(items: Items, back: Samples, columns: int = 12, most: int = 48) -> Image.Image:
+    """Each item above what came back of it, ``columns`` of them beside each other."""
+    modality, columns = back.modality, min(columns, len(items))
+    count = min(most, len(items)) // columns * columns  # whole rows
+    rows = []
+    for low in range(0, count, columns):
+        part = slice(low, low + columns)
+        raws = [*modality.decode(items.x[part]), *modality.decode(back.x[part])]
+        rows.append(modality.show(raws, columns))
+    width, height = rows[0].width, sum(r.height for r in rows) + _GAP * (len(rows) - 1)
+    sheet = Image.new("RGB", (width, height), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height + _GAP
+    return sheet
+
+
+def sentence(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The error of what came back, in words."""
+    rms, same = found["return_rms"], found["identical"]
+    spread = f" ± {rms['stderr']:.2g}" if math.isfinite(rms["stderr"]) else ""
+    alike = round(same["value"] * same["n"])
+    return (
+        f"They come back within {rms['value']:.2g}{spread} {rms['unit']} (root mean square, n = {rms['n']:,}); "
+        f"{alike:,} of {same['n']:,} are the same to the last bit once written."
+    )

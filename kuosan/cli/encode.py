@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -49,7 +49,7 @@ def encode(
     fixed = conditions(where)
     from kuosan.recipes.inverse import decode, read_items
     from kuosan.recipes.inverse import encode as to_noise
-    from kuosan.recipes.returned import errors, pairs
+    from kuosan.recipes.returned import errors, normality, pairs, sentence
     from kuosan.training.checkpoint import write_json
 
     loaded = opened(run)
@@ -66,7 +66,8 @@ def encode(
     about = {"data": data, "n": len(items), "steps": steps, "w": w, "where": fixed}
     write_json(folder / ERRORS, {"errors": found, **about, "data": str(data), "names": items.names})
     return Answer(
-        f"{_text(found)}\n{len(items):,} items to noise and back in {steps} steps each way, {seconds:.1f} s.\n"
+        f"{sentence(found)}\n{normality(found)}\n"
+        f"{len(items):,} items to noise and back in {steps} steps each way, {seconds:.1f} s.\n"
         f"Noise, for `kuosan sample {run} --noise`: {shown(folder / NOISE)}\n"
         f"Real above returned: {shown(folder / OVERVIEW)}",
         {
@@ -86,20 +87,3 @@ def opened(run: Path) -> Run:
         working_in(run)
     _ = loaded.denoiser
     return loaded
-
-
-def _text(found: dict[str, dict[str, Any]]) -> str:
-    from kuosan.evaluation.report_words import error, number, usable
-    from kuosan.recipes.returned import sentence
-
-    def told(row: dict[str, Any]) -> str:
-        spread = row["stderr"]
-        return number(row["value"], spread) + (f" ± {error(spread)}" if usable(spread) else "")
-
-    mean, variance, norm = (found[f"noise_{k}"] for k in ("mean", "variance", "norm"))
-    spread = f", spread {norm['spread']:.2g}" if norm["n"] > 1 else ""
-    normal = (
-        f"The noise has mean {told(mean)} and variance {told(variance)}, where N(0, 1) has 0 and 1; norms are "
-        f"{told(norm)}{spread}, where it has {norm['floor']:.4g}, spread {norm['floor_spread']:.2g}."
-    )
-    return f"{sentence(found)}\n{normal}"

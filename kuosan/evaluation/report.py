@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from kuosan.evaluation import plots
 from kuosan.evaluation.report_data import survey_view
 from kuosan.evaluation.report_likelihood import likelihood_view
+from kuosan.evaluation.report_section import Section, section_view
 from kuosan.evaluation.report_words import (
     count,
     duration,
@@ -64,6 +65,7 @@ class ReportFacts:
     samples: (label, picture) of the finished model, the first one largest.
     nearest: {sample, neighbour (pictures), distance, threshold, percentile (0…100, among n held-out items),
         n, name} of the samples closest to a training item.
+    sections: what methods of their own have to show.
     events: sentences about skipped steps, roll-backs, an early stop.
     environment: versions, machine, threads. citations: text or BibTeX.
     noun: what an item of the data is called, in the plural.
@@ -85,6 +87,7 @@ class ReportFacts:
     surprising: Sequence[tuple[str, Image]] = ()
     samples: Sequence[tuple[str, Image]] = ()
     nearest: Sequence[Mapping[str, Any]] = ()
+    sections: Sequence[Section] = ()
     events: Sequence[str] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     citations: Sequence[str] = ()
@@ -139,6 +142,7 @@ def render_report(facts: ReportFacts) -> str:
         surprising=[(text, picture(image, 480)) for text, image in facts.surprising],
         drawings={name: svg(plots.floor_drawing(metric)) for name, metric in facts.metrics.items()},
         nearest=_nearest(facts.nearest),
+        extra=[section_view(section, lambda image: picture(image, 1000)) for section in facts.sections],
         survey=survey,
         choices=[*facts.choices, *survey.choices],
         environment=[(label(key), _text(key, value)) for key, value in facts.environment.items()],

@@ -119,6 +119,11 @@ class LevelResidual:
         """√E[R], in standard deviations of the noise per element and unit of log-SNR; 0 where (3) fell below."""
         return math.sqrt(max(self.mean, 0.0))
 
+    @property
+    def root_stderr(self) -> float:
+        """The standard error of `root`, to first order; nan where that has none."""
+        return self.stderr / (2 * self.root) if self.root else math.nan
+
 
 def residual_by_level(
     denoiser: Denoiser,

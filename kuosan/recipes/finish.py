@@ -7,14 +7,18 @@ from typing import Any
 
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood
+from kuosan.evaluation.report_section import Section
 from kuosan.recipes import card, report
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
+from kuosan.recipes.report_residual import residual
+from kuosan.recipes.report_returned import returned
 from kuosan.recipes.session import Session
 from kuosan.training.checkpoint import write_bytes, write_json
 
 SUMMARY = "summary.json"  # written last: it says that all else is there
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
+SHARE, LONGEST = 0.2, 30.0  # of what measuring left, and in seconds, for each section of its own
 
 
 def finish(session: Session) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def finish(session: Session) -> dict[str, Any]:
     surprise = _likelihood(session, effort)
     result = with_likelihood({**found.to_json(), "about": about}, surprise)
     write_json(run.path / EVALUATION, result)
-    path = report.write(session, samples, found, surprise)
+    path = report.write(session, samples, found, surprise, _sections(session))
     summary = {
         "run": str(run.path),
         "steps": count.step,
@@ -76,3 +80,11 @@ def _likelihood(session: Session, effort: Effort | None) -> Likelihood | str:
         return likelihood(session.run, session.data, effort, out=session.run.path / "evaluation")
     except UserError as e:
         return str(e)
+
+
+def _sections(session: Session) -> list[Section]:
+    """What other methods show of the run, each within its share of the time that is left."""
+    run, left = session.run, session.remaining()
+    seconds = LONGEST if left is None else min(LONGEST, SHARE * left)
+    found = [show(run, session.data.val, seconds) for show in (returned, residual)]
+    return [section for section in found if section]

@@ -6,6 +6,7 @@ import datetime
 import json
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from kuosan.core.shapes import map_state
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.likelihood import Likelihood
 from kuosan.evaluation.report import ReportFacts, write_report
+from kuosan.evaluation.report_section import Section
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
 from kuosan.recipes.run import Samples
@@ -28,8 +30,10 @@ NEAREST_SHOWN = 12
 SURPRISING = 16
 
 
-def write(session: Session, samples: Samples, found: Evaluation, surprise: Likelihood | str) -> Path:
-    """``report.html`` of a run, from its folder and these samples."""
+def write(
+    session: Session, samples: Samples, found: Evaluation, surprise: Likelihood | str, sections: Sequence[Section]
+) -> Path:
+    """``report.html`` of a run, from its folder, these samples, and sections of other methods."""
     run, data, count = session.run, session.data, session.training.count
     facts = run.facts
     survey = data.survey.to_json()
@@ -63,6 +67,7 @@ def write(session: Session, samples: Samples, found: Evaluation, surprise: Likel
         likelihood={} if isinstance(surprise, str) else _likelihood(surprise),
         surprising=[] if isinstance(surprise, str) else _surprising(session, surprise),
         nearest=_nearest(session, samples, found),
+        sections=sections,
         events=_events(session),
         environment=machine.facts(),
         citations=citations(run),

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kuosan.evaluation.report_words import error, number, usable
 from kuosan.modalities import Modality
 from kuosan.recipes.inverse import Items, Noise
 from kuosan.recipes.run import Samples
@@ -84,9 +85,22 @@ def pairs(items: Items, back: Samples, columns: int = 12, most: int = 48) -> Ima
 def sentence(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The error of what came back, in words."""
     rms, same = found["return_rms"], found["identical"]
-    spread = f" ± {rms['stderr']:.2g}" if math.isfinite(rms["stderr"]) else ""
-    alike = round(same["value"] * same["n"])
     return (
-        f"They come back within {rms['value']:.2g}{spread} {rms['unit']} (root mean square, n = {rms['n']:,}); "
-        f"{alike:,} of {same['n']:,} are the same to the last bit once written."
+        f"They come back within {_told(rms)} {rms['unit']} (root mean square, n = {rms['n']:,}); "
+        f"{round(same['value'] * same['n']):,} of {same['n']:,} are the same to the last bit once written."
     )
+
+
+def normality(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """How normal the noise is, in words."""
+    mean, variance, norm = (found[f"noise_{k}"] for k in ("mean", "variance", "norm"))
+    spread = f", spread {norm['spread']:.2g}" if norm["n"] > 1 else ""
+    return (
+        f"Their noise has mean {_told(mean)} and variance {_told(variance)}, where N(0, 1) has 0 and 1; norms are "
+        f"{_told(norm)}{spread}, where it has {norm['floor']:.4g}, spread {norm['floor_spread']:.2g}."
+    )
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    spread = row["stderr"]
+    return number(row["value"], spread) + (f" ± {error(spread)}" if usable(spread) else "")

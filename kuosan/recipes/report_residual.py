@@ -62,10 +62,11 @@ def fitted(run: Run, x: Tensor) -> MixtureDenoiser:
 
 
 def _words(worst: LevelResidual) -> list[str]:
+    error = f" ± {worst.root_stderr:.2f}" if worst.root else ""
     here = (
         "The residual is by how many of its own standard deviations, per element and unit of log-SNR, the noise that "
         "the model sees drifts from what the corruption of any data at all would do (Fokker–Planck equation): here at "
-        f"most {worst.root:.2f} ± {worst.root_stderr:.2f}, at log-SNR {worst.log_snr:g}."
+        f"most {worst.root:.2f}{error}, at log-SNR {worst.log_snr:g}."
     )
     scale = (
         "An exact model has 0 (the grey line, computed the same way), and near 1 a prediction goes its own way "

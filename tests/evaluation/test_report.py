@@ -20,6 +20,7 @@ from PIL import Image
 from kuosan.evaluation import plots
 from kuosan.evaluation.report import ReportFacts, picture, render_report, write_report
 from kuosan.evaluation.report_data import survey_view
+from kuosan.evaluation.report_section import Section
 from kuosan.evaluation.report_words import count, duration, number, verdict
 
 NASTY = '<script>alert("x")</script>'
@@ -39,6 +40,10 @@ def metric(**changes: Any) -> dict[str, Any]:
         "note": "held out",
     }
     return {**base, "floor": 2.42, "floor_stderr": 0.09, **changes}
+
+
+def _dot(axes: Any) -> None:
+    axes.plot([0], [0], marker="o")
 
 
 def full() -> ReportFacts:
@@ -84,6 +89,11 @@ def full() -> ReportFacts:
         nearest=[
             {"sample": grey(5), "neighbour": grey(6), "distance": 9.0, "threshold": 5.0, "percentile": 3.0},
             {"sample": grey(5), "neighbour": grey(6), "distance": 1.0, "threshold": 5.0, "name": NASTY},
+        ],
+        sections=[
+            Section(
+                "mine", NASTY, NASTY, [NASTY], [(NASTY, grey(7)), ("chart", plots.draw("c", NASTY, _dot))]
+            )
         ],
         events=[NASTY],
         environment={"torch": "2.13.0", "machine": NASTY},
@@ -373,3 +383,10 @@ def test_a_sixteen_bit_picture_keeps_its_range() -> None:
     inlined = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.src.split(",")[1]))))
     assert inlined.min() == 0 and inlined.max() == 255 and (np.diff(inlined.ravel().astype(int)) >= 0).all()
     assert np.abs(inlined - ramp / 257).max() <= 1
+
+
+def test_a_section_of_its_own_is_on_the_page_and_in_its_contents() -> None:
+    page = render_report(full())
+    assert '<section id="mine">' in page and '<a href="#mine">' in page and "c-" in page
+    assert page.index('id="copies"') < page.index('id="mine"') < page.index('id="data"')
+    assert "mine" not in render_report(dataclasses.replace(full(), sections=[]))

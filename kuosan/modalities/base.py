@@ -98,11 +98,6 @@ class Modality(ABC, Generic[Raw]):
     def from_spec(cls, spec: Spec) -> Modality[Raw]:
         """The inverse of `spec`."""
 
-    @property
-    def unit(self) -> tuple[float, str]:
-        """How many of the data's own units a difference of one in the state is, and what they are called."""
-        return 1.0, "of the state's units"
-
     @abstractmethod
     def read(self, path: Path | str) -> Raw:
         """One item from a file.  Raises `Unreadable`."""

@@ -65,8 +65,14 @@ _SOLVERS = (
     ("ipndm", ("liu2022", "zhang2023")),
     ("adams", ("zhang2023",)),
     ("deis", ("zhang2023",)),
+    ("midpoint", ("hairer2006",)),
 )
 _GRIDS = {"logsnr": ("lu2022",), "karras": ("karras2022",)}
+# What the report of every run that was trained here shows, time permitting.
+_REPORTED = (
+    ("items to noise and back", ("hairer2006", "shoemake1985")),
+    ("residual of the score", ("lai2023",)),
+)
 # All whose words are among the parts of a metric's name (fd_inf_encoder: fd, inf, encoder).
 _METRICS = (
     ({"fd"}, ("heusel2017",)),
@@ -133,6 +139,8 @@ def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[s
         yield from _training(facts)
     yield from _sampling(recipe.sampling)
     yield from _measuring(facts, metrics)
+    if facts.items:
+        yield from _REPORTED
     yield "PyTorch", ("paszke2019",)
 
 

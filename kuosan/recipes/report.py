@@ -31,7 +31,11 @@ SURPRISING = 16
 
 
 def write(
-    session: Session, samples: Samples, found: Evaluation, surprise: Likelihood | str, sections: Sequence[Section]
+    session: Session,
+    samples: Samples,
+    found: Evaluation,
+    surprise: Likelihood | str,
+    sections: Sequence[Section],
 ) -> Path:
     """``report.html`` of a run, from its folder, these samples, and sections of other methods."""
     run, data, count = session.run, session.data, session.training.count

@@ -21,12 +21,13 @@ _GAP = 10  # pixels between one pair of rows and the next
 def errors(items: Items, noise: Noise, back: Samples) -> dict[str, dict[str, Any]]:
     """Each as ``value``, ``stderr`` and ``n`` items, and what exact noise would have as ``floor``.
 
-    ``return_rms`` is the root mean square of the difference of the states, in the modality's own unit and before
-    anything is rounded; its error is that of the mean square, carried through the root. ``identical`` is the share of
-    items whose written form is the item's own. The noise's ``mean``, ``variance`` and ``norm`` are taken per item.
+    ``return_rms`` is the root mean square of the difference of the states, in levels of the data where it has levels,
+    before anything is rounded; its error is that of the mean square, carried through the root. ``identical`` is the
+    share of items whose written form is the item's own. The noise's mean, variance and norm are taken per item.
     """
     modality, n = back.modality, len(items)
-    scale, unit = modality.unit
+    level = modality.level
+    scale, unit = (1 / level, f"of {2 / level:,.0f} levels") if level else (1.0, "of the state's -1 … 1")
     square = (scale * (back.x - items.x).double()).square().flatten(1).mean(1)
     rms = math.sqrt(float(square.mean()))
     same = [

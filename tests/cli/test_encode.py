@@ -19,7 +19,7 @@ from .conftest import ITEMS, call, tree_of, write_pictures
 def encoded(trained: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out") / "encoded"
     result = call("encode", trained, pictures, "-n", 7, "--steps", 8, "--out", out)
-    assert result.status == 0 and "grey levels" in result.out and "N(0, 1)" in result.out, result.err
+    assert result.status == 0 and "of 255 levels" in result.out and "N(0, 1)" in result.out, result.err
     return out
 
 

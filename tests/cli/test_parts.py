@@ -111,7 +111,9 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
         assert any(name.startswith(prefix) for prefix, _ in cite._SOLVERS), name
     tables = [cite._SCHEDULES, cite._OUTPUTS, cite._WEIGHTS, cite._TIMINGS, cite._NETWORKS, cite._GRIDS]
     used = {k for t in tables for keys in t.values() for k in keys}
-    used |= {k for t in (cite._ALWAYS, cite._SOLVERS, cite._METRICS) for _, keys in t for k in keys}
+    used |= {
+        k for t in (cite._ALWAYS, cite._SOLVERS, cite._METRICS, cite._REPORTED) for _, keys in t for k in keys
+    }
     named = {
         "hoogeboom2023",
         "srivastava2014",

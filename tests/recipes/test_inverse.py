@@ -182,7 +182,7 @@ def test_errors_are_in_the_datas_own_unit(run: kuosan.Run) -> None:
     assert rms["value"] == pytest.approx(math.sqrt((0.16 + 0.36) / 2), rel=1e-4) and rms["n"] == 2
     # the mean square is 0.26 ± 0.1, and d√m = dm/(2 √m)
     assert rms["stderr"] == pytest.approx(0.1 / (2 * math.sqrt(0.26)), rel=1e-3)
-    assert found["identical"]["value"] == 0.5 and "grey levels of 255" in sentence(found)
+    assert found["identical"]["value"] == 0.5 and "of 255 levels" in sentence(found)
     assert found["noise_mean"]["value"] == 2 and found["noise_variance"]["value"] == 1
     assert found["noise_norm"]["value"] == 16 and found["noise_norm"]["spread"] == 8
     assert "1 of 2" in sentence(found) and "norms are 16" in normality(found)

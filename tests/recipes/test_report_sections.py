@@ -25,7 +25,7 @@ def held_out(run: kuosan.Run) -> Split:
 
 def test_a_run_tells_both(run: kuosan.Run) -> None:
     page = (run.path / "report.html").read_text(encoding="utf-8")
-    assert 'href="#returned"' in page and 'id="returned"' in page and "grey levels of 255" in page
+    assert 'href="#returned"' in page and 'id="returned"' in page and "of 255 levels" in page
     assert (
         'href="#residual"' in page and 'id="residual"' in page and "per element and unit of log-SNR" in page
     )

@@ -27,7 +27,7 @@ def encode(
     /,
     *,
     n: Annotated[int, Parameter(name="-n")] = 64,
-    steps: int = 20,
+    steps: int = 40,
     where: Where = None,
     w: Annotated[float, Parameter(name="--w")] = 1.0,
     out: Path | None = None,
@@ -39,7 +39,7 @@ def encode(
         run: the folder that `kuosan train` wrote to, or a diffusers pipeline's.
         data: a file or a folder, brought to the run's form; conditions are read from it where it has them.
         n: how many items at most, evenly spread over their names; exact copies count once.
-        steps: steps each way, about four calls of the network each; more come closer to the exact flow.
+        steps: steps each way, about three calls of the network each; more come closer to the exact flow.
         w: guidance weight towards the conditions; 1 is no guidance.
         out: folder for the files; a new one in the run unless given.
     """

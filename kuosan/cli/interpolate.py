@@ -25,7 +25,7 @@ def interpolate(
     /,
     *,
     n: Annotated[int, Parameter(name="-n")] = 8,
-    steps: int = 20,
+    steps: int = 40,
     where: Where = None,
     w: Annotated[float, Parameter(name="--w")] = 1.0,
     out: Path | None = None,
@@ -40,7 +40,7 @@ def interpolate(
         a: a file with the first item, which is brought to the run's form.
         b: a file with the last one.
         n: how many, both ends included.
-        steps: steps each way, about four calls of the network each.
+        steps: steps each way, about three calls of the network each.
         w: guidance weight towards the conditions; 1 is no guidance.
         out: folder for the files; a new one in the run unless given.
     """

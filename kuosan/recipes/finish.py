@@ -18,7 +18,7 @@ from kuosan.training.checkpoint import write_bytes, write_json
 
 SUMMARY = "summary.json"  # written last: it says that all else is there
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
-SHARE, LONGEST = 0.2, 30.0  # of what measuring left, and in seconds, for each section of its own
+SHARE, LONGEST = 0.15, 30.0  # of what measuring left, and in seconds, for each section of its own
 
 
 def finish(session: Session) -> dict[str, Any]:

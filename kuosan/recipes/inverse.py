@@ -35,7 +35,7 @@ from kuosan.solvers import sample
 from kuosan.solvers.inverse import Midpoint, invert
 from kuosan.training.checkpoint import write_bytes
 
-STEPS = 20
+STEPS = 40
 FINEST = 5e-4  # σ/α at the data's end
 _FORM = "kuosan noise 1"
 
@@ -201,7 +201,7 @@ def way(schedule: Schedule, steps: int) -> Float[Tensor, " n+1"]:
 
 
 def encode(run: Run, items: Items, *, steps: int = STEPS, w: float = 1.0) -> Noise:
-    """The noise that the deterministic flow takes to each item, by ``steps`` steps with guidance ``w``; about four
+    """The noise that the deterministic flow takes to each item, by ``steps`` steps with guidance ``w``; about three
     calls of the network a step."""
     z = _walk(run, items.x, items.cond, steps, w, up=True)
     return Noise(z, items.cond, items.names, steps, w)

@@ -15,8 +15,8 @@ from kuosan.recipes.returned import errors, normality, pairs, sentence
 from kuosan.recipes.run import Run
 
 ITEMS, FRAMES = 8, 10
-FEWEST = 8  # steps that are worth showing
-CALLS = 5  # of the network per step, each way
+FEWEST = 16  # steps that are worth showing
+CALLS = 3.5  # of the network per step, each way
 TITLE = ("returned", "There and back", "There and back")
 
 
@@ -42,7 +42,7 @@ def returned(run: Run, split: Split, seconds: float) -> Section | None:
     found = errors(items, up[:count], back)
     lead = f"The model has an inverse: its flow took {count} held-out items to noise and back, {steps} steps each way."
     hidden = [k for k, v in ends.items() if int(v) == run.facts.null[k]]
-    under = f"; {' and '.join(hidden)}, in which they differ, is hidden on the way" if hidden else ""
+    under = f"; {' and '.join(hidden)} hidden on the way" if hidden else ""
     return Section(
         *TITLE,
         [f"{lead} {sentence(found)}", normality(found)],

@@ -33,7 +33,7 @@ def test_encode_writes_noise_returned_items_errors_and_an_overview(
         *[f"{i:05d}.png" for i in range(7)], "errors.json", "noise.safetensors", "overview.png",
         "samples.safetensors",
     ]  # fmt: skip
-    assert data["n"] == 7 and data["steps"] == 20 and tree_of(pictures) == before
+    assert data["n"] == 7 and data["steps"] == 40 and tree_of(pictures) == before
     for name in ("return_rms", "identical", "noise_mean", "noise_variance", "noise_norm"):
         assert data["errors"][name]["n"] == 7 and data["errors"][name]["stderr"] is not None
     assert json.loads((out / "errors.json").read_text())["errors"] == data["errors"]

@@ -33,7 +33,9 @@ from .conftest import Result, call
 CONTRACT = {
     "train": "--out --modality --budget --seed --config --set --init --dry-run",
     "resume": "",
-    "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first",
+    "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise",
+    "encode": "-n --steps --where --w --out",
+    "interpolate": "-n --steps --where --w --out",
     "evaluate": "--data -n --likelihood --probes --tolerance --inception --steps --seed",
     "export": "--to --where",
     "inspect": "",

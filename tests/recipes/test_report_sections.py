@@ -35,7 +35,7 @@ def test_there_and_back(run: kuosan.Run, held_out: Split) -> None:
     section = returned(run, held_out, 30.0)
     assert section is not None and len(section.figures) == 2
     count = min(ITEMS, len(held_out))
-    assert f"{count} of {count} are the same" in section.lead[0] and "20 steps" in section.lead[0]
+    assert f"{count} of {count} are the same" in section.lead[0] and "40 steps" in section.lead[0]
     few = returned(run, held_out, 30.0)
     assert few is not None and few.lead == section.lead, "nothing is drawn by chance"
 

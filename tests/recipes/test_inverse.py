@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ import torch
 import kuosan
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import EDM, Cosine
+from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.errors import UserError
 from kuosan.modalities import load as load_data
+from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.inverse import Items, Noise, between, common, one_item, read_items, read_noise, way
 from kuosan.recipes.returned import errors, normality, pairs, sentence
 from kuosan.recipes.run import Samples
@@ -200,3 +203,16 @@ def test_the_sheet_has_each_item_above_its_own(run: kuosan.Run) -> None:
     for top in (row // 2, 2 * row + 12 + row // 2):
         for left in (row // 2, row + row // 2):
             assert sheet.getpixel((left, top)) == sheet.getpixel((left, top + row))
+
+
+def test_on_an_exploding_schedule_noise_is_in_units_of_the_prior(
+    copied: Callable[[], kuosan.Run], data: Path
+) -> None:
+    run = copied()
+    run.__dict__["denoiser"] = NetworkDenoiser(GaussianProcess(EDM()), run.denoiser.network, "edm")
+    noise, items = run.encode(data, 12), read_items(run, data, 12)
+    assert 0.2 < float(noise.z.std()) < 3  # the state there is 80 times as large
+    assert errors(items, noise, run.decode(noise))["return_rms"]["value"] < 0.1
+    z = Seeds.of(0, 3).fold("prior").normal(torch.empty(3, *run.shape))
+    same = run.sample(3, steps=3, noise=Noise(z, run.conditions(0, range(3)), steps=0))
+    assert torch.allclose(same.x, run.sample(3, steps=3).x, atol=1e-5)

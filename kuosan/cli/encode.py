@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from kuosan.cli.answer import Answer
+from kuosan.cli.answer import Answer, plain
 from kuosan.cli.failures import working_in
 from kuosan.cli.notes import busy
 from kuosan.cli.options import Json, Where, at_least, conditions
@@ -64,7 +64,7 @@ def encode(
     paths = loaded.write(back, folder, pairs(items, back))
     noise.save(folder / NOISE)
     about = {"data": data, "n": len(items), "steps": steps, "w": w, "where": fixed}
-    write_json(folder / ERRORS, {"errors": found, **about, "data": str(data), "names": items.names})
+    write_json(folder / ERRORS, plain({"errors": found, **about, "names": items.names}))
     return Answer(
         f"{sentence(found)}\n{normality(found)}\n"
         f"{len(items):,} items to noise and back in {steps} steps each way, {seconds:.1f} s.\n"

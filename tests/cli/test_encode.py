@@ -143,3 +143,4 @@ def test_a_larger_picture_is_brought_to_the_runs_form(trained: Path, tmp_path: P
         and data["errors"]["return_rms"]["stderr"] is None
     )
     assert Image.open(tmp_path / "out" / "00000.png").size == (8, 8)
+    assert "NaN" not in (tmp_path / "out" / "errors.json").read_text()

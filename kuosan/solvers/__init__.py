@@ -10,6 +10,7 @@ from kuosan.solvers.ancestral import Ancestral
 from kuosan.solvers.base import Solver, Step, sample, trajectory
 from kuosan.solvers.exponential import DDIM, DPMSolverPP, SDESolverPP, UniPC
 from kuosan.solvers.multistep import History, Multistep, Table
+from kuosan.solvers.recorrupt import Cold, Redraw
 from kuosan.solvers.runge_kutta import Euler, Heun
 
 SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
@@ -28,6 +29,8 @@ SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
     "deis": DEIS,
     "deis-t": lambda: DEIS(variable="t"),
     "sde-dpm++2m": SDESolverPP,
+    "cold": Cold,
+    "redraw": Redraw,
 }
 
 
@@ -39,6 +42,7 @@ def solver(name: str) -> Solver[Any]:
 
 
 __all__ = [
-    "DDIM", "DEIS", "IPNDM", "SOLVERS", "AdamsBashforth", "Ancestral", "DPMSolverPP", "Euler", "Heun",
-    "History", "Multistep", "SDESolverPP", "Solver", "Step", "Table", "UniPC", "sample", "solver", "trajectory",
+    "DDIM", "DEIS", "IPNDM", "SOLVERS", "AdamsBashforth", "Ancestral", "Cold", "DPMSolverPP", "Euler", "Heun",
+    "History", "Multistep", "Redraw", "SDESolverPP", "Solver", "Step", "Table", "UniPC", "sample", "solver",
+    "trajectory",
 ]  # fmt: skip

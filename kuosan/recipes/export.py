@@ -16,7 +16,6 @@ from typing import Any
 from kuosan.denoisers.diffusers import export_diffusers
 from kuosan.errors import UserError
 from kuosan.modalities.dataset import resolve
-from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.run import Run
 
 FORMATS = ("diffusers",)
@@ -43,7 +42,7 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
         raise UserError(f"{run.path} is a diffusers pipeline already: copy the folder instead")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: give the export a new one")
-    if not isinstance(run.denoiser.process, GaussianProcess):
+    if not run.facts.recipe.noise.gaussian:
         raise UserError(
             f"{run.path} is {run.denoiser.process}, and diffusers draws Gaussian noise only: sample it with `kuosan "
             "sample`, or train with noise=gaussian"

@@ -71,6 +71,11 @@ class NoisePart(_Part):
     )
     power: float = Field(1.5, ge=0.5, le=64, description="generalised: 1 is Laplace's law, 2 the Gaussian")
 
+    @property
+    def gaussian(self) -> bool:
+        """Whether it is; what was saved before there was a choice is ``auto``."""
+        return self.kind in ("auto", "gaussian")
+
 
 class ObjectivePart(_Part):
     """What is learned, and how errors are weighed."""

@@ -172,9 +172,9 @@ def main() -> None:
     notes = f"""
 `python -m benchmarks.noises`, {time.process_time() - started:.0f} s of one core in all. An even mixture of two
 crosswise bivariate Student laws with {TAIL:g} degrees of freedom, {POOL:,} draws to train on; a network of three
-hidden layers of {WIDTH} that predicts v on the cosine schedule, {STEPS:,} batches of 256; {SEEDS} training seeds, {N:,} samples each, of
-`ancestral` and `redraw` {FEWER:,}. Mean ± standard error over the seeds, which includes what so many draws leave to
-chance, as the first row shows (real data against real data, {SEEDS} times {N:,} fresh draws).
+hidden layers of {WIDTH} that predicts v on the cosine schedule, {STEPS:,} batches of 256; {SEEDS} training seeds,
+{N:,} samples each, of `ancestral` and `redraw` {FEWER:,}. Mean ± standard error over the seeds, which includes what
+so many draws leave to chance, as the first row shows (real data against real data, {SEEDS} times {N:,} fresh draws).
 
 - 99 %, 99.9 %, 99.99 %: the samples' quantile of |x| over the data's (that of {REFERENCE:,} draws; 1 is right). A
   dash: too few samples.

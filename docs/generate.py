@@ -69,8 +69,7 @@ NONE = ("schedule.alphas_cumprod",)  # leaves that are nothing where they are no
 
 SOURCES = {
     "ancestral": (
-        "the reverse conditional itself, where it can be drawn: tokens, joint states, and Gaussian, Laplace and "
-        "Student's noise",
+        "the reverse conditional itself, where it can be drawn: all but uniform, binary and generalised noise",
         "Ho et al. 2020, alg. 2; Austin et al. 2021",
     ),
     "ddim": ("x̂ held constant", "Song et al. 2021, eq. 12, η = 0"),

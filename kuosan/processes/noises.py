@@ -1,7 +1,7 @@
 """Noise distributions: what ε can be in x_t = α_t x + σ_t ε.
 
 All are symmetric, with the variance 1 in every element wherever there is one, so that log-SNR, schedules, grids and
-preconditioning mean what they mean for the Gaussian.
+preconditioning mean what they mean for the Gaussian. Categorical noise, which replaces tokens, is in `discrete`.
 
 | noise               | density of an element                          | excess kurtosis              |
 |---------------------|------------------------------------------------|------------------------------|
@@ -43,9 +43,7 @@ from kuosan.core.random import Seeds
 from kuosan.core.shapes import per_example
 
 _LEAST = 2.0**-53  # of a probability: half of what uniform numbers are apart
-_EDGE = (
-    1e-3  # how far rounding may carry an element of ε off a bounded law, in single precision at little noise
-)
+_EDGE = 1e-3  # how far rounding may carry ε off a bounded law, in single precision at little noise
 
 
 def _wide(like: Tensor) -> Float64[Tensor, "b ..."]:

@@ -3,6 +3,7 @@ sentence, before anything is begun."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,6 +47,8 @@ def test_a_run_keeps_its_noise(heavy: kuosan.Run) -> None:
     assert ["noise.kind", "student", "asked for"] in saved["choices"]
     process = kuosan.load(heavy.path).denoiser.process
     assert process.noise == Student(3.0) and not isinstance(process, GaussianProcess)
+    twin = copy.deepcopy(heavy.denoiser).process
+    assert type(twin) is type(process) and twin.noise == process.noise
     for solver in ("auto", "ancestral", "cold", "redraw"):
         x = heavy.sample(6, steps=3, solver=solver, seed=2).x
         assert bool(torch.isfinite(x).all())

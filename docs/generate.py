@@ -40,6 +40,8 @@ MEANINGS = {
     "network.attention": "U-Net: levels that have attention",
     "schedule.kind": "α and σ along time; `auto` is cosine; `tabulated` is a discrete model's, set by `--init`",
     "schedule.shift": "lowers the log-SNR by 2 log(shift); `auto` is √(height · width)/64, at least 1",
+    "noise.kind": "law of the noise, see [noises](../concepts/noises.md); `auto` is Gaussian, or that of `--init`. "
+    "Others have no score, no bound and no export",
     "objective.kind": "`denoising`: weighted squared error; `elbo`: the variational bound, whose weight is `uniform`",
     "objective.output": "what the network predicts; `auto` goes with the schedule: `edm` with edm, `velocity` with "
     "rectified, else `v`",
@@ -67,7 +69,7 @@ NONE = ("schedule.alphas_cumprod",)  # leaves that are nothing where they are no
 
 SOURCES = {
     "ancestral": (
-        "the reverse conditional itself; any process",
+        "the reverse conditional itself, where it can be drawn: all but uniform, binary and generalised noise",
         "Ho et al. 2020, alg. 2; Austin et al. 2021",
     ),
     "ddim": ("x̂ held constant", "Song et al. 2021, eq. 12, η = 0"),
@@ -90,6 +92,14 @@ SOURCES = {
     "sde-dpm++2m": (
         "reverse SDE, two estimates, η = 1",
         "Lu et al. 2022 (DPM-Solver++), sec. 5; Xue et al. 2023",
+    ),
+    "cold": (
+        "corrupts x̂ anew with the noise that the state holds: DDIM's step",
+        "Bansal et al. 2023, alg. 2",
+    ),
+    "redraw": (
+        "corrupts a draw of x anew with fresh noise; any process",
+        "Bansal et al. 2023, alg. 1; Song et al. 2023, alg. 1",
     ),
 }
 
@@ -173,7 +183,11 @@ For `kuosan sample --solver NAME`, `sampling.solver`, and `kuosan.solvers.solver
 step halves. It is measured in `tests/laws/test_solvers.py` and must be within 0.1 of this table; for
 `sde-dpm++2m` it is the weak order, that of averages, and `ancestral` is exact for any step where the
 posterior is (one element, or independent ones). The first steps have less history and are of lower order, and
-so is a last step that ends without noise. UniPC's corrector raises the order of its predictor by one.
+so is a last step that ends without noise. UniPC's corrector raises the order of its predictor by one. `redraw` keeps
+the law of the state at any step where the posterior is exact, and stays off it where that is a mean alone.
+
+*Process* is the least that a solver needs. An `AdditiveProcess` has noise of any law ([noises](../concepts/noises.md)),
+a `Reversible` one a reverse step that can be drawn; a `GaussianProcess` is both.
 
 DDIM, SDE-DPM-Solver++ and UniPC take arguments in Python: `DDIM(eta=1.0)` is ancestral (η may be a curve of
 time), `SDESolverPP(eta=0.5)`, `UniPC(2, variant="bh1")`, `DPMSolverPP(steps_back)`,

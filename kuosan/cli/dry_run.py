@@ -41,7 +41,7 @@ def probe(plan: Plan) -> Probe:
     settings = build_settings(recipe.training, recipe.seed, Budget(steps=10**6), None)
     with TemporaryDirectory(prefix="kuosan-") as folder:
         training = Training(
-            build_denoiser(facts.network, recipe.schedule, recipe.objective, recipe.seed),
+            build_denoiser(facts.network, recipe),
             build_objective(recipe.objective),
             plan.data.train,
             plan.data.val,

@@ -66,6 +66,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("state", "×".join(map(str, run.shape))),
         ("network", network),
         ("schedule", recipe.schedule.kind),
+        ("noise", recipe.noise.kind),
         ("objective", learned),
         ("sampling", sampled),
         ("budget", recipe.budget),

@@ -135,11 +135,10 @@ def suggestions(run: str, facts: Facts) -> list[str]:
         column, values = next(iter(facts.columns.items()))
         value = values[min(3, len(values) - 1)]
         where = f" --where {shlex.quote(f'{column}={value}')}"
-    return [
-        f"kuosan sample {place}{where}",
-        f"kuosan evaluate {place}",
-        f"kuosan export {place} --to diffusers {place}-diffusers",
-    ]
+    export = (
+        [f"kuosan export {place} --to diffusers {place}-diffusers"] if facts.recipe.noise.gaussian else []
+    )
+    return [f"kuosan sample {place}{where}", f"kuosan evaluate {place}", *export]
 
 
 def skipped_lines(survey: Mapping[str, Any]) -> list[str]:

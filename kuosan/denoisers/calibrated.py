@@ -16,7 +16,11 @@ what data of unit variance would have,
 r = 0 is the larger of the two hand-made variances of Ho et al. 2020 and r → -∞ the smaller. r may also have a value
 per element of the state (eq. 1 without the mean over d): pictures are less certain in the middle than at the border.
 
-For small states the whole covariance follows from the mean's slope (Tweedie's second-order formula):
+V is also the variance of x around x̂, whatever the noise: under a noise that is not Gaussian it is the second moment
+that drawing x needs, if not what a divergence asks for.
+
+For small states under Gaussian noise the whole covariance follows from the mean's slope (Tweedie's second-order
+formula):
 
     Cov[x | x_t] = (σ²/α) ∂x̂/∂x_t                                                              (3)
 """
@@ -34,6 +38,7 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level
 from kuosan.core.shapes import Time, as_time, at
 from kuosan.denoisers.base import Denoiser
+from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
 
 LEVELS = 24
@@ -76,16 +81,16 @@ class Calibrated(Denoiser):
     """A denoiser with the variances of eq. 2 around its mean.
 
     Args:
-        denoiser: of a Gaussian process; only its mean is used.
+        denoiser: of an additive process; only its mean is used.
         log_snrs: (m,), rising.
         log_ratios: r, (m,) or (m, ...) in the shape of a state; linear between levels, constant beyond them.
     """
 
-    process: GaussianProcess
+    process: AdditiveProcess
 
     def __init__(self, denoiser: Denoiser, log_snrs: Float[Tensor, " m"], log_ratios: Float[Tensor, "m ..."]):
         super().__init__()
-        assert isinstance(denoiser.process, GaussianProcess)
+        assert isinstance(denoiser.process, AdditiveProcess)
         self.process, self.denoiser = denoiser.process, denoiser
         self.log_snrs, self.log_ratios = log_snrs.double(), log_ratios.double()
 
@@ -128,7 +133,7 @@ def calibrate(denoiser: Denoiser, batches: Sequence[Batch], seeds: Seeds, levels
         seeds: one for each example of the largest batch.
     """
     process = denoiser.process
-    assert isinstance(process, GaussianProcess)
+    assert isinstance(process, AdditiveProcess)
     schedule = process.schedule
     ends = schedule.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64)).clamp(*RANGE)
     log_snrs = torch.linspace(float(ends[0]), float(ends[1]), levels, dtype=torch.float64)

@@ -15,7 +15,7 @@ from torch import Tensor
 from kuosan.core.posteriors import Gaussian, Posterior
 from kuosan.core.shapes import State, Time, at
 from kuosan.denoisers.base import Denoiser
-from kuosan.processes.base import Bridged
+from kuosan.processes.base import Explicit
 from kuosan.processes.gaussian import GaussianProcess
 
 
@@ -70,16 +70,16 @@ class MixtureDenoiser(Denoiser):
 
 
 class TableDenoiser(Denoiser):
-    """Data that is one of finitely many items, under any bridged process: Gaussian, discrete or joint.
+    """Data that is one of finitely many items, under any `Explicit` process: additive, discrete or joint.
 
     Args:
         items: a state of n items.
         weights: their probabilities (n,); equal ones unless given.
     """
 
-    process: Bridged
+    process: Explicit
 
-    def __init__(self, process: Bridged, items: State, weights: Float[Tensor, " n"] | None = None):
+    def __init__(self, process: Explicit, items: State, weights: Float[Tensor, " n"] | None = None):
         super().__init__()
         self.process, self.items = process, items
         self.log_weights = torch.zeros(1) if weights is None else (weights / weights.sum()).log()

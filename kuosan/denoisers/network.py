@@ -19,6 +19,7 @@ variances of Improved DDPM (Nichol & Dhariwal 2021, eq. 15), but free of the gri
 from __future__ import annotations
 
 import copy
+import dataclasses
 from functools import lru_cache
 
 import torch
@@ -28,28 +29,28 @@ from kuosan.core.posteriors import Gaussian, Point, Posterior
 from kuosan.core.shapes import Time, at, is_shared
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.outputs import Output, data_terms
-from kuosan.processes.gaussian import GaussianProcess
+from kuosan.processes.additive import AdditiveProcess
 
 LABELS = 1000
 WIDEST = 16.0  # |r| in eq. 3 at most: the variance of a pixel that never changes would fall without end
 
 
 class NetworkDenoiser(Denoiser):
-    """A trained (or trainable) network over Gaussian states.
+    """A trained (or trainable) network over numbers.
 
     Args:
-        process: the Gaussian process that it was trained for.
+        process: the process that it was trained for.
         network: ``network(x, label, **cond) -> F``, F in the shape of x.
         output: what F is.
         sigma_data: standard deviation of the data, σ_d.
         variance: the network says r too, eq. 3, in a second half of its channels.
     """
 
-    process: GaussianProcess
+    process: AdditiveProcess
 
     def __init__(
         self,
-        process: GaussianProcess,
+        process: AdditiveProcess,
         network: nn.Module,
         output: Output = "v",
         sigma_data: float = 1.0,
@@ -82,7 +83,7 @@ class NetworkDenoiser(Denoiser):
 
     def __deepcopy__(self, memo: dict[int, object]) -> NetworkDenoiser:
         network = copy.deepcopy(self.network, memo)
-        process = GaussianProcess(copy.deepcopy(self.schedule, memo))
+        process = dataclasses.replace(self.process, schedule=copy.deepcopy(self.schedule, memo))
         twin = NetworkDenoiser(process, network, self.output, self.sigma_data, self.variance)
         return twin.train(self.training)
 

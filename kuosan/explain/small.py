@@ -12,10 +12,11 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine
 from kuosan.denoisers.exact import MixtureDenoiser
 from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.training import ema
 from kuosan.training.objective import Denoising
-from kuosan.training.timing import LogNormalTiming
+from kuosan.training.timing import LogNormalTiming, Timing
 
 _WAVES = 3  # of time that the network is shown
 _GAIN = 1.6  # of the weights, so that a SiLU's output is about as large as its input
@@ -71,11 +72,19 @@ class Small(nn.Module):
 
 def train(law: MixtureDenoiser, seed: int, steps: int, width: int = 64) -> NetworkDenoiser:
     """A network that has seen nothing but draws of ``law``, after ``steps`` batches; weights averaged."""
-    dims, gamma = law.means.shape[1], ema.gamma_of(_AVERAGE)
-    model, average = (NetworkDenoiser(law.process, Small(dims, width, seed), "v") for _ in range(2))
-    pool = draw(law, Seeds.of(seed, _POOL).fold("data")).float().split(_BATCH)
     # Most of the density's shape is decided where noise and hills are of one width.
-    objective, optimiser = Denoising(timing=LogNormalTiming()), torch.optim.Adam(model.parameters())
+    pool = draw(law, Seeds.of(seed, _POOL).fold("data"))
+    return fit(law.process, pool, seed, steps, width=width, timing=LogNormalTiming())
+
+
+def fit(
+    process: AdditiveProcess, data: Tensor, seed: int, steps: int, *, width: int, timing: Timing
+) -> NetworkDenoiser:
+    """A network that predicts v, after ``steps`` batches of ``data`` (n, d) in their order; weights averaged."""
+    dims, gamma = data.shape[1], ema.gamma_of(_AVERAGE)
+    model, average = (NetworkDenoiser(process, Small(dims, width, seed), "v") for _ in range(2))
+    pool = data.float().split(_BATCH)
+    objective, optimiser = Denoising(timing=timing), torch.optim.Adam(model.parameters())
     for step in range(1, steps + 1):
         progress = step / steps
         optimiser.param_groups[0]["lr"] = _RATE * min(1.0, 20 * progress) * (1 - progress) ** 0.5

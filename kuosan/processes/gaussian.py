@@ -14,7 +14,7 @@ al. 2021, eq. 15. (4) is the divergence of two normal laws, the model's matched 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -22,9 +22,11 @@ from torch import Tensor
 
 from kuosan.core.posteriors import Gaussian, Posterior
 from kuosan.core.random import Seeds
-from kuosan.core.schedules import Level, Schedule
+from kuosan.core.schedules import Level
 from kuosan.core.shapes import Time, at, per_example
+from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Bridged
+from kuosan.processes.noises import Noise, Normal
 
 
 def bridge_terms(t: Level, s: Level) -> tuple[Time, Time, Time]:
@@ -37,17 +39,10 @@ def bridge_terms(t: Level, s: Level) -> tuple[Time, Time, Time]:
 
 
 @dataclass(frozen=True)
-class GaussianProcess(Bridged):
+class GaussianProcess(AdditiveProcess, Bridged):
     """Eq. 1 with this schedule. States are floating-point tensors (b, ...)."""
 
-    schedule: Schedule
-
-    def prior(self, like: Tensor, seeds: Seeds) -> Tensor:
-        end = torch.ones(1, dtype=torch.float64)
-        return seeds.normal(like) * at(self.schedule.sigma(end), like)
-
-    def corrupt(self, x: Tensor, t: Time, seeds: Seeds) -> Tensor:
-        return at(self.schedule.alpha(t), x) * x + at(self.schedule.sigma(t), x) * seeds.normal(x)
+    noise: Noise = field(default=Normal(), init=False, repr=False)
 
     def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:
         a, b, v = bridge_terms(self.schedule.level(t), self.schedule.level(s))
@@ -78,10 +73,3 @@ class GaussianProcess(Bridged):
         # ‖x_t - α x‖² without the part that no datum changes
         cross = flat @ data.T * at(level.alpha / level.sigma.square(), flat)
         return cross - data.square().sum(1) * at(level.log_snr.exp() / 2, flat)
-
-    def mix(self, x: Tensor, weights: Float[Tensor, "b n"]) -> Gaussian:
-        data = x.flatten(1)
-        mean = weights @ data
-        variance = (weights @ data.square() - mean.square()).clamp_min(0)
-        shape = (len(weights), *x.shape[1:])
-        return Gaussian(mean.reshape(shape), variance.reshape(shape))

@@ -21,8 +21,8 @@ from kuosan.core.schedules import (
 )
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.networks import build_network
-from kuosan.processes.gaussian import GaussianProcess
-from kuosan.recipes.schema import ObjectivePart, SchedulePart, TrainingPart
+from kuosan.recipes.noise import build_process
+from kuosan.recipes.schema import ObjectivePart, Recipe, SchedulePart, TrainingPart
 from kuosan.training.budget import Budget
 from kuosan.training.objective import Denoising, Objective
 from kuosan.training.settings import Settings
@@ -53,14 +53,12 @@ def build_objective(part: ObjectivePart) -> Objective:
     return Denoising(weight, timing, part.balance if part.variance == "learned" else 0.0)
 
 
-def build_denoiser(
-    network: Mapping[str, Any], schedule: SchedulePart, objective: ObjectivePart, seed: int
-) -> NetworkDenoiser:
-    """A denoiser with freshly drawn weights."""
-    generator = torch.Generator().manual_seed(Seeds.of(seed, 1).fold("weights").number())
-    net = build_network(network, generator)
+def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoiser:
+    """A resolved recipe's denoiser with freshly drawn weights."""
+    generator = torch.Generator().manual_seed(Seeds.of(recipe.seed, 1).fold("weights").number())
+    net, objective = build_network(network, generator), recipe.objective
     assert objective.output != "auto"
-    process = GaussianProcess(build_schedule(schedule))
+    process = build_process(recipe.noise, build_schedule(recipe.schedule))
     learned = objective.variance == "learned"
     return NetworkDenoiser(process, net, objective.output, objective.sigma_data, learned)
 

@@ -33,6 +33,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     )
     columns = columns or "The model has no conditions.\n"
     choices = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in facts.choices)
+    export = f"kuosan export {path} --to diffusers DIR\n" if r.noise.gaussian else ""
     return f"""---
 {yaml.safe_dump(header, sort_keys=False).strip()}
 ---
@@ -47,8 +48,7 @@ model can be trusted stand in `report.html`.
 
 ```
 kuosan sample {path} -n 64 --steps {r.sampling.steps}
-kuosan export {path} --to diffusers DIR
-```
+{export}```
 
 {columns}
 ## Measured

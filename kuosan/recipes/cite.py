@@ -47,6 +47,13 @@ _WEIGHTS = {
     "sigmoid": ("kingma2023", "hoogeboom2024"),
     "uniform": ("kingma2021",),
 }
+_NOISES = {
+    "uniform": ("albergo2023",),
+    "laplace": ("albergo2023", "park2008"),
+    "generalised": ("albergo2023",),
+    "student": ("albergo2023", "pandey2024"),
+    "binary": ("albergo2023",),
+}
 _TIMINGS = {"uniform": ("kingma2021",), "lognormal": ("karras2022",), "logitnormal": ("esser2024",)}
 _NETWORKS = {
     "transformer": ("peebles2023",),
@@ -62,6 +69,8 @@ _SOLVERS = (
     ("dpm++", ("lu2022pp",)),
     ("sde-dpm++", ("lu2022pp", "xue2023")),
     ("unipc", ("zhao2023",)),
+    ("cold", ("bansal2023",)),
+    ("redraw", ("bansal2023", "song2023")),
     ("ipndm", ("liu2022", "zhang2023")),
     ("adams", ("zhang2023",)),
     ("deis", ("zhang2023",)),
@@ -131,6 +140,7 @@ def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[s
     yield f"schedule {recipe.schedule.kind}", _SCHEDULES.get(recipe.schedule.kind, ())
     if recipe.schedule.shift not in ("auto", 1.0):
         yield "shifted schedule", ("hoogeboom2023",)
+    yield f"noise {recipe.noise.kind}", _NOISES.get(recipe.noise.kind, ())
     yield f"network {network['kind']}", _NETWORKS.get(network["kind"], ())
     if network.get("dropout"):
         yield "dropout", ("srivastava2014",)

@@ -13,6 +13,7 @@ from torch import Tensor
 from kuosan.errors import UserError
 from kuosan.evaluation.evaluate import Evaluation, evaluate_samples
 from kuosan.evaluation.likelihood import Effort, Likelihood
+from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
@@ -117,6 +118,8 @@ def evaluate(
         UserError: no data to measure against, an unknown solver or grid, a damaged run, or no likelihood.
     """
     dataset = data_of(run, data)
+    if likelihood:
+        bridged(run.denoiser)  # or samples would be drawn and measured first
     started = time.monotonic()
     samples = run.sample(n, steps=steps, solver=solver, grid=grid, seed=seed, w=w)
     sampling = run.facts.recipe.sampling

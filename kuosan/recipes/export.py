@@ -42,6 +42,11 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
         raise UserError(f"{run.path} is a diffusers pipeline already: copy the folder instead")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: give the export a new one")
+    if not run.facts.recipe.noise.gaussian:
+        raise UserError(
+            f"{run.path} is {run.denoiser.process}, and diffusers draws Gaussian noise only: sample it with `kuosan "
+            "sample`, or train with noise=gaussian"
+        )
     facts, objective = run.facts, run.facts.recipe.objective
     fixed = {k: resolve(facts.columns, facts.class_names, k, v) for k, v in (where or {}).items()}
     names = {

@@ -19,6 +19,7 @@ import torch
 from kuosan.errors import UserError
 from kuosan.modalities.dataset import Dataset
 from kuosan.networks import choose_network
+from kuosan.recipes.noise import choose_noise
 from kuosan.recipes.schema import NetworkPart, Recipe
 
 Choice = tuple[str, Any, str]
@@ -64,6 +65,9 @@ def resolve(
         choices.append((f"{part}.{leaf}", value, why))
 
     tree["data"] |= {"max_side": max_side(recipe, device)}
+    noise, reasons = choose_noise(recipe, init)
+    tree["noise"] = noise.model_dump()
+    choices += reasons
     if init:
         network = init["network"]
         tree["schedule"], tree["objective"] = (
@@ -102,7 +106,13 @@ def resolve(
         )
         decide("schedule", "shift", round(shift, 3), why)
         output = {"edm": "edm", "rectified": "velocity"}.get(tree["schedule"]["kind"], "v")
-        decide("objective", "output", output, "its size is the same at every level of noise")
+        why = "its size is the same at every level of noise"
+        if noise.kind == "student" and noise.df <= 2:
+            output, why = (
+                "x",
+                "the squares of this noise have no mean, so nothing with noise in it can be regressed",
+            )
+        decide("objective", "output", output, why)
     edm = tree["objective"]["output"] == "edm"
     learned = tree["schedule"]["kind"] == "learned" and tree["objective"]["kind"] == "denoising"
     if learned:

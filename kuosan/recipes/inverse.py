@@ -30,6 +30,7 @@ from kuosan.core.sphere import great_circle
 from kuosan.errors import UserError
 from kuosan.modalities import load as load_data
 from kuosan.modalities.dataset import resolve
+from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.run import CHUNK, Run, Samples
 from kuosan.solvers import sample
 from kuosan.solvers.inverse import Midpoint, invert
@@ -213,9 +214,18 @@ def decode(run: Run, noise: Noise) -> Samples:
     return Samples(x, dict(noise.cond), 0, run.modality)
 
 
+def gaussian(run: Run) -> GaussianProcess:
+    """The run's process; UserError where its noise is another, whose place among all noise says nothing."""
+    process = run.denoiser.process
+    if not isinstance(process, GaussianProcess):
+        raise UserError(
+            f"encoding and great circles are for Gaussian noise, and {run.path} is {process}: train with noise=gaussian"
+        )
+    return process
+
+
 def _walk(run: Run, x: Tensor, cond: Conditions, steps: int, w: float, *, up: bool) -> Tensor:
-    denoiser = run.guided(w)
-    schedule: Schedule = denoiser.process.schedule  # type: ignore[attr-defined]
+    denoiser, schedule = run.guided(w), gaussian(run).schedule
     device, grid = next(denoiser.parameters()).device, way(schedule, steps)
     ends = as_time(0.0, 1) + 1, as_time(grid[-1], 1)
     with torch.inference_mode():

@@ -24,6 +24,7 @@ from kuosan.modalities import load as load_data
 from kuosan.recipes import image, machine
 from kuosan.recipes.build import build_denoiser
 from kuosan.recipes.calibrate import Speed, calibrate
+from kuosan.recipes.noise import check_noise
 from kuosan.recipes.run import RECIPE, Facts, Run
 from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import Session
@@ -108,7 +109,8 @@ def settle(
         asked=asked,
         seconds=left,
     )
-    model = build_denoiser(network, resolved.schedule, resolved.objective, resolved.seed)
+    model = build_denoiser(network, resolved)
+    check_noise(resolved, model.process)
     count = sum(p.numel() for p in model.parameters())
     return Plan(out or default_folder(source), facts, dataset, init.weights if init else None, count)
 

@@ -12,6 +12,7 @@ from kuosan.evaluation.report_section import Section
 from kuosan.explain.residual import LevelResidual, residual_by_level
 from kuosan.explain.residual_chart import residual_chart
 from kuosan.modalities import Split
+from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.report_returned import call_seconds, spread
 from kuosan.recipes.run import Run
 
@@ -24,8 +25,11 @@ TITLE = ("residual", "Consistency", "Does it contradict itself?")
 
 def residual(run: Run, split: Split, seconds: float) -> Section | None:
     """The residual where held-out items lead, level by level while there is time; None where nothing is held out."""
+    process = run.denoiser.process
     if not len(split):
         return None
+    if not isinstance(process, GaussianProcess):
+        return Section(*TITLE, [f"Not measured: there is no score in {process}."])
     items = spread(run, split, ITEMS)
     cost = CALLS * call_seconds(run, items)
     if ENOUGH * cost > seconds:
@@ -38,7 +42,7 @@ def residual(run: Run, split: Split, seconds: float) -> Section | None:
     started = time.monotonic()
     model: list[LevelResidual] = []
     exact: list[LevelResidual] = []
-    gaussian = fitted(run, x)
+    gaussian = fitted(process, x)
     for level in LEVELS:
         if len(model) >= ENOUGH and time.monotonic() - started + cost > seconds:
             break
@@ -55,10 +59,10 @@ def residual(run: Run, split: Split, seconds: float) -> Section | None:
     return Section(*TITLE, _words(worst), [(caption, residual_chart(model, exact))])
 
 
-def fitted(run: Run, x: Tensor) -> MixtureDenoiser:
+def fitted(process: GaussianProcess, x: Tensor) -> MixtureDenoiser:
     """The exact denoiser of independent Gaussian elements with the mean and variance of these items: its residual
     is 0, and what is computed for it is what rounding and probes make of 0."""
-    return MixtureDenoiser(run.denoiser.process, x.mean(0, keepdim=True), x.var(0, keepdim=True))
+    return MixtureDenoiser(process, x.mean(0, keepdim=True), x.var(0, keepdim=True))
 
 
 def _words(worst: LevelResidual) -> list[str]:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 
 from kuosan.core.shapes import as_time
+from kuosan.errors import UserError
 from kuosan.evaluation.report_section import Section
 from kuosan.modalities import Split
-from kuosan.recipes.inverse import STEPS, Items, Noise, between, common, decode, encode
+from kuosan.recipes.inverse import STEPS, Items, Noise, between, common, decode, encode, gaussian
 from kuosan.recipes.returned import errors, normality, pairs, sentence
 from kuosan.recipes.run import Run
 
@@ -24,6 +25,10 @@ def returned(run: Run, split: Split, seconds: float) -> Section | None:
     """A handful of held-out items, within so many seconds; None where nothing is held out."""
     if not len(split):
         return None
+    try:
+        gaussian(run)
+    except UserError as e:
+        return Section(*TITLE, [f"Not shown: {e}."])
     items = spread(run, split, ITEMS)
     # Up go the items and the two ends of the strip, down go the items and the strip.
     cost = CALLS * call_seconds(run, items) * (2 * len(items) + FRAMES + 2) / len(items)

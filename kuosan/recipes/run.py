@@ -32,11 +32,13 @@ from kuosan.modalities.dataset import resolve
 from kuosan.modalities.image import ImageModality
 from kuosan.modalities.image_format import ImageFormat
 from kuosan.modalities.pixels import MULTI
+from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser
+from kuosan.recipes.noise import build_solver
 from kuosan.recipes.schema import FORMAT, ObjectivePart, Recipe, SchedulePart, parse, read_yaml
-from kuosan.solvers import Step, solver, trajectory
+from kuosan.solvers import Step, trajectory
 from kuosan.training.checkpoint import load_weights, write_bytes
 
 if TYPE_CHECKING:
@@ -161,8 +163,7 @@ class Run:
             loaded = read_diffusers(self.path)
             model = NetworkDenoiser(GaussianProcess(loaded.schedule), loaded.network, loaded.output)
         else:
-            r = self.facts.recipe
-            model = build_denoiser(self.facts.network, r.schedule, r.objective, r.seed)
+            model = build_denoiser(self.facts.network, self.facts.recipe)
             path = self.path / WEIGHTS
             if not path.is_file():
                 raise UserError(f"{path} is missing: run `kuosan resume {self.path}` to write it")
@@ -251,12 +252,13 @@ class Run:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
         (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given."""
         sampling = self.facts.recipe.sampling
-        rule = _checked(lambda: solver(sampling.solver if solver_name == "auto" else solver_name))
+        name = sampling.solver if solver_name == "auto" else solver_name
+        rule = build_solver(name, self.denoiser.process if denoiser is None else denoiser.process)
         if denoiser is None:
             denoiser = self.guided(sampling.w if w is None else w)
             denoiser = self.calibrated(denoiser) if rule.spread else denoiser
         process = denoiser.process
-        assert isinstance(process, GaussianProcess)
+        assert isinstance(process, AdditiveProcess)
         device = next(denoiser.parameters()).device
         x = process.prior(torch.empty(len(seeds), *self.shape, device=device), seeds.fold("prior"))
         if noise is not None:

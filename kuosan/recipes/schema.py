@@ -60,6 +60,23 @@ class SchedulePart(_Part):
     alphas_cumprod: tuple[float, ...] | None = Field(None, description="of a tabulated schedule")
 
 
+class NoisePart(_Part):
+    """The law of the noise, see `kuosan.processes.noises`."""
+
+    kind: Literal["auto", "gaussian", "uniform", "laplace", "generalised", "student", "binary"] = "auto"
+    df: float = Field(5.0, ge=1, description="student: degrees of freedom; its tails fall like r^(-df)")
+    shared: bool = Field(
+        True,
+        description="student: one scale for a whole picture, so that extremes come together, or one per element",
+    )
+    power: float = Field(1.5, ge=0.5, le=64, description="generalised: 1 is Laplace's law, 2 the Gaussian")
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether it is; what was saved before there was a choice is ``auto``."""
+        return self.kind in ("auto", "gaussian")
+
+
 class ObjectivePart(_Part):
     """What is learned, and how errors are weighed."""
 
@@ -108,6 +125,7 @@ class Recipe(_Part):
     data: DataPart = DataPart()
     network: NetworkPart = NetworkPart()
     schedule: SchedulePart = SchedulePart()
+    noise: NoisePart = NoisePart()
     objective: ObjectivePart = ObjectivePart()
     training: TrainingPart = TrainingPart()
     sampling: SamplingPart = SamplingPart()

@@ -42,7 +42,7 @@ class Session:
         r = facts.recipe
         self.budget = Budget.parse(r.budget)
         settings = build_settings(r.training, r.seed, self.budget, facts.seconds)
-        denoiser = build_denoiser(facts.network, r.schedule, r.objective, r.seed)
+        denoiser = build_denoiser(facts.network, r)
         if start is not None:
             denoiser.load_state_dict(start)
         self.training = Training(

@@ -27,10 +27,11 @@ class Start:
         return self.of.columns
 
     def facts(self) -> dict[str, Any]:
-        """Network, schedule and objective, which stand."""
+        """Network, schedule and objective, which stand, and the noise."""
         r = self.of.recipe
         return {
             "network": self.of.network,
+            "noise": r.noise.model_dump(mode="json"),
             "schedule": r.schedule.model_dump(mode="json"),
             "objective": r.objective.model_dump(mode="json"),
         }

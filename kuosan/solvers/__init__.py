@@ -11,6 +11,7 @@ from kuosan.solvers.base import Solver, Step, sample, trajectory
 from kuosan.solvers.exponential import DDIM, DPMSolverPP, SDESolverPP, UniPC
 from kuosan.solvers.inverse import Midpoint, invert
 from kuosan.solvers.multistep import History, Multistep, Table
+from kuosan.solvers.recorrupt import Cold, Redraw
 from kuosan.solvers.runge_kutta import Euler, Heun
 
 SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
@@ -30,6 +31,8 @@ SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
     "deis-t": lambda: DEIS(variable="t"),
     "midpoint": Midpoint,
     "sde-dpm++2m": SDESolverPP,
+    "cold": Cold,
+    "redraw": Redraw,
 }
 
 
@@ -41,7 +44,7 @@ def solver(name: str) -> Solver[Any]:
 
 
 __all__ = [
-    "DDIM", "DEIS", "IPNDM", "SOLVERS", "AdamsBashforth", "Ancestral", "DPMSolverPP", "Euler", "Heun",
-    "History", "Midpoint", "Multistep", "SDESolverPP", "Solver", "Step", "Table", "UniPC", "invert", "sample",
+    "DDIM", "DEIS", "IPNDM", "SOLVERS", "AdamsBashforth", "Ancestral", "Cold", "DPMSolverPP", "Euler", "Heun",
+    "History", "Midpoint", "Multistep", "Redraw", "SDESolverPP", "Solver", "Step", "Table", "UniPC", "invert", "sample",
     "solver", "trajectory",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """Ancestral sampling: draw x_s from the process's own reverse conditional, with x drawn from q(x | x_t).
 
 For Gaussian states and a point posterior this is DDPM's sampler (Ho et al. 2020, alg. 2); for tokens it
-unmasks or redraws (Austin et al. 2021); joint states do both. With the exact posterior of one element it
+unmasks or redraws (Austin et al. 2021); joint states do both; noise that is a scale mixture of normals draws its
+scale first (`processes.mixtures`). With the exact posterior of one element it
 is exact for any step length.
 """
 
@@ -16,15 +17,15 @@ from kuosan.core.posteriors import Posterior
 from kuosan.core.random import Seeds
 from kuosan.core.shapes import State, Time
 from kuosan.denoisers.base import Denoiser
-from kuosan.processes.base import Bridged, Process
+from kuosan.processes.base import Process, Reversible
 from kuosan.solvers.base import Solver
 
 
 @dataclass(frozen=True)
 class Ancestral(Solver[None]):
-    """For any `Bridged` process."""
+    """For any `Reversible` process."""
 
-    needs: ClassVar[type[Process]] = Bridged  # type: ignore[type-abstract]
+    needs: ClassVar[type[Process]] = Reversible  # type: ignore[type-abstract]
     draws: ClassVar[bool] = True
     spread: ClassVar[bool] = True
 
@@ -33,5 +34,5 @@ class Ancestral(Solver[None]):
     ) -> tuple[State, Posterior, None]:
         q = denoiser(x_t, t, **cond)
         process = denoiser.process
-        assert isinstance(process, Bridged)
+        assert isinstance(process, Reversible)
         return process.bridge(x_t, q, t, s, seeds), q, None

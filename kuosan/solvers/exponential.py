@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from kuosan.core.curves import Curve
 from kuosan.core.schedules import Level, Schedule
-from kuosan.processes.gaussian import bridge_terms
+from kuosan.processes.additive import AdditiveProcess
+from kuosan.processes.base import Process
+from kuosan.processes.gaussian import GaussianProcess, bridge_terms
 from kuosan.solvers.multistep import Multistep, Table, history, lagrange_weights, orders_of
 
 
@@ -46,6 +48,10 @@ class DDIM(Multistep):
     @property
     def draws(self) -> bool:  # type: ignore[override]
         return isinstance(self.eta, Curve) or self.eta != 0
+
+    @property
+    def needs(self) -> type[Process]:  # type: ignore[override]
+        return GaussianProcess if self.draws else AdditiveProcess  # what it draws is Gaussian
 
     def table(self, schedule: Schedule, levels: Level) -> Table:
         t, s = _pairs(levels)
@@ -114,6 +120,7 @@ class SDESolverPP(Multistep):
 
     eta: float | Curve = 1.0
     steps_back: int = field(default=2, init=False)
+    needs: ClassVar[type[Process]] = GaussianProcess
     order: ClassVar[int] = 2
     draws: ClassVar[bool] = True
 

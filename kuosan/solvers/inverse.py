@@ -39,8 +39,8 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level, Schedule
 from kuosan.core.shapes import Time, at, per_example
 from kuosan.denoisers.base import Denoiser
+from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Process
-from kuosan.processes.gaussian import GaussianProcess
 from kuosan.solvers.base import Solver, shared_times
 
 MOST = 40  # calls per step
@@ -53,7 +53,7 @@ class Midpoint(Solver[Tensor]):
 
     order: ClassVar[int] = 2
     calls: ClassVar[int] = 2
-    needs: ClassVar[type[Process]] = GaussianProcess
+    needs: ClassVar[type[Process]] = AdditiveProcess
 
     def step(
         self,
@@ -72,7 +72,7 @@ def invert(denoiser: Denoiser, grid: Float[Tensor, " n+1"], x: Tensor, **cond: T
     """The state at ``grid[0]`` from which `Midpoint` arrives at ``x``, without gradients.
 
     Args:
-        denoiser: over a Gaussian process.
+        denoiser: over an additive process.
         grid: falling times, with noise at all of them; walked from its end to its start.
         x: the state at ``grid[-1]`` (b, ...).
         cond: conditions (b, ...).
@@ -81,7 +81,7 @@ def invert(denoiser: Denoiser, grid: Float[Tensor, " n+1"], x: Tensor, **cond: T
         ValueError: the grid ends without noise, where many noises lead to one datum.
     """
     process = denoiser.process
-    assert isinstance(process, GaussianProcess)
+    assert isinstance(process, AdditiveProcess)
     grid = grid.to(dtype=torch.float64, device="cpu")
     if not bool((process.schedule.sigma(grid[-1:]) > 0).all()):
         raise ValueError("a flow is inverted from a state with noise in it: end the grid where σ > 0")

@@ -33,8 +33,8 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level, Schedule
 from kuosan.core.shapes import Time, at
 from kuosan.denoisers.base import Denoiser
+from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Process
-from kuosan.processes.gaussian import GaussianProcess
 from kuosan.solvers.base import Solver
 
 _MOST_BACK = 4  # estimates that any table here uses
@@ -81,7 +81,7 @@ class Multistep(Solver[History]):
         steps_back: how many estimates a step uses at most.
     """
 
-    needs: ClassVar[type[Process]] = GaussianProcess
+    needs: ClassVar[type[Process]] = AdditiveProcess
     estimates: ClassVar[Literal["data", "noise"]] = "data"
     steps_back: int = field(default=1, init=False)
 
@@ -116,7 +116,7 @@ class Multistep(Solver[History]):
             Row(state[i], tuple(terms[i][: min(k, i + 1)]), noise[i], alpha[i]) for i in range(count)
         )
 
-    def begin(self, process: GaussianProcess, grid: Tensor) -> History:
+    def begin(self, process: AdditiveProcess, grid: Tensor) -> History:
         return History(rows=self.rows(process.schedule, grid))
 
     def step(
@@ -133,7 +133,7 @@ class Multistep(Solver[History]):
         if place < len(rows):
             row = rows[place]
         else:  # off any prepared grid: work the row out from the times so far
-            assert isinstance(denoiser.process, GaussianProcess)
+            assert isinstance(denoiser.process, AdditiveProcess)
             times = (*times, t)[-_MOST_BACK - 1 :]
             row = self.rows(denoiser.process.schedule, torch.stack([*times, s]))[-1]
         q = denoiser(x_t, t, **cond)

@@ -20,8 +20,8 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level, Schedule
 from kuosan.core.shapes import Time, at
 from kuosan.denoisers.base import Denoiser
+from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Process
-from kuosan.processes.gaussian import GaussianProcess
 from kuosan.solvers.base import Solver
 from kuosan.solvers.multistep import Multistep, Table
 
@@ -63,7 +63,7 @@ class Heun(Solver[None]):
     variable: Variable = "rho"
     order: ClassVar[int] = 2
     calls: ClassVar[int] = 2
-    needs: ClassVar[type[Process]] = GaussianProcess
+    needs: ClassVar[type[Process]] = AdditiveProcess
 
     def step(
         self,
@@ -76,7 +76,7 @@ class Heun(Solver[None]):
         **cond: Tensor,
     ) -> tuple[Tensor, Posterior, None]:
         process = denoiser.process
-        assert isinstance(process, GaussianProcess)
+        assert isinstance(process, AdditiveProcess)
         now, then = process.schedule.level(t), process.schedule.level(s)
         h, u, w = (at(c, x_t) for c in _length(self.variable, now, then))
         p, r = (at(c, x_t) for c in _slope(self.variable, process.schedule, now))

@@ -25,7 +25,7 @@ from kuosan.evaluation import METRICS
 from kuosan.recipes import cite
 from kuosan.recipes.demo import write_digits
 from kuosan.recipes.run import Facts
-from kuosan.recipes.schema import ObjectivePart, SchedulePart
+from kuosan.recipes.schema import NoisePart, ObjectivePart, SchedulePart
 from kuosan.solvers import SOLVERS
 
 from .conftest import Result, call
@@ -109,9 +109,19 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
     assert set(cite._OUTPUTS) == set(get_args(leaves["output"].annotation)) - {"auto"}
     assert set(cite._WEIGHTS) == set(get_args(leaves["weight"].annotation)) - {"auto"}
     assert set(cite._TIMINGS) == set(get_args(leaves["timing"].annotation)) - {"auto"}
+    kinds = set(get_args(NoisePart.model_fields["kind"].annotation))
+    assert set(cite._NOISES) == kinds - {"auto", "gaussian"}
     for name in SOLVERS:
         assert any(name.startswith(prefix) for prefix, _ in cite._SOLVERS), name
-    tables = [cite._SCHEDULES, cite._OUTPUTS, cite._WEIGHTS, cite._TIMINGS, cite._NETWORKS, cite._GRIDS]
+    tables = [
+        cite._SCHEDULES,
+        cite._OUTPUTS,
+        cite._WEIGHTS,
+        cite._TIMINGS,
+        cite._NETWORKS,
+        cite._GRIDS,
+        cite._NOISES,
+    ]
     used = {k for t in tables for keys in t.values() for k in keys}
     used |= {
         k for t in (cite._ALWAYS, cite._SOLVERS, cite._METRICS, cite._REPORTED) for _, keys in t for k in keys

@@ -18,13 +18,24 @@ from kuosan.core.schedules import Schedule
 from kuosan.denoisers.base import Denoiser
 from kuosan.evaluation import METRICS
 from kuosan.modalities.kinds import SUFFIXES
-from kuosan.processes.base import Bridged, Process
+from kuosan.processes.base import Bridged, Explicit, Process, Reversible
 from kuosan.recipes.schema import Recipe, leaf_names
 from kuosan.solvers import SOLVERS, Solver
 from kuosan.training.objective import Objective
 from tests.docs.pages import ROOT, blocks
 
-ABSTRACTIONS = (Curve, Schedule, Posterior, Process, Bridged, Denoiser, Solver, Objective)
+ABSTRACTIONS = (
+    Curve,
+    Schedule,
+    Posterior,
+    Process,
+    Explicit,
+    Reversible,
+    Bridged,
+    Denoiser,
+    Solver,
+    Objective,
+)
 
 REFERENCE = ROOT / "docs" / "reference"
 

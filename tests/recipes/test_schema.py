@@ -188,7 +188,7 @@ def test_weights_depend_on_the_seed_and_only_on_it(run: kuosan.Run) -> None:
     r = run.facts.recipe
 
     def weights(seed: int) -> list[bytes]:
-        model = build_denoiser(run.facts.network, r.schedule, r.objective, seed)
+        model = build_denoiser(run.facts.network, r.updated({"seed": seed}))
         return [p.detach().numpy().tobytes() for p in model.parameters()]
 
     assert weights(3) == weights(3)

@@ -7,7 +7,20 @@ import torch
 from kuosan.core.shapes import State, leaves
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
-from kuosan.processes.base import Bridged
+from kuosan.processes.base import Bridged, Reversible
+
+
+def bridged(denoiser: Denoiser) -> Bridged:
+    """The denoiser's process; UserError where it has no likelihood."""
+    process = denoiser.process
+    if not isinstance(process, Bridged):
+        known = isinstance(process, Reversible)
+        why = "the divergence of its reverse steps has" if known else "its reverse step has"
+        raise UserError(
+            f"{process} has no likelihood, because {why} no closed form to make a bound of (Gaussian noise, tokens and "
+            "joint states have one): leave --likelihood away, or train with noise=gaussian"
+        )
+    return process
 
 
 def checked(denoiser: Denoiser, x: State, level: float | None) -> Bridged:
@@ -19,12 +32,7 @@ def checked(denoiser: Denoiser, x: State, level: float | None) -> Bridged:
     Raises:
         UserError: a process without one, numbers that are not finite, data out of range or off their levels.
     """
-    process = denoiser.process
-    if not isinstance(process, Bridged):
-        raise UserError(
-            f"a {type(process).__name__} has no likelihood: its reverse step is not known in closed form, so there is "
-            "nothing to bound; leave --likelihood away"
-        )
+    process = bridged(denoiser)
     for leaf in leaves(x):
         if not leaf.is_floating_point():
             continue

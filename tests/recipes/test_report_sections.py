@@ -58,7 +58,7 @@ def test_the_grey_line_is_nought(run: kuosan.Run, held_out: Split) -> None:
     """What is computed for an exact denoiser, in the same precision, is far below any network's."""
     x, _ = held_out.batch(torch.arange(len(held_out)))
     seeds = Seeds.of(0, len(x))
-    exact = residual_by_level(fitted(run, x), x, LEVELS, seeds, 2)
+    exact = residual_by_level(fitted(run.denoiser.process, x), x, LEVELS, seeds, 2)
     model = residual_by_level(run.denoiser, x, LEVELS, seeds, 2, **{"class": torch.full((len(x),), 3)})
     assert max(r.root for r in exact) < 0.02 < max(r.root for r in model)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.denoisers.base import Denoiser
@@ -22,6 +24,21 @@ from kuosan.training.checkpoint import save_weights, write_bytes
 ENOUGH = 32  # held-out items to fit variances to; of fewer, training items say more
 BATCH = 32
 EXAMPLES = "likelihood.csv"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Items with the conditions that the model knows: another's data may have more."""
+
+    items: Items
+    names: Collection[str]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        x, cond = self.items.batch(index)
+        return x, {k: v for k, v in cond.items() if k in self.names}
 
 
 def fit_variances(run: Run, items: Items) -> Calibrated:
@@ -71,8 +88,8 @@ def likelihood(
 
     found = measure_likelihood(
         fit,
-        data.train,
-        data.val,
+        Known(data.train, run.facts.columns),
+        Known(data.val, run.facts.columns),
         level=run.modality.level,
         effort=effort,
         device=next(run.denoiser.parameters()).device,

@@ -21,6 +21,7 @@ from kuosan.recipes.run import Run, Samples
 from kuosan.training.checkpoint import write_json
 
 EVALUATION = "evaluation.json"
+MOST_NUMBERS = 2**29  # of real items in single precision: 2 GiB, 2,730 colour pictures of 256×256
 SEED = 1_000_000  # of evaluation samples: another stream than the previews' and `kuosan sample`'s default
 
 
@@ -39,8 +40,10 @@ def data_of(run: Run, data: str | Path | None = None) -> Dataset:
 
 
 def states(split: Split, most: int = 20_000) -> Tensor:
-    """Up to ``most`` items as states."""
-    x, _ = split.batch(torch.arange(min(len(split), most)))
+    """Up to ``most`` items as states, of large ones as many as `MOST_NUMBERS` allows."""
+    one, _ = split.batch(torch.arange(min(len(split), 1)))
+    fits = MOST_NUMBERS // max(1, one.numel())
+    x, _ = split.batch(torch.arange(min(len(split), most, fits)))
     return x
 
 

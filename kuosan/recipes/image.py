@@ -29,13 +29,6 @@ INVARIANT = ("sigmoid", "uniform")  # weights in λ alone: their mean is the sam
 BASE_SIDE = 64  # the side that the cosine schedule was made for (Hoogeboom et al. 2023, sec. 3.1)
 
 
-def max_side(recipe: Recipe, device: torch.device) -> int:
-    """The longest side that pictures are brought to, unless the recipe says."""
-    if recipe.data.max_side != "auto":
-        return recipe.data.max_side
-    return 128 if device.type == "cuda" else 64
-
-
 def resolve(
     recipe: Recipe,
     data: Dataset,
@@ -43,6 +36,9 @@ def resolve(
     device: torch.device,
     init: dict[str, Any] | None,
     speed: float = 1.0,
+    *,
+    shape: tuple[int, int, int],
+    side: int,
 ) -> tuple[Recipe, dict[str, Any], list[Choice]]:
     """The recipe without ``auto``, the network's specification, and the reasons.
 
@@ -50,9 +46,10 @@ def resolve(
         seconds: of training that the budget is worth.
         init: what a run starts from: its network, schedule and objective stand.
         speed: of this machine now, relative to what the network choice predicts.
+        shape: of what the network works on, states or latents.
+        side: the longest that pictures were brought to.
     """
-    shape = data.modality.spec()["format"]
-    channels, height, width = shape["channels"], shape["height"], shape["width"]
+    channels, height, width = shape
     conditions = {name: len(values) for name, values in data.columns.items()}
     tree = recipe.model_dump()
     choices: list[Choice] = []
@@ -64,7 +61,7 @@ def resolve(
             value, why = tree[part][leaf], "asked for"
         choices.append((f"{part}.{leaf}", value, why))
 
-    tree["data"] |= {"max_side": max_side(recipe, device)}
+    tree["data"] |= {"max_side": side}
     noise, reasons = choose_noise(recipe, init)
     tree["noise"] = noise.model_dump()
     choices += reasons
@@ -99,7 +96,8 @@ def resolve(
         decide("schedule", "kind", "cosine", "variance preserving: the state always has the data's scale")
         side = (height * width) ** 0.5
         shift = max(1.0, side / BASE_SIDE)
-        why = f"{height}×{width} pictures " + (
+        what = "pictures" if recipe.codec.kind == "none" else "latents"
+        why = f"{height}×{width} {what} " + (
             "are no larger than the schedule was made for"
             if shift == 1
             else "need more noise to hide as much"

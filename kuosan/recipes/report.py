@@ -118,7 +118,7 @@ def _denoising(session: Session) -> list[tuple[float, Image.Image, Image.Image]]
     scale = max(1, 96 // max(run.shape[1:]))
     with torch.inference_mode():
         for step in run.walk(seeds, one):
-            frames.append((float(step.s[0]), step.x.cpu(), step.q.mean.cpu()))
+            frames.append((float(step.s[0]), run.decoded(step.x).cpu(), run.decoded(step.q.mean).cpu()))
     return [(s, _picture(run, state, scale), _picture(run, guess, scale)) for s, state, guess in frames]
 
 
@@ -168,7 +168,7 @@ def _sheets(session: Session, samples: Samples) -> list[tuple[str, Image.Image]]
         name, values = next(iter(run.facts.columns.items()))
         shown = [run.facts.class_names.get(v, v) for v in values[:columns]]
         label += f"; one {name} per column: {', '.join(shown)}"
-    return [(label, run.modality.show(run.modality.decode(x.cpu()), columns if cond else 8))]
+    return [(label, run.modality.show(run.modality.decode(run.decoded(x).cpu()), columns if cond else 8))]
 
 
 def _likelihood(surprise: Likelihood) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import yaml
 from jaxtyping import Int64
 from torch import Tensor
 
+from kuosan.codecs import Codec, load_codec
 from kuosan.core.grids import grid as grid_of
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
@@ -37,7 +38,7 @@ from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser
 from kuosan.recipes.noise import build_solver
-from kuosan.recipes.schema import FORMAT, ObjectivePart, Recipe, SchedulePart, parse, read_yaml
+from kuosan.recipes.schema import FORMAT, ObjectivePart, Recipe, SchedulePart, fingerprint, parse, read_yaml
 from kuosan.solvers import Step, trajectory
 from kuosan.training.checkpoint import load_weights, write_bytes
 
@@ -46,9 +47,10 @@ if TYPE_CHECKING:
 
     from kuosan.recipes.inverse import Noise
 
-RECIPE, WEIGHTS = "recipe.yaml", "model.safetensors"
+RECIPE, WEIGHTS, CODEC = "recipe.yaml", "model.safetensors", "codec.safetensors"
 VARIANCES = "grids/variances.safetensors"
 CHUNK, EXACT_CHUNK = 64, 16
+DECODED = 8  # latents that are decoded at a time
 GOLDEN = 0x9E3779B97F4A7C15  # the golden ratio's fraction of 2^64
 
 
@@ -57,7 +59,8 @@ class Facts:
     """A resolved recipe with all that it takes to rebuild the model.
 
     ``frequencies`` are the rows of condition indices that occur in training, with their counts, in the order
-    of ``columns``. ``asked`` is what the user set; ``seconds`` what a budget of time left for training.
+    of ``columns``. ``asked`` is what the user set; ``seconds`` what a budget of time left for training; ``codec``
+    the specification of the codec in whose latents the network works, None where it works on states.
     """
 
     recipe: Recipe
@@ -72,6 +75,13 @@ class Facts:
     asked: dict[str, Any]
     seconds: float | None = None
     version: str = ""
+    codec: dict[str, Any] | None = None
+
+    @property
+    def codec_identity(self) -> str:
+        """Changes with whatever the codec's training depends on besides the data."""
+        r = self.recipe
+        return fingerprint([r.seed, r.budget, r.init, r.codec.model_dump(mode="json"), self.codec])
 
     @property
     def null(self) -> dict[str, int]:
@@ -101,6 +111,7 @@ class Facts:
                 frequencies=[([int(i) for i in row], int(n)) for row, n in tree["frequencies"]],
                 choices=[(str(a), b, str(c)) for a, b, c in tree["choices"]],
                 version=str(tree["kuosan"]),
+                codec=tree.get("codec"),
                 **{
                     k: tree[k]
                     for k in (
@@ -121,12 +132,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Samples:
-    """States, the index of every condition that they were asked for, and the modality that writes them."""
+    """States, the index of every condition that they were asked for, and the modality that writes them; and the
+    latents that the states were decoded from, where there are any."""
 
     x: Tensor
     cond: dict[str, Int64[Tensor, " n"]]
     first: int
     modality: Modality[Any]
+    z: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -187,11 +200,37 @@ class Run:
             return denoiser
         return Calibrated(denoiser, **self.variances)
 
+    @cached_property
+    @torch.inference_mode(False)
+    def codec(self) -> Codec | None:
+        """What makes states of latents; None where the network works on states."""
+        if self.facts.codec is None:
+            return None
+        if not (self.path / CODEC).is_file():
+            raise UserError(f"{self.path / CODEC} is missing: run `kuosan resume {self.path}` to write it")
+        return load_codec(self.path / CODEC, self.facts.codec).to(machine.device())
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of what the network works on: of one latent, or of one state where there is no codec."""
+        network = self.facts.network
+        return (network["channels"], network["height"], network["width"])
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one state."""
-        network = self.facts.network
-        return (network["channels"], network["height"], network["width"])
+        if self.facts.codec is None:
+            return self.latent_shape
+        form = self.facts.modality["format"]  # codecs are of pictures
+        return (form["channels"], form["height"], form["width"])
+
+    @torch.no_grad()
+    def decoded(self, z: Tensor) -> Tensor:
+        """States of what the network works on, which is returned as it is where there is no codec."""
+        codec = self.codec
+        if codec is None:
+            return z
+        return torch.cat([codec.decode(part.to(codec.shift)).to(z) for part in z.split(DECODED)])
 
     # -- sampling ---------------------------------------------------------------------------------------
 
@@ -250,7 +289,8 @@ class Run:
         noise: Tensor | None = None,
     ) -> Iterator[Step]:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
-        (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given."""
+        (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given; of latents,
+        where there is a codec: see `decoded`."""
         sampling = self.facts.recipe.sampling
         name = sampling.solver if solver_name == "auto" else solver_name
         rule = build_solver(name, self.denoiser.process if denoiser is None else denoiser.process)
@@ -260,7 +300,7 @@ class Run:
         process = denoiser.process
         assert isinstance(process, AdditiveProcess)
         device = next(denoiser.parameters()).device
-        x = process.prior(torch.empty(len(seeds), *self.shape, device=device), seeds.fold("prior"))
+        x = process.prior(torch.empty(len(seeds), *self.latent_shape, device=device), seeds.fold("prior"))
         if noise is not None:
             x = noise.to(x) * at(process.schedule.sigma(as_time(1.0, 1)), x)
         cond = {k: v.to(device) for k, v in cond.items()}
@@ -302,6 +342,7 @@ class Run:
         start, stop = (
             (first // chunk * chunk, -(-(first + n) // chunk) * chunk) if exact else (first, first + n)
         )
+        zs: list[Tensor] = []
         xs: list[Tensor] = []
         conds: list[dict[str, Tensor]] = []
         with torch.inference_mode():
@@ -313,11 +354,13 @@ class Run:
                     z, cond = noise.rows(numbers, cond, where or {})
                 for step in self.walk(seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z):
                     last = step
-                xs.append(last.x.cpu())
+                zs.append(last.x.cpu())
+                xs.append(self.decoded(last.x).cpu())
                 conds.append(cond)
         part = slice(first - start, first - start + n)
         cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
-        return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality)
+        z = None if self.codec is None else torch.cat(zs)[part].clone()
+        return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality, z)
 
     def evaluate(self, **asked: Any) -> dict[str, Any]:
         """Draw samples and measure them: `kuosan.recipes.evaluate.evaluate`, whose arguments these are."""
@@ -356,6 +399,8 @@ class Run:
         out.mkdir(parents=True, exist_ok=True)
         paths = [samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(raws)]
         tensors = {"x": samples.x.contiguous()} | {f"condition.{k}": v for k, v in samples.cond.items()}
+        if samples.z is not None:
+            tensors["z"] = samples.z.contiguous()
         write_bytes(out / "samples.safetensors", safetensors.torch.save(tensors))
         (overview or samples.modality.show(raws[:100])).save(out / "overview.png")
         return paths

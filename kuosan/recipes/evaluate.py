@@ -17,6 +17,7 @@ from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
+from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.run import Run, Samples
 from kuosan.training.checkpoint import write_json
 
@@ -140,7 +141,8 @@ def evaluate(
         "solver": sampling.solver if solver == "auto" else solver, "grid": sampling.grid if grid == "auto" else grid,
         "data": dataset.survey.source, "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
-    result = {**found.to_json(), "about": about}
+    roof = ceiling(run, dataset, run.path / "evaluation")
+    result = {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}
     if likelihood:
         from kuosan.recipes.likelihood import likelihood as measured
 

@@ -227,9 +227,9 @@ class Session:
 def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:
     """Conditions that show every value of the first column in turn, and the number of columns to draw."""
     if not facts.columns:
-        return {}, 8
+        return {}, 4 if facts.codec else 8  # latents are of large pictures
     name, values = next(iter(facts.columns.items()))
-    k = min(len(values), 12)
+    k = min(len(values), 4 if facts.codec else 12)
     n = preview_count(facts, k)
     cond = {other: torch.full((n,), facts.null[other], dtype=torch.int64) for other in facts.columns}
     cond[name] = torch.arange(n) % k
@@ -238,7 +238,8 @@ def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:
 
 def preview_count(facts: Facts, columns: int) -> int:
     """How many samples a preview draws."""
-    rows = max(2, min(8, 48 // columns)) if facts.columns else 6
+    most = 12 if facts.codec else 48
+    rows = max(2, min(8, most // columns)) if facts.columns or facts.codec else 6
     return rows * columns
 
 

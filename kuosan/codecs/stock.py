@@ -91,8 +91,8 @@ class StockCodec(Codec):
 
         if self.name != CLASSES[0]:
             raise UserError(
-                f"diffusers' DiTPipeline decodes with an AutoencoderKL, and the codec of this model is an {self.name}: it "
-                "can be sampled here, not exported"
+                f"diffusers' DiTPipeline decodes with an AutoencoderKL, and the codec of this model is an {self.name}: "
+                "sample it here"
             )
         config = self.config | {"scaling_factor": 1.0, "use_quant_conv": True, "use_post_quant_conv": True}
         config |= {"shift_factor": None, "latents_mean": None, "latents_std": None}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ class Coding:
         self.path, self.codec, self.device = path, codec.to(device), device
         self.data, self.seed, self.part, self.budget = data, facts.recipe.seed, facts.recipe.codec, seconds
         self.train, self.val = Encoded(data.train), Encoded(data.val)
+        self.save_seconds = facts.recipe.training.save_seconds
         self.steps, self.seconds, self.left = 0, 0.0, seconds
         self.folder = path / "checkpoints" / "codec"
         self.identity = {"codec": facts.codec_identity, "data": facts.data_fingerprint}
@@ -140,6 +142,7 @@ class Coding:
         steps = part.steps if part.steps != "auto" else None
         seconds = None if steps is not None or self.budget is None else part.share * self.budget
         settings = codec_settings(seed=self.seed, steps=steps, seconds=seconds, batch=part.batch)
+        settings = replace(settings, save_seconds=self.save_seconds)
         self._forget_lost_lines()
         line = -1
         for event in train_codec(

@@ -92,8 +92,8 @@ def _vae(run: Run) -> Any:
         return None
     if not isinstance(codec, StockCodec):
         raise UserError(
-            f"the codec of {run.path} was trained by Kuosan, and diffusers has no class for it: sample it here, or train "
-            "with an autoencoder of diffusers', --set codec=stock codec.path=FOLDER"
+            f"the codec of {run.path} was trained by Kuosan, and diffusers has no class for it: sample it here, or "
+            "train with an autoencoder of diffusers', --set codec=stock codec.path=FOLDER"
         )
     return codec.exported()
 

@@ -72,8 +72,8 @@ def latent_bound(
     """
     if not isinstance(codec.posterior(x[:1]), Gaussian):
         raise UserError(
-            "the codec of this model encodes to a point, not to a distribution, so the likelihood of data has no bound: "
-            "leave --likelihood away, or train with --set codec=kl_vae"
+            "the codec of this model encodes to a point, not to a distribution, so the likelihood of data has no "
+            "bound: leave --likelihood away, or train with --set codec=kl_vae"
         )
     parts = []
     for start in range(0, len(x), CHUNK):

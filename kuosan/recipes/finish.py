@@ -48,7 +48,9 @@ def finish(session: Session) -> dict[str, Any]:
         "grid": sampling.grid, "data": session.data.survey.source, "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
     surprise = _likelihood(session, effort)
-    result = with_likelihood({**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}, surprise)
+    result = with_likelihood(
+        {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}, surprise
+    )
     write_json(run.path / EVALUATION, result)
     path = report.write(session, samples, found, surprise, _sections(session), roof)
     summary = {

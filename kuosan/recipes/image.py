@@ -8,6 +8,10 @@ Fréchet distance in pixels to held-out digits (mean of 10 times 1,000 samples o
 mean 0 with a shorter average (3 %) 0.396, with 3,600 steps of 64 0.393; mean -0.7 with a longer average (15 %)
 0.381, with Muon instead of AdamW 0.382, with width 192 and depth 3 0.384. To the training digits, from 8,652
 samples: mean 0 0.096, mean -0.7 0.083, even 0.083, Muon 0.076.
+
+Latents (8×32×32, of 216 paintings of 256×256), held-out error of v after 80 s of a shared core, one seed each: patch 2,
+width 96, depth 3 in batches of 16 0.802 (4.8 k samples), of 64 0.872 (5.2 k, 100 s); patch 4, width 192, depth 6 in
+batches of 16 0.855 (4.5 k); a U-Net of base 32 0.919 (2.8 k).
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ Choice = tuple[str, Any, str]
 
 INVARIANT = ("sigmoid", "uniform")  # weights in λ alone: their mean is the same on every schedule
 
+LATENT_BATCH = 16  # on a CPU
 BASE_SIDE = 64  # the side that the cosine schedule was made for (Hoogeboom et al. 2023, sec. 3.1)
 
 
@@ -131,8 +136,11 @@ def resolve(
     why = "the bound needs every level" if bound else "the last details need learning too; stratified"
     decide("objective", "timing", timing, why)
     batch = 128 if height * width * channels <= 4096 else 64
+    why = "noisy enough to learn fast, large enough to use the processor"
+    if recipe.codec.kind != "none" and device.type == "cpu":
+        batch, why = LATENT_BATCH, "a large network's few samples make more steps so"
     batch = max(8, min(batch, 2 ** (len(data.train) // 2).bit_length()))
-    decide("training", "batch", batch, "noisy enough to learn fast, large enough to use the processor")
+    decide("training", "batch", batch, why)
     rate = (
         5e-3 * (96 / network["dim"]) ** 0.5
         if "dim" in network

@@ -45,7 +45,7 @@ class CodecPart(_Part):
     factor: int | Auto = "auto"
     latent: int | Auto = "auto"
     base: int = Field(64, ge=1)
-    share: float = Field(0.3, gt=0, lt=1)
+    share: float = Field(0.2, gt=0, lt=1)
     steps: int | Auto = "auto"
     batch: int = Field(16, ge=1)
     crop: int = Field(64, ge=1)

@@ -15,7 +15,7 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine
 from kuosan.denoisers.exact import MixtureDenoiser
 from kuosan.errors import UserError
-from kuosan.evaluation.likelihood import latent_bound, latent_plan
+from kuosan.evaluation.likelihood import latent_bound, plan
 from kuosan.processes.gaussian import GaussianProcess
 
 F64 = torch.float64
@@ -58,7 +58,7 @@ def normal(codec: Codec, mean: float = 0.0) -> MixtureDenoiser:
 
 def measured(codec: KLVAE, denoiser: MixtureDenoiser, x: Tensor) -> Tensor:
     seeds = Seeds.of(7, len(x))
-    times = latent_plan(codec, denoiser, [(x[:256], {})], seeds[:256])
+    times = plan(denoiser, [(codec.encode(x[:256], seeds[:256]), {})], seeds[:256])
     return latent_bound(codec, denoiser, x, seeds, times, count=32).total
 
 
@@ -101,7 +101,7 @@ def test_examples_do_not_know_of_each_other() -> None:
     codec, law = linear()
     x, _ = drawn(law, 24, 3)
     denoiser, seeds = normal(codec), Seeds.of(5, 24)
-    times = latent_plan(codec, denoiser, [(x, {})], seeds)
+    times = plan(denoiser, [(codec.encode(x, seeds), {})], seeds)
     whole = latent_bound(codec, denoiser, x, seeds, times).total
     part = latent_bound(codec, denoiser, x[11:14], seeds[11:14], times).total
     assert torch.allclose(whole[11:14], part, rtol=1e-9)
@@ -110,6 +110,7 @@ def test_examples_do_not_know_of_each_other() -> None:
 def test_an_encoder_that_is_a_point_has_no_likelihood() -> None:
     codec, law = linear()
     x, _ = drawn(law, 4, 3)
+    times, seeds = plan(normal(codec), [(codec.encode(x), {})], Seeds.of(0, 4)), Seeds.of(0, 4)
     codec.posterior = lambda x: Point(x)  # type: ignore[method-assign]
     with pytest.raises(UserError, match="encodes to a point"):
-        latent_bound(codec, normal(codec), x, Seeds.of(0, 4), latent_plan.__defaults__)  # type: ignore[arg-type]
+        latent_bound(codec, normal(codec), x, seeds, times)

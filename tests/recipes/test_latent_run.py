@@ -149,7 +149,7 @@ def test_auto_takes_large_pictures_into_latents_and_leaves_small_ones_alone(tmp_
     assert (plan.facts.codec["height"], plan.facts.codec["width"]) == (80, 100)
     network = plan.facts.network
     assert (network["channels"], network["height"], network["width"]) == (4, 20, 25)
-    assert plan.facts.recipe.codec.steps == round(20_000 * 0.3 / 0.7)
+    assert plan.facts.recipe.codec.steps == round(20_000 * 0.2 / 0.8)
     short = settle(large, None, Recipe().updated({"budget": "100steps"}), {})
     assert (
         short.facts.codec is None and max(short.facts.network["height"], short.facts.network["width"]) == 64

@@ -14,20 +14,28 @@ exact posterior and the denoiser exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from kuosan.codecs.base import Codec
+from kuosan.codecs.latents import Drawn
 from kuosan.codecs.likelihood import likelihood_terms
 from kuosan.core.posteriors import Gaussian
 from kuosan.core.random import Seeds
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
-from kuosan.evaluation.likelihood.bound import Batch, Terms, bound, plan
+from kuosan.evaluation.base import Measurement
+from kuosan.evaluation.likelihood.bound import Terms, bound, plan
+from kuosan.evaluation.likelihood.effort import Effort
+from kuosan.evaluation.likelihood.fold import CHUNK as ROUND
+from kuosan.evaluation.likelihood.fold import Chosen, Fit, Items, Rounds, shuffled
+from kuosan.evaluation.likelihood.measure import Likelihood, compressed, mean_and_error
 from kuosan.evaluation.likelihood.times import Times
 
 CHUNK = 8  # states that the codec is given at a time
@@ -63,7 +71,7 @@ def latent_bound(
         codec: with an encoder that is a distribution.
         denoiser: of its latents.
         x: data (b, C, H, W).
-        times: at which the diffusion's rate is asked for, see `latent_plan`.
+        times: at which the diffusion's rate is asked for, planned on other items' latents.
         count: calls of the denoiser per example, even.
         level: distance of two levels of the data; None is a density.
 
@@ -87,17 +95,90 @@ def latent_bound(
     )
 
 
-def latent_plan(codec: Codec, denoiser: Denoiser, batches: Sequence[Batch], seeds: Seeds) -> Times:
-    """The times of the diffusion's part, chosen on other data than those to be measured; see `plan`.
+def measure_latent_likelihood(
+    codec: Codec,
+    fit: Fit,
+    train: Items,
+    held_out: Items,
+    *,
+    level: float | None,
+    effort: Effort,
+    device: torch.device,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda what: None,
+) -> Likelihood:
+    """Eq. 1 of held-out items, and of training items beside it, as `measure_likelihood` gives it; of the estimates there,
+    the bound in continuous time alone.
 
     Args:
-        batches: states and conditions.
-        seeds: one for each example of the largest batch.
+        fit: gives the denoiser with the reverse variances that are optimal for some latents.
+        train, held_out: states; two or more held out.
+        level: distance of two levels of the data in [-1, 1]; None is a density.
+
+    Raises:
+        UserError: as `latent_bound`.
     """
-    latents = []
-    for j, (x, cond) in enumerate(batches):
-        assert isinstance(x, Tensor)
-        here = seeds[: len(x)].fold("codec", j)
-        z = [codec.encode(x[i : i + CHUNK], here[i : i + CHUNK]) for i in range(0, len(x), CHUNK)]
-        latents.append((torch.cat(z), cond))
-    return plan(denoiser, latents, seeds)
+    rounds = Rounds(device, seed, tell)
+    chosen = shuffled(held_out, effort.n, seed)
+    dims = held_out.batch(torch.arange(1))[0].numel()
+    unit = dims * (1.0 if level is None else math.log(2))
+    found: list[LatentTerms] = []
+    trained: list[LatentTerms] = []
+    for side in (0, 1):
+        mine, other = (Chosen(chosen, torch.arange(k, len(chosen), 2)) for k in (side, 1 - side))
+        latents = Drawn(codec, other, seed)
+        tell("fitting variances")
+        denoiser = fit(latents)
+        batches = rounds("choosing times", latents, effort.planned, lambda x, seeds, **cond: (x, cond))
+        times = plan(denoiser, batches, Seeds.of(seed, ROUND).fold("plan"))
+
+        def one(x: Tensor, seeds: Seeds, **cond: Any) -> LatentTerms:
+            return latent_bound(codec, denoiser, x, seeds, times, count=effort.count, level=level, **cond)  # noqa: B023
+
+        found += rounds("bound", mine, len(mine), one)
+        if effort.train and not side:
+            trained = rounds(
+                "bound of training items", shuffled(train, effort.train, seed), effort.train, one
+            )
+    parts = {name: torch.cat([part(t) for t in found]) / unit for name, part in PARTS.items()}
+    columns = {"bound": torch.cat([t.total for t in found]) / unit}
+    notes = {"bound": f"codec and diffusion of latents, in continuous time, {effort.count} calls an item"}
+    if trained:
+        columns["train"] = torch.cat([t.total for t in trained]) / unit
+        notes["train"] = "the bound of items that the model was trained on"
+    order = torch.cat([torch.arange(side, len(chosen), 2) for side in (0, 1)])
+    numbers = chosen.numbers[order]
+    prefix, space = ("nll", "density") if level is None else ("bits", "levels of the data")
+    return Likelihood(
+        {
+            f"{prefix}_{name}": Measurement(
+                name=f"{prefix}_{name}", n=len(values), space=space, better="lower", note=notes[name],
+                **mean_and_error(values),
+            )
+            for name, values in columns.items()
+        },
+        {name: (m["value"], m["stderr"]) for name, values in parts.items() if (m := mean_and_error(values))},
+        {},
+        {name: _placed(v, numbers, len(held_out)) for name, v in (parts | {"bound": columns["bound"]}).items()},
+        {
+            "unit": "nats per dimension" if level is None else "bits per dimension",
+            "dimensions": dims,
+            "lzma": None if level is None else compressed(chosen, level),
+        },
+    )  # fmt: skip
+
+
+PARTS: dict[str, Callable[[LatentTerms], Tensor]] = {
+    "distortion": lambda t: t.distortion,
+    "entropy": lambda t: -t.entropy,
+    "prior": lambda t: t.prior.prior,
+    "diffusion": lambda t: t.prior.diffusion,
+    "reconstruction": lambda t: t.prior.reconstruction,
+}
+
+
+def _placed(values: Tensor, numbers: Tensor, count: int) -> Tensor:
+    """By the number of the item, NaN where there is none."""
+    out = torch.full((count,), math.nan, dtype=torch.float64)
+    out[numbers] = values
+    return out

@@ -251,7 +251,7 @@ def _codec(codec: Mapping[str, Any], noun: str, svg: Callable[[str | None], Any]
         return {}
     return {
         "words": codec["words"],
-        "pairs": picture(codec["pairs"], 1000),
+        "pairs": picture(codec["pairs"], 460),
         "metrics": [_metric(name, metric, noun) for name, metric in codec["metrics"].items()],
         "curve": svg(plots.codec_chart(codec["log"])),
     }

@@ -202,7 +202,7 @@ def _codec(session: Session, found: Evaluation, roof: Ceiling) -> dict[str, Any]
         )
     if coding and coding.steps:
         words.append(f"It was trained here, for {coding.steps:,} steps in {clock(coding.seconds)}.")
-    n = min(6, len(roof.x))
+    n = min(4, len(roof.x))
     strip = run.modality.show(run.modality.decode(torch.cat([roof.x[:n], roof.y[:n]])), n)
     return {"words": words, "pairs": strip, "metrics": roof.to_json(), "log": read_log(run.path)}
 

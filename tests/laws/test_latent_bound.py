@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine
 from kuosan.denoisers.exact import MixtureDenoiser
 from kuosan.errors import UserError
-from kuosan.evaluation.likelihood import latent_bound, plan
+from kuosan.evaluation.likelihood import Effort, latent_bound, measure_latent_likelihood, plan
+from kuosan.evaluation.likelihood.fold import Items
 from kuosan.processes.gaussian import GaussianProcess
 
 F64 = torch.float64
@@ -95,6 +97,44 @@ def test_a_wrong_prior_and_a_wrong_decoder_pay_their_divergence() -> None:
     gap = measured(codec, normal(codec), x) - exact
     error = float(gap.std()) / math.sqrt(len(x))
     assert float(gap.mean()) == pytest.approx(16 * (0.5 - 1 + math.log(2)) / 2, abs=3 * error + 0.02)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Items without conditions."""
+
+    x: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.x[index], {}
+
+
+def test_measured_and_cross_fitted_it_is_the_likelihood_per_dimension() -> None:
+    codec, law = linear()
+    (x, exact), (seen, _) = drawn(law, 301, 4), drawn(law, 100, 5)
+    asked: list[int] = []
+
+    def fit(latents: Items) -> MixtureDenoiser:
+        asked.append(len(latents))
+        assert latents.batch(torch.arange(3))[0].shape == (3, *codec.latent_shape)
+        return normal(codec)
+
+    effort = Effort(n=301, train=64, planned=128, count=32)
+    cpu = torch.device("cpu")
+    found = measure_latent_likelihood(codec, fit, Rows(seen), Rows(x), level=None, effort=effort, device=cpu)
+    assert asked == [150, 151]  # each half is measured with what was fitted to the other
+    each, m = found.examples["bound"], found.metrics["nll_bound"]
+    assert m.n == 301 and found.metrics["nll_train"].n == 64
+    assert m.value == pytest.approx(float(each.mean())) and m.stderr is not None
+    gap = each - exact / 16
+    error = float(gap.std()) / math.sqrt(len(x))
+    assert abs(float(gap.mean())) < 3 * error + 1e-3 and error < 0.02
+    assert torch.corrcoef(torch.stack([each, exact]))[0, 1] > 0.6  # and each item has its own
+    parts = sum(value for value, _ in found.terms.values())
+    assert parts == pytest.approx(m.value)
 
 
 def test_examples_do_not_know_of_each_other() -> None:

@@ -3,7 +3,8 @@
 from kuosan.evaluation.likelihood.bound import Terms, bound, finite_bound, plan, saving
 from kuosan.evaluation.likelihood.effort import Effort
 from kuosan.evaluation.likelihood.flow import Flow, flow_likelihood
-from kuosan.evaluation.likelihood.latent import LatentTerms, latent_bound, measure_latent_likelihood
+from kuosan.evaluation.likelihood.latent import LatentTerms, latent_bound
+from kuosan.evaluation.likelihood.latent_measure import measure_latent_likelihood
 from kuosan.evaluation.likelihood.measure import Likelihood, measure_likelihood
 from kuosan.evaluation.likelihood.times import Times
 

@@ -102,7 +102,6 @@ def measure_likelihood(
         columns["flow"] = [f.nats / unit for f in flows]
         notes["flow"] = _flow_note(folds, Flow.join(flows), effort)
     independent, stratified = saving(terms, effort.count)
-    prefix, space = ("nll", "density") if level is None else ("bits", "levels of the data")
     about = {
         "unit": "nats per dimension" if level is None else "bits per dimension",
         "dimensions": dims,
@@ -112,22 +111,30 @@ def measure_likelihood(
         "lzma": None if level is None else compressed(chosen, level),
     }
     return Likelihood(
-        {
-            f"{prefix}_{name}": Measurement(
-                name=f"{prefix}_{name}", n=sum(map(len, values)), space=space, better="lower", note=notes[name],
-                **mean_and_error(torch.cat(values)),
-            )
-            for name, values in columns.items()
-        },
+        measurements(columns, notes, level),
         {name: (m["value"], m["stderr"]) for name, values in parts.items() if (m := mean_and_error(torch.cat(values)))},
         steps,
         {
-            name: _by_number(values, chosen.numbers, len(held_out))
+            name: by_number(values, chosen.numbers, len(held_out))
             for name, values in (columns | parts).items()
             if name != "train"
         },
         about,
     )  # fmt: skip
+
+
+def measurements(
+    columns: Mapping[str, list[Tensor]], notes: Mapping[str, str], level: float | None
+) -> dict[str, Measurement]:
+    """The means of estimates, each with one value per item, per dimension, in parts."""
+    prefix, space = ("nll", "density") if level is None else ("bits", "levels of the data")
+    return {
+        f"{prefix}_{name}": Measurement(
+            name=f"{prefix}_{name}", n=sum(map(len, values)), space=space, better="lower", note=notes[name],
+            **mean_and_error(torch.cat(values)),
+        )
+        for name, values in columns.items()
+    }  # fmt: skip
 
 
 def _flow_note(folds: list[Fold], flow: Flow, effort: Effort) -> str:
@@ -142,7 +149,7 @@ def _flow_note(folds: list[Fold], flow: Flow, effort: Effort) -> str:
     return ", ".join(words)
 
 
-def _by_number(sides: list[Tensor], numbers: Tensor, count: int) -> Tensor:
+def by_number(sides: list[Tensor], numbers: Tensor, count: int) -> Tensor:
     """Values of the even and of the odd ones of these items as values of all, NaN where there is none."""
     out = torch.full((count,), math.nan, dtype=torch.float64)
     for side, values in enumerate(sides):

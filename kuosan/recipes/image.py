@@ -9,9 +9,8 @@ mean 0 with a shorter average (3 %) 0.396, with 3,600 steps of 64 0.393; mean -0
 0.381, with Muon instead of AdamW 0.382, with width 192 and depth 3 0.384. To the training digits, from 8,652
 samples: mean 0 0.096, mean -0.7 0.083, even 0.083, Muon 0.076.
 
-Latents (8×32×32, of 216 paintings of 256×256), held-out error of v after 80 s of a shared core, one seed each: patch 2,
-width 96, depth 3 in batches of 16 0.802 (4.8 k samples), of 64 0.872 (5.2 k, 100 s); patch 4, width 192, depth 6 in
-batches of 16 0.855 (4.5 k); a U-Net of base 32 0.919 (2.8 k).
+Latents (8×32×32, of 216 paintings of 256×256), held-out error of v with patch 2, width 96, depth 3 on a shared core,
+one seed: batches of 16 0.802 (80 s, 4.8 k samples), of 64 0.872 (100 s, 5.2 k).
 """
 
 from __future__ import annotations
@@ -87,6 +86,7 @@ def resolve(
         network, reasons = choose_network(
             channels, height, width, conditions,
             seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
+            latents=recipe.codec.kind != "none",
         )  # fmt: skip
         asked = recipe.network.model_dump(exclude={"kind"}, exclude_none=True)
         choices += [r for r in reasons if not (asked and r[0] == "size")]  # whose prediction no longer holds

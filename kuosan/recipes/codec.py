@@ -22,6 +22,9 @@ import torch
 from kuosan.codecs import Codec, build_codec, read_stock
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
+from kuosan.modalities import Survey
+from kuosan.modalities.folder import open_folder
+from kuosan.modalities.image_gather import picture_sides
 from kuosan.recipes.schema import CodecPart, Recipe
 from kuosan.training.budget import Budget, clock
 
@@ -38,6 +41,23 @@ MEMORY = 0.25  # share of the machine's that pictures may take
 def pixel_side(device: torch.device) -> int:
     """The longer side up to which diffusion is of pixels."""
     return 128 if device.type == "cuda" else 64
+
+
+def possible(recipe: Recipe, device: torch.device) -> bool:
+    """Whether there are pictures that would get a codec; if not, nobody needs to know their sizes beforehand."""
+    kind = recipe.codec.kind
+    return kind != "none" and (kind != "auto" or not _lacking(Budget.parse(recipe.budget), device))
+
+
+def sides_of(source: Path, modality: str = "auto") -> list[int]:
+    """The longer side of every picture as it is found, from headers; none where the data are no pictures."""
+    folder = open_folder(source, modality)
+    return picture_sides(folder) if folder.modality == "image" else []
+
+
+def surveyed(survey: Survey) -> list[int]:
+    """The same of pictures that were read already."""
+    return [max(map(int, size.split("×"))) for size, count in survey.sizes.items() for _ in range(count)]
 
 
 def wanted(recipe: Recipe, device: torch.device, sides: Sequence[int]) -> tuple[bool, str]:

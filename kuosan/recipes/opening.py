@@ -20,8 +20,6 @@ from kuosan.codecs import Codec, build_codec
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
-from kuosan.modalities.folder import open_folder
-from kuosan.modalities.image_gather import picture_sides
 from kuosan.recipes import codec as codecs
 from kuosan.recipes import image, machine
 from kuosan.recipes.build import build_denoiser
@@ -70,7 +68,8 @@ def settle(
     device, budget = machine.device(), Budget.parse(recipe.budget)
     source = Path(data)
     init = starting_point(recipe.init) if recipe.init else None
-    sides = [] if init else sides_of(source, recipe.data.modality)
+    known = not init and codecs.possible(recipe, device)
+    sides = codecs.sides_of(source, recipe.data.modality) if known else []
     side = codecs.max_side(recipe, device, sides)
     dataset = load_data(
         source,
@@ -94,6 +93,7 @@ def settle(
             [("codec", "as it is", f"from {recipe.init}")] if init.codec else [],
         )
     else:
+        sides = sides if known else codecs.surveyed(dataset.survey)
         codec, codec_choices = codecs.choose_codec(recipe, device, sides, shape)
     worth = (0.9 * budget.seconds if budget.seconds else 600.0) * (1 - recipe.codec.share if codec else 1)
     speed = calibrate(device) if budget.seconds else Speed(torch.get_num_threads(), 1.0)
@@ -140,12 +140,6 @@ def settle(
     check_noise(resolved, model.process)
     count = sum(p.numel() for p in model.parameters())
     return Plan(out or default_folder(source), facts, dataset, init, codec, count)
-
-
-def sides_of(source: Path, modality: str = "auto") -> list[int]:
-    """The longer side of every picture as it was found; none where the data are no pictures."""
-    folder = open_folder(source, modality)
-    return picture_sides(folder) if folder.modality == "image" else []
 
 
 def data_fingerprint(data: Dataset) -> str:

@@ -2,8 +2,8 @@
 
 A diffusion of pixels is at its end where pictures are larger than what the machine can do in the time (64 pixels on a
 CPU, 128 with CUDA). Larger ones are brought down to that, or, where there are enough of them and enough time for two
-trainings, brought to 256 and diffused as latents. A budget of 15 minutes is enough on two slow cores: a third of it
-gives a codec whose round trip of 256×256 paintings is 26 dB, the rest a diffusion of 32×32 latents.
+trainings, brought to 256 and diffused as latents. A budget of 15 minutes is enough on two slow cores: a fifth of it
+gives a codec whose round trip of 256×256 paintings is 25 dB, the rest a diffusion of 32×32 latents.
 
 A latent has as many channels as its patch has pixels on a side: a 24th of the numbers of colour pictures at the
 factor 8. More channels make better round trips and latents that are harder to diffuse.
@@ -125,8 +125,9 @@ def choose_codec(
         UserError: what `wanted` and `build` raise.
     """
     takes, why = wanted(recipe, device, sides)
-    if takes and recipe.codec.kind == "auto" and max(shape[1:]) <= pixel_side(device):
-        takes, why = False, ""
+    sized = recipe.data.size is not None or recipe.data.max_side != "auto"
+    if recipe.codec.kind == "auto" and (takes or sized) and max(shape[1:]) <= pixel_side(device):
+        takes, why = False, ""  # small pictures, and somebody meant them to be
     if not takes:
         return None, [("codec", "none", why)] if why else []
     codec = build(recipe.codec, recipe.seed, shape)

@@ -155,6 +155,9 @@ def test_auto_takes_large_pictures_into_latents_and_leaves_small_ones_alone(tmp_
         short.facts.codec is None and max(short.facts.network["height"], short.facts.network["width"]) == 64
     )
     assert [c for c in short.facts.choices if c[0] == "codec"]
+    for leaf in ({"data.size": 32}, {"data.max_side": 48}):
+        meant = settle(large, None, Recipe().updated({"budget": "100steps"} | leaf), {})
+        assert meant.facts.codec is None and not [c for c in meant.facts.choices if c[0] == "codec"]
     small = pictures(tmp_path / "small", 70, 16, 16)
     plans = [settle(small, None, Recipe().updated({"budget": b}), {}) for b in ("100steps", "20000steps")]
     for plan in plans:

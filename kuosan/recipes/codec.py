@@ -152,6 +152,7 @@ def build(part: CodecPart, seed: int, shape: tuple[int, ...]) -> Codec:
         UserError: a folder that holds no usable autoencoder, or leaves that fit no codec.
     """
     if part.kind == "stock":
+        assert part.path
         codec = read_stock(part.path, shape[1], shape[2])
         if codec.channels != shape[0]:
             raise UserError(
@@ -178,13 +179,9 @@ def resolved(part: CodecPart, codec: Codec | None, diffusion_steps: int | None) 
     return part.model_copy(
         update={
             "kind": kind,
-            "path": _full(part.path),
+            "path": str(Path(part.path).resolve()) if part.path else None,
             "factor": codec.factor,
             "latent": codec.latent,
             "steps": steps,
         }
     )
-
-
-def _full(path: str) -> str:
-    return str(Path(path).resolve()) if path else ""

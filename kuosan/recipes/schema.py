@@ -41,7 +41,7 @@ class CodecPart(_Part):
     """What makes latents of pictures that are too large for a diffusion of pixels; see `kuosan.codecs`."""
 
     kind: Literal["auto", "none", "kl_vae", "stock"] = "auto"
-    path: str = Field("", description="folder of a diffusers autoencoder or pipeline, for `stock`")
+    path: str | None = Field(None, description="folder of a diffusers autoencoder or pipeline, for `stock`")
     factor: int | Auto = "auto"
     latent: int | Auto = "auto"
     base: int = Field(64, ge=1)

@@ -77,7 +77,10 @@ MEANINGS = {
     "sampling.w": "guidance weight; 1 is none",
 }
 
-NONE = ("schedule.alphas_cumprod", "codec.path")  # leaves that are nothing where they are not given, rather than chosen
+NONE = (
+    "schedule.alphas_cumprod",
+    "codec.path",
+)  # leaves that are nothing where they are not given, rather than chosen
 
 SOURCES = {
     "ancestral": (

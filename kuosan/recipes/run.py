@@ -225,6 +225,14 @@ class Run:
         return (form["channels"], form["height"], form["width"])
 
     @torch.no_grad()
+    def encoded(self, x: Tensor) -> Tensor:
+        """What the network works on, of states: the means of their latents, or the states where there is no codec."""
+        codec = self.codec
+        if codec is None:
+            return x
+        return torch.cat([codec.encode(part.to(codec.shift)).to(x) for part in x.split(DECODED)])
+
+    @torch.no_grad()
     def decoded(self, z: Tensor) -> Tensor:
         """States of what the network works on, which is returned as it is where there is no codec."""
         codec = self.codec

@@ -274,6 +274,19 @@ def test_a_sample_is_the_same_in_any_company(latent: kuosan.Run) -> None:
         assert torch.equal(part.x, exact.x[first : first + n])
 
 
+def test_the_inverse_goes_by_way_of_latents(latent: kuosan.Run, discs: Path) -> None:
+    from kuosan.recipes.inverse import Items, decode, encode
+
+    x, labels = load_data(discs, like=latent.modality, columns=latent.facts.columns).val.batch(
+        torch.arange(3)
+    )
+    noise = encode(latent, Items(x, labels, ("a", "b", "c")), steps=40)
+    back = decode(latent, noise)
+    assert noise.z.shape == (3, *latent.latent_shape) and back.z is not None
+    assert float((back.z - latent.encoded(x)).abs().max()) < 0.05
+    assert torch.allclose(back.x, latent.decoded(back.z))
+
+
 def test_training_sees_latents_of_unit_variance(discs: Path, tmp_path: Path) -> None:
     one = session(discs, tmp_path / "run")
     for _ in one.codec_steps():

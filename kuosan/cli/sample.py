@@ -19,8 +19,9 @@ from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:
+    from kuosan.recipes.facts import Facts
     from kuosan.recipes.inverse import Noise
-    from kuosan.recipes.run import Facts, Run, Samples
+    from kuosan.recipes.run import Run, Samples
 
 STATES, OVERVIEW = "samples.safetensors", "overview.png"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kuosan.cli.notes import table
 
 if TYPE_CHECKING:
-    from kuosan.recipes.run import Facts
+    from kuosan.recipes.facts import Facts
 
 REASONS_SHOWN = 5
 _DISTANCES = ("fd_inf_encoder", "fd_encoder", "fd_inf_pixels", "fd_pixels")

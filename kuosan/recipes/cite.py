@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import kuosan
-from kuosan.recipes.run import Facts, Run
+from kuosan.recipes.facts import Facts
+from kuosan.recipes.run import Run
 
 _ALWAYS = (
     ("software", ("kuosan",)),

@@ -35,7 +35,8 @@ from kuosan.codecs.measure import MOST_ITEMS
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset, Split
-from kuosan.recipes.run import CODEC, Facts
+from kuosan.recipes.facts import Facts
+from kuosan.recipes.run import CODEC
 from kuosan.training import checkpoint
 from kuosan.training.checkpoint import load_weights, write_bytes
 

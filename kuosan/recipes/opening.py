@@ -24,8 +24,9 @@ from kuosan.recipes import codec as codecs
 from kuosan.recipes import image, machine
 from kuosan.recipes.build import build_denoiser
 from kuosan.recipes.calibrate import Speed, calibrate
+from kuosan.recipes.facts import Facts
 from kuosan.recipes.noise import check_noise
-from kuosan.recipes.run import RECIPE, Facts, Run
+from kuosan.recipes.run import RECIPE, Run
 from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import Session
 from kuosan.recipes.start import Start, starting_point

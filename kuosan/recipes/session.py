@@ -23,7 +23,8 @@ from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser, build_objective, build_settings
 from kuosan.recipes.calibrate import Threads
 from kuosan.recipes.coding import Coding
-from kuosan.recipes.run import WEIGHTS, Facts, Run
+from kuosan.recipes.facts import Facts
+from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
 from kuosan.training import checkpoint

@@ -11,7 +11,8 @@ from torch import Tensor
 from kuosan.codecs import Codec
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
-from kuosan.recipes.run import Facts, Run
+from kuosan.recipes.facts import Facts
+from kuosan.recipes.run import Run
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from kuosan.cli.words import closing
 from kuosan.evaluation import METRICS
 from kuosan.recipes import cite
 from kuosan.recipes.demo import write_digits
-from kuosan.recipes.run import Facts
+from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import NoisePart, ObjectivePart, SchedulePart
 from kuosan.solvers import SOLVERS
 

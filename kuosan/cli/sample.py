@@ -136,7 +136,7 @@ def draw(run: Run, n: int, first: int, options: dict[str, Any]) -> Samples:
         for low in range(first, first + n, CHUNK):
             parts.append(run.sample(min(CHUNK, first + n - low), first=low, **options))
             tell(low - first + len(parts[-1]))
-    return joined(parts) if len(parts) > 1 else Samples(parts[0].x, parts[0].cond, first, parts[0].modality)
+    return joined(parts) if len(parts) > 1 else replace(parts[0], first=first)
 
 
 def joined(parts: list[Samples]) -> Samples:
@@ -146,7 +146,9 @@ def joined(parts: list[Samples]) -> Samples:
     from kuosan.recipes.run import Samples
 
     cond = {k: torch.cat([p.cond[k] for p in parts]) for k in parts[0].cond}
-    return Samples(torch.cat([p.x for p in parts]), cond, parts[0].first, parts[0].modality)
+    zs = [p.z for p in parts if p.z is not None]
+    z = torch.cat(zs) if zs else None
+    return Samples(torch.cat([p.x for p in parts]), cond, parts[0].first, parts[0].modality, z)
 
 
 def _value(values: list[str], index: int) -> str | None:

@@ -129,7 +129,7 @@ def values(facts: Facts, cond: Mapping[str, Any]) -> dict[str, list[str | None]]
 
 def draw(run: Run, n: int, first: int, options: dict[str, Any]) -> Samples:
     """Samples ``first`` to ``first + n - 1`` in pieces, told on the way."""
-    from kuosan.recipes.run import CHUNK, Samples
+    from kuosan.recipes.run import CHUNK
 
     parts = []
     with counting("sampling", n) as tell:

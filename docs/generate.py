@@ -27,6 +27,18 @@ MEANINGS = {
     "init": "a run's or a diffusers folder to start from; also `--init`",
     "data.path": "the data; set by the command, and put in full when a run begins",
     "data.modality": "what kind of data; also `--modality`",
+    "codec.kind": "`auto`: `kl_vae`, trained first, for pictures larger than pixels can do here, where there are 64 or "
+    "more and a budget of 15 minutes on a CPU, 5 with CUDA (or 5,000 steps); else `none`; `stock`: of diffusers",
+    "codec.path": "`stock`: folder of a diffusers `AutoencoderKL` or `AutoencoderDC`, or of a pipeline with one",
+    "codec.factor": "`kl_vae`: side of the patch that becomes one latent, even; `auto` is 8, up to 128 pixels 4",
+    "codec.latent": "`kl_vae`: channels of a latent; `auto` is the factor",
+    "codec.base": "`kl_vae`: width of its network at half the factor",
+    "codec.share": "of the time for training that the codec's takes",
+    "codec.steps": "of the codec's training; `auto`: what its share of the time holds, or with a budget of steps or "
+    "images, which count the diffusion's, as many as make up its share of all steps",
+    "codec.batch": "pictures per step of the codec's training",
+    "codec.crop": "side in pixels of the crops that it is trained on",
+    "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
     "U-Net; `stock` is a diffusers U-Net, set by `--init`",
     "network.dropout": "probability; chosen by the number of passes over the data",
@@ -65,7 +77,10 @@ MEANINGS = {
     "sampling.w": "guidance weight; 1 is none",
 }
 
-NONE = ("schedule.alphas_cumprod",)  # leaves that are nothing where they are not given, rather than chosen
+NONE = (
+    "schedule.alphas_cumprod",
+    "codec.path",
+)  # leaves that are nothing where they are not given, rather than chosen
 
 SOURCES = {
     "ancestral": (

@@ -14,6 +14,7 @@ from kuosan.cli.words import choices_json, choices_table, shown, skipped_lines
 
 if TYPE_CHECKING:
     from kuosan.recipes.opening import Plan
+    from kuosan.training.data import Items
 
 STEPS = 3  # that are timed, after one that is not: the first sets up memory
 MOST_SECONDS = 20.0
@@ -43,7 +44,7 @@ def probe(plan: Plan) -> Probe:
         training = Training(
             build_denoiser(facts.network, recipe),
             build_objective(recipe.objective),
-            plan.data.train,
+            _items(plan),
             plan.data.val,
             replace(settings, validations=1),  # none within these steps
             Path(folder),
@@ -62,21 +63,59 @@ def probe(plan: Plan) -> Probe:
     return Probe(seconds, memory, timed)
 
 
+def _items(plan: Plan) -> Items:
+    """What the network is fed: the data, or zeros in the shape of their latents, which cost as much."""
+    import torch
+
+    from kuosan.codecs import Latents
+
+    if plan.codec is None:
+        return plan.data.train
+    count = min(len(plan.data.train), 64)
+    _, cond = plan.data.train.batch(torch.arange(count))
+    return Latents(torch.zeros(count, *plan.codec.latent_shape), cond)
+
+
+def probe_codec(plan: Plan) -> float:
+    """Seconds that a step of the codec's training takes; 0 where there is nothing to train."""
+    from kuosan.codecs import KLVAE, codec_settings, train_codec
+    from kuosan.recipes import machine
+
+    part = plan.facts.recipe.codec
+    if not isinstance(plan.codec, KLVAE) or plan.start is not None:
+        return 0.0
+    settings = codec_settings(seed=plan.facts.recipe.seed, steps=10**6, batch=part.batch)
+    events = train_codec(
+        plan.codec, plan.data.train, plan.data.val, settings,
+        crop=part.crop, detail=part.detail, device=machine.device(),
+    )  # fmt: skip
+    first = next(events)
+    for event in events:
+        if event.step > STEPS or event.seconds > MOST_SECONDS:
+            break
+    events.close()  # type: ignore[attr-defined]
+    return (event.seconds - first.seconds) / (event.step - first.step)
+
+
 def dry_run(plan: Plan) -> Answer:
     """The plan, in figures."""
     from kuosan.training.budget import Budget, clock
 
     facts = plan.facts
     with busy(f"timing {STEPS} steps"):
-        measured = probe(plan)
+        measured, codec_step = probe(plan), probe_codec(plan)
     batch = facts.recipe.training.batch
     assert isinstance(batch, int)
     budget = Budget.parse(facts.recipe.budget)
     steps = budget.steps_of(batch)
+    part = facts.recipe.codec
+    first = (facts.seconds or 0.0) * part.share if codec_step else 0.0  # the codec's, of a budget of time
+    if part.steps != "auto":
+        first = part.steps * codec_step
     if steps is None:
-        steps = max(1, int((facts.seconds or 0.0) / measured.seconds_per_step))
+        steps = max(1, int(((facts.seconds or 0.0) - first) / measured.seconds_per_step))
     passes = steps * batch / max(facts.items, 1)
-    seconds = budget.seconds or steps * measured.seconds_per_step
+    seconds = budget.seconds or steps * measured.seconds_per_step + first
     held_out = len(plan.data.val)
     data: dict[str, Any] = {
         "dry_run": True,
@@ -85,6 +124,8 @@ def dry_run(plan: Plan) -> Answer:
         "memory_mib": round(measured.memory_mib),
         "seconds_per_step": measured.seconds_per_step,
         "steps_timed": measured.timed,
+        "codec_seconds_per_step": codec_step or None,
+        "codec_seconds": round(first, 1) or None,
         "steps": steps,
         "passes": round(passes, 2),
         "seconds": round(seconds, 1),
@@ -106,5 +147,10 @@ def dry_run(plan: Plan) -> Answer:
     )
     end = f"Nothing was written; without --dry-run the run would be {shown(plan.path)}."
     skipped = skipped_lines(plan.data.survey.to_json())
+    if codec_step:
+        speed += (
+            f"\nA step of the codec's takes {1000 * codec_step:.3g} ms; it has {clock(first)}, "
+            f"{first / codec_step:,.0f} steps, before that."
+        )
     lines = [*skipped, choices_table(facts.choices), "", counts, speed, worth, end]
     return Answer("\n".join(lines), data)

@@ -31,11 +31,13 @@ def inspect(path: Path, /, *, modality: str = "auto", json: Json = False) -> Ans
 
 def _data(path: Path, modality: str) -> Answer:
     from kuosan.modalities import load
-    from kuosan.recipes import image, machine
+    from kuosan.recipes import codec, machine
     from kuosan.recipes.schema import Recipe
 
+    recipe, device = Recipe(), machine.device()  # as `kuosan train` would read it
     with busy(f"reading {path}"):
-        data = load(path, modality=modality, max_side=image.max_side(Recipe(), machine.device()))
+        sides = codec.sides_of(path, modality) if codec.possible(recipe, device) else []
+        data = load(path, modality=modality, max_side=codec.max_side(recipe, device, sides))
     survey = data.survey.to_json()
     rows: list[tuple[str, Any]] = [
         (noun(survey["modality"]), f"{survey['items']:,} in {survey['files']:,} files"),

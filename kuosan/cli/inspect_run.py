@@ -38,6 +38,7 @@ def inspect_run(run: Run) -> Answer:
         "version": facts.version,
         "recipe": recipe.model_dump(mode="json"),
         "network": facts.network,
+        "codec": facts.codec,
         "modality": facts.modality,
         "conditions": facts.columns,
         "class_names": facts.class_names,
@@ -64,6 +65,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("data", recipe.data.path or "–"),
         ("items to train on", f"{facts.items:,}"),
         ("state", "×".join(map(str, run.shape))),
+        *_codec(run),
         ("network", network),
         ("schedule", recipe.schedule.kind),
         ("noise", recipe.noise.kind),
@@ -75,6 +77,33 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         more = f", and {len(values) - MOST_VALUES:,} more" if len(values) > MOST_VALUES else ""
         rows.append((f"--where {column}=", ", ".join(values[:MOST_VALUES]) + more))
     return rows
+
+
+def _codec(run: Run) -> list[tuple[str, Any]]:
+    """What makes latents, and how far it is; nothing where the network works on states."""
+    from kuosan.training import checkpoint
+
+    facts = run.facts
+    if facts.codec is None:
+        return []
+    part = facts.recipe.codec
+    rows: list[tuple[str, Any]] = [
+        ("latent", "×".join(map(str, run.latent_shape))),
+        ("codec", f"{part.kind}, factor {part.factor}, {part.latent} channels"),
+    ]
+    folder = run.path / "checkpoints" / "codec"
+    if not checkpoint.exists(folder):
+        return [*rows, ("its progress", "not begun")]
+    try:
+        _, state = checkpoint.load(folder)
+    except UserError as error:
+        return [*rows, ("its progress", str(error))]
+    if not state.get("finished"):
+        return [*rows, ("its progress", f"{state['step']:,} steps in {state['seconds']:.0f} s, not finished")]
+    trip = state["round_trip"]
+    spread = f" ± {trip['psnr_stderr']:.2f}" if trip["n"] > 1 else ""
+    told = f"{trip['psnr']:.2f}{spread} dB over {trip['n']} pictures"
+    return [*rows, ("its round trip", told)]
 
 
 def _state(run: Run, state: dict[str, Any] | None) -> list[tuple[str, Any]]:
@@ -105,16 +134,17 @@ def _progress(run: Run) -> tuple[dict[str, Any] | None, list[str]]:
 
 def _weights(run: Run) -> list[str]:
     """What is wrong with the weights; nothing where training has not written any yet."""
-    from kuosan.recipes.run import WEIGHTS
+    from kuosan.recipes.run import CODEC, WEIGHTS
     from kuosan.training.checkpoint import load_weights
 
-    if run.foreign or not (run.path / WEIGHTS).is_file():
-        return []
-    try:
-        load_weights(run.path / WEIGHTS)
-    except UserError as error:
-        return [str(error)]
-    return []
+    problems = []
+    for path in (run.path / WEIGHTS, run.path / CODEC):
+        try:
+            if not run.foreign and path.is_file():
+                load_weights(path)
+        except UserError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _read(path: Path) -> dict[str, Any] | None:

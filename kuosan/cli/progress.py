@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kuosan.cli.notes import Lines, console, note, on_terminal
 
 if TYPE_CHECKING:
     from kuosan.training.loop import Progress
 
+Event = TypeVar("Event", bound="Progress")
+Tell = Callable[[Event], list[str]]  # what an event says besides what all of them say
 SMOOTH = 0.05  # of the loss that is shown: the last 20 steps or so
 REDRAW = 0.1  # seconds
 
@@ -62,21 +64,26 @@ class Meter:
         ]  # fmt: skip
 
 
-def watch(events: Iterable[Progress], batch: int) -> Iterator[Progress]:
+def nothing_more(event: Progress) -> list[str]:
+    """The `Tell` of plain training."""
+    return []
+
+
+def watch(events: Iterable[Event], batch: int, tell: Tell[Event] = nothing_more) -> Iterator[Event]:
     """The same events, told on the way."""
-    yield from _bar(events, Meter(batch)) if on_terminal() else _lines(events, Meter(batch))
+    yield from (_bar if on_terminal() else _lines)(events, Meter(batch), tell)
 
 
-def _lines(events: Iterable[Progress], meter: Meter) -> Iterator[Progress]:
+def _lines(events: Iterable[Event], meter: Meter, tell: Tell[Event]) -> Iterator[Event]:
     lines = Lines()
     for event in events:
         meter.see(event)
         if lines.due(event.progress):
-            note(f"{event.progress:4.0%}  " + ", ".join(meter.parts(event)))
+            note(f"{event.progress:4.0%}  " + ", ".join([*meter.parts(event), *tell(event)]))
         yield event
 
 
-def _bar(events: Iterable[Progress], meter: Meter) -> Iterator[Progress]:
+def _bar(events: Iterable[Event], meter: Meter, tell: Tell[Event]) -> Iterator[Event]:
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as Bar
 
@@ -93,5 +100,7 @@ def _bar(events: Iterable[Progress], meter: Meter) -> Iterator[Progress]:
             now = time.monotonic()
             if now - drawn >= REDRAW or event.progress >= 1:
                 drawn = now
-                bar.update(task, completed=event.progress, description="  ".join(meter.parts(event)))
+                bar.update(
+                    task, completed=event.progress, description="  ".join([*meter.parts(event), *tell(event)])
+                )
             yield event

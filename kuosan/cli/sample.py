@@ -19,8 +19,9 @@ from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:
+    from kuosan.recipes.facts import Facts
     from kuosan.recipes.inverse import Noise
-    from kuosan.recipes.run import Facts, Run, Samples
+    from kuosan.recipes.run import Run, Samples
 
 STATES, OVERVIEW = "samples.safetensors", "overview.png"
 
@@ -128,14 +129,14 @@ def values(facts: Facts, cond: Mapping[str, Any]) -> dict[str, list[str | None]]
 
 def draw(run: Run, n: int, first: int, options: dict[str, Any]) -> Samples:
     """Samples ``first`` to ``first + n - 1`` in pieces, told on the way."""
-    from kuosan.recipes.run import CHUNK, Samples
+    from kuosan.recipes.run import CHUNK
 
     parts = []
     with counting("sampling", n) as tell:
         for low in range(first, first + n, CHUNK):
             parts.append(run.sample(min(CHUNK, first + n - low), first=low, **options))
             tell(low - first + len(parts[-1]))
-    return joined(parts) if len(parts) > 1 else Samples(parts[0].x, parts[0].cond, first, parts[0].modality)
+    return joined(parts) if len(parts) > 1 else replace(parts[0], first=first)
 
 
 def joined(parts: list[Samples]) -> Samples:
@@ -145,7 +146,9 @@ def joined(parts: list[Samples]) -> Samples:
     from kuosan.recipes.run import Samples
 
     cond = {k: torch.cat([p.cond[k] for p in parts]) for k in parts[0].cond}
-    return Samples(torch.cat([p.x for p in parts]), cond, parts[0].first, parts[0].modality)
+    zs = [p.z for p in parts if p.z is not None]
+    z = torch.cat(zs) if zs else None
+    return Samples(torch.cat([p.x for p in parts]), cond, parts[0].first, parts[0].modality, z)
 
 
 def _value(values: list[str], index: int) -> str | None:

@@ -20,6 +20,7 @@ from kuosan.cli.words import choices_json, choices_table, closing, shown, skippe
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:
+    from kuosan.codecs import CodecProgress
     from kuosan.recipes.session import Session
 
 SUMMARY, REPORT = "summary.json", "report.html"
@@ -73,15 +74,24 @@ def _work(session: Session) -> dict[str, Any]:
     from kuosan.recipes.finish import finish
     from kuosan.training.interrupt import Interrupted
 
-    path, count = session.run.path, session.training.count
+    path, count, facts = session.run.path, session.training.count, session.facts
     _introduce(session)
     try:
+        if session.coding and not session.coding.trained:
+            note("First the codec, which makes latents of pictures:")
+            for _ in watch(session.codec_steps(), session.facts.recipe.codec.batch, psnr):
+                pass
+        if session.coding:
+            with busy(f"bringing {facts.items:,} items into latents"):
+                session.encode()
         for _ in watch(session.steps(), session.training.settings.batch):
             pass
     except Interrupted as error:
-        step = session.training.count.step
+        step, what = session.training.count.step, ""
+        if session.coding and not session.coding.trained:
+            step, what = session.coding.steps, " of the codec"
         raise Stopped(
-            error.signum, f"interrupted at step {step:,}; everything is saved: {_go_on(path)}"
+            error.signum, f"interrupted at step {step:,}{what}; everything is saved: {_go_on(path)}"
         ) from None
     except KeyboardInterrupt:
         raise Stopped(
@@ -95,6 +105,11 @@ def _work(session: Session) -> dict[str, Any]:
         raise Stopped(signal.SIGINT, sentence) from None
 
 
+def psnr(event: CodecProgress) -> list[str]:
+    """What a codec's training tells besides: how near its round trips are."""
+    return [f"{event.psnr:.1f} dB"]
+
+
 def _go_on(path: Path) -> str:
     return f"go on with `kuosan resume {shlex.quote(shown(path))}`"
 
@@ -102,6 +117,10 @@ def _go_on(path: Path) -> str:
 def _introduce(session: Session) -> None:
     """What was found and chosen, or where a run goes on."""
     path, count, facts = shown(session.run.path), session.training.count, session.facts
+    coding = session.coding
+    if coding and coding.steps and not coding.trained:
+        note(f"{path} was begun before: going on from step {coding.steps:,} of its codec.")
+        return
     if session.resumed and count.step:
         state = "its training is done" if count.finished else f"going on from step {count.step:,}"
         note(f"{path} was begun before: {state}.")

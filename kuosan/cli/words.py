@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kuosan.cli.notes import table
 
 if TYPE_CHECKING:
-    from kuosan.recipes.run import Facts
+    from kuosan.recipes.facts import Facts
 
 REASONS_SHOWN = 5
 _DISTANCES = ("fd_inf_encoder", "fd_encoder", "fd_inf_pixels", "fd_pixels")
@@ -46,6 +46,12 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]], things: str = "pictur
     return table(rows, ("metric", "value", "n", f"real {things}", "in words"))
 
 
+def codec_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What real pictures lose on a round trip through the codec: the ceiling of what the samples can be."""
+    rows = [(name, _plus_minus(m["value"], m.get("stderr")), f"{m['n']:,}") for name, m in metrics.items()]
+    return ["", table(rows, ("round trip of real pictures", "value", "n"))]
+
+
 def likelihood_lines(found: Mapping[str, Any]) -> list[str]:
     """The terms of a bound, and what each variance of a reverse step costs."""
     terms = [(name, _plus_minus(t["value"], t["stderr"])) for name, t in found["terms"].items()]
@@ -75,6 +81,12 @@ def closing(summary: Mapping[str, Any], facts: Facts) -> str:
     if summary.get("skipped_steps"):
         lines.append(f"{summary['skipped_steps']:,} steps were not finite and were skipped.")
     lines += _quality(summary["metrics"], things)
+    if "codec" in summary:
+        m = summary["codec"]["codec_psnr"]
+        value = _plus_minus(m["value"], m.get("stderr"))
+        lines.append(
+            f"Real {things} come back from the codec at {value} dB (n = {m['n']:,}): no sample can be better."
+        )
     lines += [f"Report: {summary['report']}", "", "Next:", *(f"  {line}" for line in suggestions(run, facts))]
     return "\n".join(lines)
 

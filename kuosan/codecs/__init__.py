@@ -3,7 +3,7 @@
 from kuosan.codecs.base import Codec
 from kuosan.codecs.build import build_codec, load_codec, save_codec
 from kuosan.codecs.kl_vae import KLVAE
-from kuosan.codecs.latents import Latents, encode_items
+from kuosan.codecs.latents import Drawn, Latents, encode_items
 from kuosan.codecs.likelihood import Terms, likelihood_terms
 from kuosan.codecs.measure import RoundTrip, calibrate, round_trip
 from kuosan.codecs.stock import StockCodec, read_stock
@@ -13,6 +13,7 @@ __all__ = [
     "KLVAE",
     "Codec",
     "CodecProgress",
+    "Drawn",
     "Latents",
     "RoundTrip",
     "StockCodec",

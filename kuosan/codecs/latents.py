@@ -35,15 +35,37 @@ class Latents:
         return self.z[index].float(), {name: value[index] for name, value in self.cond.items()}
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Drawn:
+    """The same latents, encoded each time that they are asked for."""
+
+    codec: Codec
+    items: Items
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @torch.no_grad()
+    def batch(self, index: Int64[Tensor, " b"]) -> tuple[Float[Tensor, "b c h w"], dict[str, Tensor]]:
+        """In single precision, on the CPU."""
+        x, cond = self.items.batch(index)
+        assert isinstance(x, Tensor)
+        seeds, z = Seeds.of(self.seed, index.tolist()).fold("latents"), []
+        for start in range(0, len(x), CHUNK):
+            part = x[start : start + CHUNK].to(self.codec.shift)
+            z.append(self.codec.encode(part, seeds[start : start + CHUNK]).cpu())
+        return torch.cat(z), {name: value.cpu() for name, value in cond.items()}
+
+
 def encode_items(codec: Codec, items: Items, seed: int = 0) -> Latents:
     """All items as latents, on the CPU."""
+    drawn = Drawn(codec, items, seed)
     rows = torch.empty(len(items), *codec.latent_shape, dtype=torch.float16)
     conds: dict[str, list[Tensor]] = {}
     for index in torch.arange(len(items)).split(CHUNK):
-        x, cond = items.batch(index)
-        seeds = Seeds.of(seed, index.tolist()).fold("latents")
-        rows[index] = codec.encode(x.to(codec.shift), seeds).to("cpu", torch.float16)
+        z, cond = drawn.batch(index)
+        rows[index] = z.half()
         for name, value in cond.items():
-            conds.setdefault(name, []).append(value.cpu())
+            conds.setdefault(name, []).append(value)
     return Latents(rows, {name: torch.cat(values) for name, values in conds.items()})

@@ -80,6 +80,41 @@ class StockCodec(Codec):
     def picture(self, m: Float[Tensor, "b c h w"]) -> Float[Tensor, "b C H W"]:
         return self.vae.decode(m, return_dict=False)[0]
 
+    def exported(self) -> Any:
+        """An `AutoencoderKL` whose latents are ours, scaling_factor 1: eq. (1) of `base` is folded into the 1 × 1
+        convolutions between it and the latents, which are added where it has none.
+
+        Raises:
+            UserError: an `AutoencoderDC`, whose latents no such convolution touches.
+        """
+        import diffusers
+
+        if self.name != CLASSES[0]:
+            raise UserError(
+                f"diffusers' DiTPipeline decodes with an AutoencoderKL, and the codec of this model is an {self.name}: "
+                "sample it here"
+            )
+        config = self.config | {"scaling_factor": 1.0, "use_quant_conv": True, "use_post_quant_conv": True}
+        config |= {"shift_factor": None, "latents_mean": None, "latents_std": None}
+        with torch.device("meta"):
+            vae: Any = diffusers.AutoencoderKL(**config)
+        one = torch.eye(self.latent).view(self.latent, self.latent, 1, 1)
+        own = {name: value.detach().cpu().clone() for name, value in self.vae.state_dict().items()}
+        out = (
+            own.get("post_quant_conv.weight", one),
+            own.get("post_quant_conv.bias", torch.zeros(self.latent)),
+        )
+        both = torch.eye(2 * self.latent).view(2 * self.latent, 2 * self.latent, 1, 1)
+        into = own.get("quant_conv.weight", both), own.get("quant_conv.bias", torch.zeros(2 * self.latent))
+        shift, scale = self.shift.cpu(), self.scale.cpu()
+        own["post_quant_conv.weight"] = out[0] * scale.view(1, -1, 1, 1)
+        own["post_quant_conv.bias"] = out[1] + out[0][..., 0, 0] @ shift
+        gain = torch.cat([1 / scale, torch.ones(self.latent)])  # of means and log-variances
+        own["quant_conv.weight"] = into[0] * gain.view(-1, 1, 1, 1)
+        own["quant_conv.bias"] = into[1] * gain - torch.cat([shift / scale, 2 * scale.log()])
+        vae.load_state_dict(own, assign=True)
+        return vae.eval()
+
 
 def read_stock(folder: str | Path, height: int, width: int) -> StockCodec:
     """The autoencoder in a diffusers folder (of a pipeline, its part `vae`), for states of this size.

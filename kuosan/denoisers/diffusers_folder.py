@@ -102,6 +102,7 @@ def export_diffusers(
     sigma_data: float = 1.0,
     where: Mapping[str, int] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
+    vae: Any = None,
 ) -> Path:
     """Write a folder that `diffusers.DiffusionPipeline.from_pretrained(folder)` opens.
 
@@ -118,6 +119,7 @@ def export_diffusers(
         sigma_data: what the denoiser divides its input by; only 1 has a counterpart.
         where: condition column → index of the value to fix.
         names: condition column → names of its values, for the card and for `pipe.get_label_ids`.
+        vae: the `AutoencoderKL` of a transformer over latents, its units folded in; None is one over pixels.
 
     Returns:
         The folder.
@@ -140,16 +142,21 @@ def export_diffusers(
             f"a network of kind {spec['kind']!r} has no counterpart in diffusers; "
             "train a transformer or a U-Net"
         )
+    if vae is not None and spec["kind"] != "transformer":
+        raise UserError(
+            f"diffusers has no pipeline for a {spec['kind']} over latents, only for a transformer; train with --set "
+            "network=transformer"
+        )
     conditions: dict[str, int] = dict(spec.get("conditions") or {})
     check_where(where, conditions)
     scheduler = scheduler_for(schedule, output, spec.get("levels", STEPS))
     if spec["kind"] == "transformer":
-        _write_transformer(network, folder, scheduler, where, names)
+        _write_transformer(network, folder, scheduler, where, names, vae)
     elif spec["kind"] == "stock":
         _save_unet(returned_unet(network), folder, scheduler)
     else:
         _write_unet(network, folder, scheduler, where)
-    (folder / "README.md").write_text(_card(spec, where, names), encoding="utf-8")
+    (folder / "README.md").write_text(_card(spec, where, names, vae), encoding="utf-8")
     return folder
 
 
@@ -165,12 +172,17 @@ def _clear(folder: Path) -> None:
 
 
 def _write_transformer(
-    network: Any, folder: Path, scheduler: Any, where: Mapping[str, int], names: Mapping[str, Sequence[str]]
+    network: Any,
+    folder: Path,
+    scheduler: Any,
+    where: Mapping[str, int],
+    names: Mapping[str, Sequence[str]],
+    vae: Any,
 ) -> None:
     from diffusers import DiTPipeline
 
     transformer = stock_transformer(network, where)
-    vae = identity_vae(network.channels, network.height)
+    vae = identity_vae(network.channels, network.height) if vae is None else vae
     _clear(folder)
     pipe: Any = DiTPipeline(transformer=transformer, vae=vae, scheduler=scheduler)
     pipe.save_pretrained(folder)
@@ -200,7 +212,9 @@ def _save_unet(unet: Any, folder: Path, scheduler: Any) -> None:
     pipe.save_pretrained(folder)
 
 
-def _card(spec: Mapping[str, Any], where: Mapping[str, int], names: Mapping[str, Sequence[str]]) -> str:
+def _card(
+    spec: Mapping[str, Any], where: Mapping[str, int], names: Mapping[str, Sequence[str]], vae: Any
+) -> str:
     """A page that says how to use the folder, in `diffusers`' own words."""
     conditions: dict[str, int] = dict(spec.get("conditions") or {})
 
@@ -219,14 +233,17 @@ def _card(spec: Mapping[str, Any], where: Mapping[str, int], names: Mapping[str,
         if transformer
         else "batch_size=4"
     )
-    picture = "" if spec["channels"] in (1, 3) else ', output_type="np"'
+    channels = spec["channels"] if vae is None else vae.config.out_channels
+    picture = "" if channels in (1, 3) else ', output_type="np"'
+    what = f"{spec['channels']} channel(s), {spec['height']}×{spec['width']}"
+    space = f"{what}, values −1…1." if vae is None else f"Latents of {what}, which `vae` makes pictures of."
     lines = [
         "---",
         "library_name: diffusers",
         "---",
         TITLE,
         "",
-        f"{spec['channels']} channel(s), {spec['height']}×{spec['width']}, values −1…1.",
+        space,
         "",
         "```python",
         f"from diffusers import DiffusionPipeline, {solver}",

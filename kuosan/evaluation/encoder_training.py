@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import affine_grid, cross_entropy, grid_sample, normalize
+from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpolate, normalize
 
-from kuosan.evaluation.encoder import DIMENSIONS, Encoder, EncoderNetwork, make_network
+from kuosan.evaluation.encoder import DIMENSIONS, LARGEST_SIDE, Encoder, EncoderNetwork, make_network
 from kuosan.evaluation.estimates import share_stderr
 from kuosan.evaluation.recognition import accuracy
 
@@ -91,8 +91,9 @@ def train_encoder(
     generator = torch.Generator().manual_seed(seed)
     network = make_network(c, (h, w), max(len(classes), DIMENSIONS * (labels is None)), generator).to(device)
     steps = steps_for(seconds, network, n, 1 if labels is not None else 2)
+    small = _taught(x)
     target = torch.searchsorted(classes, labels).to(device) if labels is not None else None
-    _optimise(network, x, target, steps, generator)
+    _optimise(network, small, target, steps, generator)
     encoder = Encoder(
         network.eval().requires_grad_(False),
         (c, h, w),
@@ -105,8 +106,19 @@ def train_encoder(
     deviation = rows.std(0)
     deviation = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
     encoder = replace(encoder, mean=rows.mean(0), deviation=deviation)
-    quality = _quality(encoder, val, val_labels, generator)
+    taught = replace(encoder, shape=(c, small.shape[2], small.shape[3]))
+    quality = _quality(taught, None if val is None else _taught(val), val_labels, generator)
     return replace(encoder, quality={"steps": steps, "trained_on": n} | quality)
+
+
+def _taught(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c _ _"]:
+    """Large pictures at twice what the network looks at: views of all of their pixels would cost more than the
+    network itself."""
+    shrink = 2 * LARGEST_SIDE / max(x.shape[2:])
+    if shrink >= 1:
+        return x
+    size = [max(4, round(side * shrink)) for side in x.shape[2:]]
+    return torch.cat([interpolate(rows.float(), size, mode="area") for rows in x.split(256)])
 
 
 def _optimise(

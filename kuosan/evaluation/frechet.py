@@ -15,7 +15,9 @@ One sample x therefore moves FD by
 
     φ(x) = 2 (x−μ₁)·(μ₁−μ₂) + |x−μ₁|² − (x−μ₁)ᵀT(x−μ₁),   var FD ≈ var φ/n + var ψ/m,       (3)
 
-ψ being the reference's own φ. At equal distributions, where φ vanishes, (3) errs to the safe side (by √2).
+ψ being the reference's own φ. Rows that come in pairs (a picture and its round trip through a codec) have the
+variance of φ + ψ over pairs instead, divided by n. At equal distributions, where φ vanishes, (3) errs to the safe
+side (by √2).
 
 FD at finite n is biased upwards by about c/n. Chong & Forsyth (2020) fit FD against 1/n and read off the
 intercept. `FrechetInfinity` does so with both sets cut into K = 1…4 disjoint parts: there the biases of
@@ -51,8 +53,8 @@ def frechet_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     return max(0.0, float((mean_x - mean_y).square().sum() + spread))
 
 
-def frechet_stderr(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
-    """Eq. (3): the standard error of `frechet_distance` over fresh x and y."""
+def frechet_stderr(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, paired: bool = False) -> float:
+    """Eq. (3): the standard error of `frechet_distance` over fresh x and y, or over fresh pairs of them."""
     (mean_x, a), (mean_y, b) = _centred(x), _centred(y)
     q_a, root_a = torch.linalg.qr(a) if len(a) > a.shape[1] else (None, a)
     q_b, root_b = torch.linalg.qr(b) if len(b) > b.shape[1] else (None, b)
@@ -64,12 +66,14 @@ def frechet_stderr(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     moved_a = moved_a if q_a is None else q_a @ moved_a
     moved_b = moved_b if q_b is None else q_b @ moved_b
     step = mean_x - mean_y
-    variance = 0.0
+    moves = []
     for rows, moved, sign in ((a, moved_a, 1.0), (b, moved_b, -1.0)):
         n = len(rows)
         phi = 2 * sign * math.sqrt(n - 1) * (rows @ step) + (n - 1) * (rows * (rows - moved)).sum(1)
-        variance += float(phi.var() / n)
-    return math.sqrt(variance)
+        moves.append(phi)
+    if paired:
+        moves = [moves[0] + moves[1]]
+    return math.sqrt(sum(float(phi.var() / len(phi)) for phi in moves))
 
 
 class FrechetDistance(Metric):

@@ -107,6 +107,22 @@ def loss_chart(log: Sequence[Mapping[str, Any]]) -> str | None:
     return draw("loss", "Training and validation loss over training steps", paint)
 
 
+def codec_chart(log: Sequence[Mapping[str, Any]]) -> str | None:
+    """Peak signal to noise of a codec's training crops (faint: rows, strong: running mean); None without rows."""
+    rows = _series(log, "step", "psnr")
+    if len(rows) < 2:
+        return None
+
+    def paint(axes: Any) -> None:
+        axes.plot(*zip(*rows, strict=True), color=FIRST, alpha=0.25, lw=0.9)
+        axes.plot(*_running_mean(rows, max(1, len(rows) // 20)), color=FIRST, lw=2)
+        axes.set_xlabel("training step of the codec")
+        axes.set_ylabel("PSNR of round trips (dB)")
+        _plain_ticks(axes)
+
+    return draw("codec", "Peak signal to noise of the codec's round trips over its training", paint)
+
+
 def level_chart(log: Sequence[Mapping[str, Any]]) -> str | None:
     """Validation loss by noise level, a line per evaluation (older ones fainter); None without such rows."""
     rows: list[tuple[float, list[tuple[float, float]]]] = []

@@ -15,7 +15,7 @@ import base64
 import io
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 12  # more columns of a trajectory than this no longer fit a page
 MAX_PREVIEWS = 24
+FINE = 2  # pixels of a large picture per CSS pixel, for sharp screens; more would only weigh
+HEAVY = 2**19  # bytes of a PNG beyond which a picture is written as JPEG
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class ReportFacts:
         val_loss, val_by_level [[log_snr, loss]], and where known val_stderr, val_n.
     curves: control sequences, name → [(t, value)]: alpha, sigma, log_snr, density, weight, …; a name that
         starts with "grid" is drawn as points, [(t, number of the step)].
+    codec: of a model of latents: metrics (as below), pairs (a picture: real items above, their round trips below),
+        log (rows of codec.jsonl), words (sentences).
     metrics: name → {value, stderr, n, space, floor, floor_stderr, better, note}; `n` is required.
     likelihood: what `report_likelihood` arranges; surprising: (label, picture) of the items that surprised most, least.
     samples: (label, picture) of the finished model, the first one largest.
@@ -82,6 +86,7 @@ class ReportFacts:
     denoising: Sequence[tuple[float, Image] | tuple[float, Image, Image]] = ()
     log: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    codec: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     likelihood: Mapping[str, Any] = field(default_factory=dict)
     surprising: Sequence[tuple[str, Image]] = ()
@@ -140,6 +145,7 @@ def render_report(facts: ReportFacts) -> str:
         metrics=[_metric(name, metric, facts.noun) for name, metric in facts.metrics.items()],
         likelihood=likelihood_view(facts.likelihood),
         surprising=[(text, picture(image, 480)) for text, image in facts.surprising],
+        codec=_codec(facts.codec, facts.noun, svg),
         drawings={name: svg(plots.floor_drawing(metric)) for name, metric in facts.metrics.items()},
         nearest=_nearest(facts.nearest),
         extra=[section_view(section, lambda image: picture(image, 1000)) for section in facts.sections],
@@ -171,17 +177,27 @@ def write_report(facts: ReportFacts, path: str | os.PathLike[str]) -> Path:
 
 
 def picture(image: Image, target: int) -> Picture:
-    """`image` inlined as PNG, enlarged by the largest whole factor that stays within `target` pixels."""
+    """`image` inlined, enlarged by the largest whole factor that stays within `target` pixels; as PNG, unless it is so
+    heavy that nobody sees its pixels one by one."""
+    from PIL.Image import Resampling
+
     if image.mode.startswith(("I", "F")):
         image = _eight_bits(image)
     elif image.mode not in {"1", "L", "LA", "P", "RGB", "RGBA"}:
         image = image.convert("RGB")
-    buffer = io.BytesIO()
+    shrunk = image.width > (FINE + 0.5) * target
+    if shrunk:
+        width = FINE * target
+        image = image.resize((width, max(1, round(image.height * width / image.width))), Resampling.LANCZOS)
+    kind, buffer = "png", io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
+    if buffer.tell() > HEAVY and image.mode in {"L", "RGB"}:
+        kind, buffer = "jpeg", io.BytesIO()
+        image.save(buffer, format="JPEG", quality=90, subsampling=0)
     factor = max(1, target // max(1, image.width))
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     shown = (image.width * factor, image.height * factor)
-    return Picture(f"data:image/png;base64,{data}", *shown, pixelated=image.width < 512)
+    return Picture(f"data:image/{kind};base64,{data}", *shown, pixelated=image.width < 512 and not shrunk)
 
 
 def _eight_bits(image: Image) -> Image:
@@ -226,6 +242,18 @@ def _metric(name: str, metric: Mapping[str, Any], noun: str) -> dict[str, Any]:
         "better": metric.get("better") or "",
         "verdict": verdict(metric, noun, name),
         "note": metric.get("note") or "",
+    }
+
+
+def _codec(codec: Mapping[str, Any], noun: str, svg: Callable[[str | None], Any]) -> dict[str, Any]:
+    """What the codec's section shows; nothing where there is no codec."""
+    if not codec:
+        return {}
+    return {
+        "words": codec["words"],
+        "pairs": picture(codec["pairs"], 460),
+        "metrics": [_metric(name, metric, noun) for name, metric in codec["metrics"].items()],
+        "curve": svg(plots.codec_chart(codec["log"])),
     }
 
 

@@ -17,6 +17,8 @@ ARMS = (
     ("optimal", "measured"),
 )
 TERMS = (
+    ("distortion", "what the codec's decoder does not bring back"),
+    ("entropy", "less what its encoder leaves open"),
     ("prior", "what is left of the data in pure noise"),
     ("diffusion", "all that happens between"),
     ("reconstruction", "the last details"),
@@ -40,7 +42,7 @@ def likelihood_view(facts: Mapping[str, Any]) -> dict[str, Any] | None:
             {"title": metric_title(name, "")[0], "value": _value(m), "n": count(m["n"]), "note": m["note"]}
             for name, m in metrics.items()
         ],
-        "terms": [(name, what, _value(terms[name])) for name, what in TERMS],
+        "terms": [(name, what, _value(terms[name])) for name, what in TERMS if name in terms],
         "steps": [
             (
                 k,

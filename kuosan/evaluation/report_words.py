@@ -22,6 +22,12 @@ AGREES = 2.0  # standard errors, eq. 1
 
 # prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
 METRICS: dict[str, tuple[str, str]] = {
+    "codec_psnr": ("Peak signal to noise", "How near, in decibels of the data's range, do {noun} come back?"),
+    "codec_mse": (
+        "Mean squared error",
+        "The same as an error per number of a state, in the data's own unit squared.",
+    ),
+    "codec_fd": ("Fréchet distance", "How far does the codec alone move the features of real {noun}?"),
     "fd_inf": ("Fréchet distance, n → ∞", "The same, with the bias of a finite sample extrapolated away."),
     "fd": ("Fréchet distance", "Do mean and covariance of the features match those of real {noun}?"),
     "kd_rbf": ("Kernel distance, Gaussian", "The same question, asked with a kernel that sees fine detail."),

@@ -50,15 +50,7 @@ def gather_pictures(
 
     Raises `UserError` where no picture can be read.
     """
-    blocks, failed, left_out = read_arrays([entry for entry in folder.entries if entry.is_array])
-    sources = [_Source(b.name, _block_header(b), block=b) for b in blocks]
-    for entry in folder.entries:
-        if not entry.is_array:
-            try:
-                sources.append(_Source(entry.name, peek(entry.path), entry=entry))
-            except Unreadable as error:
-                failed.append((entry.name, error.reason))
-    sources.sort(key=lambda source: source.name)
+    sources, failed, left_out = _sources(folder)
     while True:
         if fixed is None:
             sources, misfits = _without_misfits(sources)
@@ -87,6 +79,25 @@ def gather_pictures(
         frozenset({CLASS}), filled.sides, filled.captions, _histograms(sources), failed,
         left_out, choices,
     )  # fmt: skip
+
+
+def picture_sides(folder: Folder) -> list[int]:
+    """The longer side of every picture in `folder`, from headers alone; of those that cannot be read, none."""
+    sources, _, _ = _sources(folder)
+    return [max(s.header.height, s.header.width) for s in sources for _ in range(s.header.count)]
+
+
+def _sources(folder: Folder) -> tuple[list[_Source], list[Skip], list[Skip]]:
+    """All pictures by name, what cannot be read, and what was not meant to be."""
+    blocks, failed, left_out = read_arrays([entry for entry in folder.entries if entry.is_array])
+    sources = [_Source(b.name, _block_header(b), block=b) for b in blocks]
+    for entry in folder.entries:
+        if not entry.is_array:
+            try:
+                sources.append(_Source(entry.name, peek(entry.path), entry=entry))
+            except Unreadable as error:
+                failed.append((entry.name, error.reason))
+    return sorted(sources, key=lambda source: source.name), failed, left_out
 
 
 class _Filled:

@@ -15,7 +15,10 @@ dim 256, depth 3, 192 k 0.43; patch 8, dim 384, depth 3, 307 k 0.51.) Held-out e
 core, with the samples seen, bears this out: MNIST 28×28, patch 4, dim 128, depth 4: 0.203 (25 k); patch 2,
 dim 64, depth 2: 0.222 (29 k); patch 7, dim 192, depth 6: 0.230 (23 k). Flowers 64×64×3, patch 4, dim 64,
 depth 2: 0.258 (19 k); patch 8, dim 192, depth 6: 0.374 (6 k); patch 4, dim 128, depth 4: 0.482 (4 k). One
-seed each. Rates are predicted as F/(operations per sample), F rising with the width:
+seed each. Latents hold far less that is redundant: half of (1), and patches of 2 at most. (8×32×32 latents of 216
+paintings of 256×256, batches of 16, about 80 s of a shared core: patch 2, dim 96, depth 3 0.802 (4.8 k); patch 4,
+dim 192, depth 6 0.855 (4.5 k); after 100 s patch 2, dim 64, depth 2 0.796 (8.0 k); a U-Net of base 32 0.919, 2.8 k in
+80 s.) Rates are predicted as F/(operations per sample), F rising with the width:
 
     operations per training sample = 6 · tokens · 12·dim²·depth + 12 · tokens² · dim · depth              (2)
     F per core = 8·10¹⁰ · dim/(dim + 60),   times threads^0.8                                              (3)
@@ -60,6 +63,7 @@ WIDTHS = ((64, 2), (96, 3), (128, 4), (192, 6), (256, 8), (384, 12))  # dim, dep
 UNET_BASES = (16, 32, 64, 96, 128)
 HEAD = 32  # channels per attention head
 MOST_TOKENS = 1024
+LATENT_PATCH = 2
 ENOUGH_WIDTH = 192  # below this width comes first
 UNET_SECONDS = 3600  # a CPU budget from which convolutions repay their cost
 
@@ -90,6 +94,7 @@ def choose_network(
     items: int,
     kind: str = "auto",
     speed: float = 1.0,
+    latents: bool = False,
 ) -> tuple[dict[str, Any], list[Reason]]:
     """A specification for `build_network`, and the reasons for it.
 
@@ -101,6 +106,7 @@ def choose_network(
         items: size of the training set.
         kind: "auto", "transformer" or "unet".
         speed: of this machine now, relative to eq. (3).
+        latents: the images are a codec's latents, which hold far less that is redundant: see the module.
 
     Raises:
         UserError: another kind.
@@ -125,8 +131,12 @@ def choose_network(
         why = "asked for"
     reasons.append(("network", kind, why))
     size = {"channels": channels, "height": height, "width": width, "conditions": dict(conditions)}
-    found = _transformers(size, where) if kind == "transformer" else _unets(size, where)
-    wanted = samples_wanted(seconds, items, height * width)
+    found = (
+        _transformers(size, where, LATENT_PATCH if latents else None)
+        if kind == "transformer"
+        else _unets(size, where)
+    )
+    wanted = samples_wanted(seconds, items, height * width) / (2 if latents else 1)
     enough = [c for c in found if c.rate * speed * seconds >= wanted]
     best = max(enough, key=_merit) if enough else min(found, key=lambda c: c.operations)
     seen = best.rate * speed * seconds
@@ -202,10 +212,12 @@ def patches(height: int, width: int) -> list[int]:
     return exact or fits or [min(p for p, n in counts.items() if n <= MOST_TOKENS)]
 
 
-def _transformers(size: dict[str, Any], device: str) -> list[Candidate]:
+def _transformers(size: dict[str, Any], device: str, most: int | None = None) -> list[Candidate]:
+    """Transformers of patches up to ``most``, where any of those fit."""
     found = []
     channels, height, width = size["channels"], size["height"], size["width"]
     sides = patches(height, width)
+    sides = [p for p in sides if most is None or p <= most] or sides
     # Where even the smallest patch holds more values than the widest token, that is the best there is.
     sides = [p for p in sides if channels * p * p <= WIDTHS[-1][0]] or sides[:1]
     for patch in sides:

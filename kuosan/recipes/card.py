@@ -41,7 +41,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
 # {path.name}
 
 A diffusion model of {r.data.modality}s of shape {shape}, {origin}, with Kuosan {version} on {facts.items:,} items
-in {clock(count.seconds)} ({count.step:,} steps). What was found in the data, how training went and how far the
+in {clock(session.seconds)} ({count.step:,} steps). What was found in the data, how training went and how far the
 model can be trusted stand in `report.html`.
 
 ## Use
@@ -60,7 +60,7 @@ data score at the same n. A dash: there is none.
 |---|---|---|---|
 {rows}
 
-## Made with
+{_codec(session, summary)}## Made with
 
 ```
 {command(session)}
@@ -72,6 +72,24 @@ data score at the same n. A dash: there is none.
 
 The model knows nothing but its training data, faults and biases of that data included. Samples that are too close
 to a training item are counted and shown in the report.
+"""
+
+
+def _codec(session: Session, summary: dict[str, Any]) -> str:
+    """What the codec leaves of real pictures; nothing where there is no codec."""
+    if "codec" not in summary:
+        return ""
+    rows = "\n".join(_row(name, m) for name, m in summary["codec"].items())
+    latent = "×".join(map(str, session.run.latent_shape))
+    return f"""## The codec
+
+The diffusion is of latents of {latent} numbers. No sample can be better than real pictures after a round trip through
+the codec, which loses this:
+
+| measure (space) | value | n | real data |
+|---|---|---|---|
+{rows}
+
 """
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import kuosan
-from kuosan.recipes.run import Facts, Run
+from kuosan.recipes.facts import Facts
+from kuosan.recipes.run import Run
 
 _ALWAYS = (
     ("software", ("kuosan",)),
@@ -60,6 +61,7 @@ _NETWORKS = {
     "unet": ("ronneberger2015", "ho2020", "dhariwal2021", "vonplaten2022"),
     "stock": ("ronneberger2015", "ho2020", "vonplaten2022"),
 }
+_CODECS = {"kl_vae": ("kingma2014", "tipping1999", "rybkin2021"), "stock": ("kingma2014", "vonplaten2022")}
 # The first that a solver's name starts with.
 _SOLVERS = (
     ("ancestral", ("ho2020", "bao2022")),
@@ -141,6 +143,9 @@ def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[s
     if recipe.schedule.shift not in ("auto", 1.0):
         yield "shifted schedule", ("hoogeboom2023",)
     yield f"noise {recipe.noise.kind}", _NOISES.get(recipe.noise.kind, ())
+    if facts.codec:
+        yield "diffusion of latents", ("rombach2022",)
+        yield f"codec {facts.codec['kind']}", _CODECS[facts.codec["kind"]]
     yield f"network {network['kind']}", _NETWORKS.get(network["kind"], ())
     if network.get("dropout"):
         yield "dropout", ("srivastava2014",)

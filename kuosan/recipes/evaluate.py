@@ -17,10 +17,12 @@ from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
+from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.run import Run, Samples
 from kuosan.training.checkpoint import write_json
 
 EVALUATION = "evaluation.json"
+MOST_NUMBERS = 2**29  # of real items in single precision: 2 GiB, 2,730 colour pictures of 256×256
 SEED = 1_000_000  # of evaluation samples: another stream than the previews' and `kuosan sample`'s default
 
 
@@ -39,8 +41,10 @@ def data_of(run: Run, data: str | Path | None = None) -> Dataset:
 
 
 def states(split: Split, most: int = 20_000) -> Tensor:
-    """Up to ``most`` items as states."""
-    x, _ = split.batch(torch.arange(min(len(split), most)))
+    """Up to ``most`` items as states, of large ones as many as `MOST_NUMBERS` allows."""
+    one, _ = split.batch(torch.arange(min(len(split), 1)))
+    fits = MOST_NUMBERS // max(1, one.numel())
+    x, _ = split.batch(torch.arange(min(len(split), most, fits)))
     return x
 
 
@@ -137,7 +141,8 @@ def evaluate(
         "solver": sampling.solver if solver == "auto" else solver, "grid": sampling.grid if grid == "auto" else grid,
         "data": dataset.survey.source, "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
-    result = {**found.to_json(), "about": about}
+    roof = ceiling(run, dataset, run.path / "evaluation")
+    result = {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}
     if likelihood:
         from kuosan.recipes.likelihood import likelihood as measured
 

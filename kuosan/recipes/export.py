@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kuosan.codecs import StockCodec
 from kuosan.denoisers.diffusers import export_diffusers
 from kuosan.errors import UserError
 from kuosan.modalities.dataset import resolve
@@ -53,7 +54,7 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
         column: [facts.class_names.get(v, v) if column == "class" else v for v in values]
         for column, values in facts.columns.items()
     }
-    denoiser = run.denoiser
+    denoiser, vae = run.denoiser, _vae(run)
     beside = _beside(folder)
     try:
         export_diffusers(
@@ -65,6 +66,7 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
             sigma_data=objective.sigma_data,
             where=fixed,
             names=names,
+            vae=vae,
         )
         os.replace(beside / "export", folder)
     finally:
@@ -77,6 +79,23 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
         "where": dict(where or {}),
         "files": files,
     }
+
+
+def _vae(run: Run) -> Any:
+    """The codec in diffusers' own form; None where there is none.
+
+    Raises:
+        UserError: diffusers has no class for it.
+    """
+    codec = run.codec
+    if codec is None:
+        return None
+    if not isinstance(codec, StockCodec):
+        raise UserError(
+            f"the codec of {run.path} was trained by Kuosan, and diffusers has no class for it: sample it here, or "
+            "train with an autoencoder of diffusers', --set codec=stock codec.path=FOLDER"
+        )
+    return codec.exported()
 
 
 def _beside(folder: Path) -> Path:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
+
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.report_section import Section
 from kuosan.recipes import card, report
+from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
 from kuosan.recipes.report_residual import residual
@@ -18,6 +21,7 @@ from kuosan.training.checkpoint import write_bytes, write_json
 
 SUMMARY = "summary.json"  # written last: it says that all else is there
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
+MOST_NUMBERS = 2**26  # in them: 341 colour pictures of 256×256
 SHARE, LONGEST = 0.15, 30.0  # of what measuring left, and in seconds, for each section of its own
 
 
@@ -30,26 +34,29 @@ def finish(session: Session) -> dict[str, Any]:
     n = MOST
     if left is not None:
         n = int(max(FEWEST, min(MOST, 0.25 * left / session.seconds_per_sample)))
-    n = n // 4 * 4
+    n = min(n, MOST_NUMBERS // torch.Size(run.shape).numel()) // 4 * 4
     started = time.monotonic()
     effort = _effort(session, left)
     if effort is not None:
         keep_variances(run, session.data, effort.fitted)
     samples = run.sample(n, seed=SEED)
     found = measure(run, session.data, samples, seconds=seconds, out=run.path / "evaluation")
+    roof = ceiling(run, session.data, run.path / "evaluation")
     sampling = run.facts.recipe.sampling
     about = {
         "samples": n, "steps": sampling.steps, "seed": SEED, "w": sampling.w, "solver": sampling.solver,
         "grid": sampling.grid, "data": session.data.survey.source, "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
     surprise = _likelihood(session, effort)
-    result = with_likelihood({**found.to_json(), "about": about}, surprise)
+    result = with_likelihood(
+        {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}, surprise
+    )
     write_json(run.path / EVALUATION, result)
-    path = report.write(session, samples, found, surprise, _sections(session))
+    path = report.write(session, samples, found, surprise, _sections(session), roof)
     summary = {
         "run": str(run.path),
         "steps": count.step,
-        "seconds": round(count.seconds, 2),
+        "seconds": round(session.seconds, 2),
         "stopped": "early"
         if count.events and "stopped early" in count.events[-1]
         else "at the end of the budget",
@@ -57,6 +64,9 @@ def finish(session: Session) -> dict[str, Any]:
         "best_step": count.best_step or None,
         "val_loss": count.best_loss if count.best_step else None,
         "metrics": result["metrics"],
+        **(
+            {"codec": result["codec"], "codec_steps": session.coding.steps} if roof and session.coding else {}
+        ),
         "report": str(path),
     }
     write_bytes(run.path / "README.md", card.card(session, summary).encode())

@@ -114,11 +114,11 @@ def read_noise(run: Run, path: Path) -> Noise:
     z = tensors.get("noise")
     if z is None:
         raise UserError(f"{path} holds no tensor named noise: give a file that `kuosan encode` wrote")
-    if tuple(z.shape[1:]) != run.shape or not len(z) or not z.is_floating_point():
+    if tuple(z.shape[1:]) != run.latent_shape or not len(z) or not z.is_floating_point():
         raise UserError(
             f"the noise in {path} is {tuple(z.shape)} {str(z.dtype).removeprefix('torch.')}, and {run.path} needs "
-            f"floating point of shape (n, {', '.join(map(str, run.shape))}): encode with this run, or sample with "
-            "the other one"
+            f"floating point of shape (n, {', '.join(map(str, run.latent_shape))}): encode with this run, or sample "
+            "with the other one"
         )
     if not bool(z.isfinite().all()):
         raise UserError(f"the noise in {path} is not finite everywhere: write it anew with `kuosan encode`")
@@ -204,14 +204,15 @@ def way(schedule: Schedule, steps: int) -> Float[Tensor, " n+1"]:
 def encode(run: Run, items: Items, *, steps: int = STEPS, w: float = 1.0) -> Noise:
     """The noise that the deterministic flow takes to each item, by ``steps`` steps with guidance ``w``; about three
     calls of the network a step."""
-    z = _walk(run, items.x, items.cond, steps, w, up=True)
+    z = _walk(run, run.encoded(items.x), items.cond, steps, w, up=True)
     return Noise(z, items.cond, items.names, steps, w)
 
 
 def decode(run: Run, noise: Noise) -> Samples:
     """The way back: the items that were encoded, or what lies at other noise under the same flow."""
     x = _walk(run, noise.z, noise.cond, noise.steps or STEPS, noise.w, up=False)
-    return Samples(x, dict(noise.cond), 0, run.modality)
+    latents = None if run.codec is None else x
+    return Samples(run.decoded(x), dict(noise.cond), 0, run.modality, latents)
 
 
 def gaussian(run: Run) -> GaussianProcess:

@@ -6,16 +6,18 @@ import csv
 import io
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from kuosan.codecs import Drawn
 from kuosan.core.random import Seeds
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.calibrated import Calibrated, calibrate
 from kuosan.errors import UserError
-from kuosan.evaluation.likelihood import Effort, Likelihood, measure_likelihood
+from kuosan.evaluation.likelihood import Effort, Likelihood, measure_latent_likelihood, measure_likelihood
 from kuosan.evaluation.likelihood.fold import Items, shuffled
 from kuosan.modalities import Dataset
 from kuosan.recipes.run import VARIANCES, Run
@@ -42,7 +44,7 @@ class Known:
 
 
 def fit_variances(run: Run, items: Items) -> Calibrated:
-    """The run's denoiser with the reverse variances that are optimal for these items."""
+    """The run's denoiser with the reverse variances that are optimal for these items, or latents of them."""
     model, batches = run.denoiser, []
     device, n = next(model.parameters()).device, len(items)
     for low in range(0, n, BATCH):
@@ -55,7 +57,8 @@ def keep_variances(run: Run, data: Dataset, most: int) -> None:
     """Fit them to up to ``most`` held-out items and keep them, for ``kuosan sample --solver ancestral``."""
     if run.facts.recipe.objective.variance == "learned":
         return
-    items = shuffled(data.val if len(data.val) >= ENOUGH else data.train, most, 0)
+    items: Items = shuffled(data.val if len(data.val) >= ENOUGH else data.train, most, 0)
+    items = items if run.codec is None else Drawn(run.codec, items)
     path = run.path / VARIANCES
     path.parent.mkdir(exist_ok=True)
     save_weights(path, fit_variances(run, items).tensors(), {"items": len(items)})
@@ -71,7 +74,8 @@ def likelihood(
     out: Path | None = None,
     tell: Callable[[str], None] = lambda what: None,
 ) -> Likelihood:
-    """See `measure_likelihood`; with ``out``, a line per held-out item in ``out/likelihood.csv``.
+    """See `measure_likelihood`, or `measure_latent_likelihood` where the diffusion is of latents; with ``out``, a line
+    per held-out item in ``out/likelihood.csv``.
 
     Raises:
         UserError: as there, or too few held-out items.
@@ -86,7 +90,9 @@ def likelihood(
     def fit(items: Items) -> Denoiser:
         return run.denoiser if learned else fit_variances(run, items)
 
-    found = measure_likelihood(
+    codec = run.codec
+    measured = measure_likelihood if codec is None else partial(measure_latent_likelihood, codec)
+    found = measured(
         fit,
         Known(data.train, run.facts.columns),
         Known(data.val, run.facts.columns),

@@ -10,25 +10,26 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from kuosan.codecs import Codec, build_codec
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
+from kuosan.recipes import codec as codecs
 from kuosan.recipes import image, machine
 from kuosan.recipes.build import build_denoiser
 from kuosan.recipes.calibrate import Speed, calibrate
+from kuosan.recipes.facts import Facts
 from kuosan.recipes.noise import check_noise
-from kuosan.recipes.run import RECIPE, Facts, Run
+from kuosan.recipes.run import RECIPE, Run
 from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import Session
-from kuosan.recipes.start import starting_point
+from kuosan.recipes.start import Start, starting_point
 from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
 
@@ -45,7 +46,8 @@ class Plan:
     path: Path
     facts: Facts
     data: Dataset
-    start: Mapping[str, Tensor] | None
+    start: Start | None
+    codec: Codec | None
     parameters: int
 
 
@@ -67,26 +69,51 @@ def settle(
     device, budget = machine.device(), Budget.parse(recipe.budget)
     source = Path(data)
     init = starting_point(recipe.init) if recipe.init else None
+    known = not init and codecs.possible(recipe, device)
+    sides = codecs.sides_of(source, recipe.data.modality) if known else []
+    side = codecs.max_side(recipe, device, sides)
     dataset = load_data(
         source,
         modality=recipe.data.modality,
-        max_side=image.max_side(recipe, device),
+        max_side=side,
         size=recipe.data.size,
         like=init.modality if init else None,
         columns=init.columns if init else None,
     )
     if not len(dataset.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with pictures")
-    worth = 0.9 * budget.seconds if budget.seconds else 600.0
+    form = dataset.modality.spec()["format"]
+    shape = form["channels"], form["height"], form["width"]
+    if init:
+        if recipe.codec.kind != "auto" and (recipe.codec.kind == "none") != (init.codec is None):
+            raise UserError(
+                f"{recipe.init} {'has a' if init.codec else 'has no'} codec, which stands: leave codec away"
+            )
+        codec, codec_choices = (
+            init.codec,
+            [("codec", "as it is", f"from {recipe.init}")] if init.codec else [],
+        )
+    else:
+        sides = sides if known else codecs.surveyed(dataset.survey)
+        codec, codec_choices = codecs.choose_codec(recipe, device, sides, shape)
+    worth = (0.9 * budget.seconds if budget.seconds else 600.0) * (1 - recipe.codec.share if codec else 1)
     speed = calibrate(device) if budget.seconds else Speed(torch.get_num_threads(), 1.0)
     resolved, network, choices = image.resolve(
-        recipe.updated({"data.path": str(source.resolve())}),
+        recipe.updated(
+            {"data.path": str(source.resolve()), "codec.kind": codec.spec()["kind"] if codec else "none"}
+        ),
         dataset,
         worth,
         device,
         init.facts() if init else None,
         speed.ratio,
+        shape=codec.latent_shape if codec else shape,
+        side=side,
     )
+    batch = resolved.training.batch
+    assert isinstance(batch, int)
+    part = codecs.resolved(recipe.codec, codec, budget.steps_of(batch))
+    resolved = resolved.model_copy(update={"codec": part})
     left = None
     if budget.seconds is not None:
         choices.append(("threads", speed.threads, "trained fastest here and now, of one and all cores"))
@@ -105,14 +132,15 @@ def settle(
         frequencies=[(list(row), n) for row, n in sorted(rows.items())],
         data_fingerprint=data_fingerprint(dataset),
         items=len(dataset.train),
-        choices=[*dataset.survey.notes, *choices],
+        choices=[*dataset.survey.notes, *codec_choices, *choices],
         asked=asked,
         seconds=left,
+        codec=codec.spec() if codec else None,
     )
     model = build_denoiser(network, resolved)
     check_noise(resolved, model.process)
     count = sum(p.numel() for p in model.parameters())
-    return Plan(out or default_folder(source), facts, dataset, init.weights if init else None, count)
+    return Plan(out or default_folder(source), facts, dataset, init, codec, count)
 
 
 def data_fingerprint(data: Dataset) -> str:
@@ -154,7 +182,7 @@ def prepare(
     plan = settle(data, path, recipe, asked, started=started)
     checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
     checkpoint.write_json(path / "data.json", plan.data.survey.to_json())
-    return Session(Run(path), plan.data, plan.start, started)
+    return Session(Run(path), plan.data, plan.start, started, codec=plan.codec)
 
 
 def _is_free(path: Path) -> bool:
@@ -200,14 +228,23 @@ def reopen(path: str | Path, *, started: float | None = None) -> Session:
             f"`kuosan train {source} --init {path} --out NEW`"
         )
     data = replace(data, survey=replace(data.survey, notes=()))
-    start = (
-        starting_point(facts.recipe.init).weights
-        if facts.recipe.init and not checkpoint.exists(run.path / "checkpoints/last")
-        else None
-    )
+    begun = checkpoint.exists(run.path / "checkpoints/last")
+    start = starting_point(facts.recipe.init) if facts.recipe.init and not begun else None
     if facts.seconds is not None:
         calibrate(machine.device())
-    return Session(run, data, start, started)
+    return Session(run, data, start, started, codec=_codec(facts, start, run))
+
+
+def _codec(facts: Facts, start: Start | None, run: Run) -> Codec | None:
+    """The codec of a run that was begun, as it was then."""
+    if facts.codec is None:
+        return None
+    if start is not None:
+        return start.codec
+    seed = facts.recipe.seed
+    if facts.recipe.codec.path and not checkpoint.exists(run.path / "checkpoints/codec"):
+        return codecs.build(facts.recipe.codec, seed, run.shape)
+    return build_codec(facts.codec, codecs.generator(seed))
 
 
 def lock(path: Path) -> Any:

@@ -19,8 +19,11 @@ from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.likelihood import Likelihood
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section
+from kuosan.evaluation.report_words import number
 from kuosan.recipes import machine
+from kuosan.recipes.ceiling import Ceiling
 from kuosan.recipes.cite import citations
+from kuosan.recipes.coding import read_log
 from kuosan.recipes.run import Samples
 from kuosan.recipes.session import METRICS, Session, preview_conditions
 from kuosan.training.budget import clock
@@ -36,8 +39,10 @@ def write(
     found: Evaluation,
     surprise: Likelihood | str,
     sections: Sequence[Section],
+    roof: Ceiling | None = None,
 ) -> Path:
-    """``report.html`` of a run, from its folder, these samples, and sections of other methods."""
+    """``report.html`` of a run, from its folder, these samples, sections of other methods, and what its codec leaves of
+    real pictures."""
     run, data, count = session.run, session.data, session.training.count
     facts = run.facts
     survey = data.survey.to_json()
@@ -51,7 +56,7 @@ def write(
     classes = f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else ""
     trained = f"{origin} on {facts.items:,} {channels} pictures of {shape} pixels{classes}"
     headlines = [
-        f"{trained}, in {clock(count.seconds)} and {count.step:,} steps.",
+        f"{trained}, in {clock(session.seconds)} and {count.step:,} steps.",
         f"Everything here was sampled in {sampling.steps} steps, with {sampling.solver} on the {sampling.grid} grid.",
     ]
     page = ReportFacts(
@@ -66,6 +71,7 @@ def write(
         denoising=_denoising(session),
         log=_log(run.path / METRICS),
         curves=_curves(session),
+        codec=_codec(session, found, roof) if roof else {},
         metrics=metrics,
         samples=_sheets(session, samples),
         likelihood={} if isinstance(surprise, str) else _likelihood(surprise),
@@ -93,6 +99,9 @@ def command(session: Session) -> str:
         for k in ("patch", "dim", "depth", "base", "blocks", "dropout")
         if k in facts.network and session.budget.seconds
     }
+    if session.coding and session.coding.steps and session.budget.seconds:
+        part, size = facts.recipe.codec, facts.recipe.data.max_side
+        leaves |= {"data.max_side": size, "codec": part.kind, "codec.steps": session.coding.steps}
     for k, v in ({**leaves, **asked} if not facts.recipe.init else asked).items():
         words += ["--set", f"{k}={json.dumps(v) if not isinstance(v, str) else v}"]
     return shlex.join(words)
@@ -118,7 +127,7 @@ def _denoising(session: Session) -> list[tuple[float, Image.Image, Image.Image]]
     scale = max(1, 96 // max(run.shape[1:]))
     with torch.inference_mode():
         for step in run.walk(seeds, one):
-            frames.append((float(step.s[0]), step.x.cpu(), step.q.mean.cpu()))
+            frames.append((float(step.s[0]), run.decoded(step.x).cpu(), run.decoded(step.q.mean).cpu()))
     return [(s, _picture(run, state, scale), _picture(run, guess, scale)) for s, state, guess in frames]
 
 
@@ -158,7 +167,7 @@ def _curves(session: Session) -> dict[str, list[tuple[float, float]]]:
 def _sheets(session: Session, samples: Samples) -> list[tuple[str, Image.Image]]:
     run = session.run
     cond, columns = preview_conditions(run.facts)
-    n = len(next(iter(cond.values()))) if cond else 64
+    n = len(next(iter(cond.values()))) if cond else 64 if columns == 8 else columns**2
     seeds = Seeds.of(run.facts.recipe.seed + 1, n)
     with torch.inference_mode():
         for step in run.walk(seeds, cond):
@@ -168,7 +177,34 @@ def _sheets(session: Session, samples: Samples) -> list[tuple[str, Image.Image]]
         name, values = next(iter(run.facts.columns.items()))
         shown = [run.facts.class_names.get(v, v) for v in values[:columns]]
         label += f"; one {name} per column: {', '.join(shown)}"
-    return [(label, run.modality.show(run.modality.decode(x.cpu()), columns if cond else 8))]
+    return [(label, run.modality.show(run.modality.decode(run.decoded(x).cpu()), columns))]
+
+
+def _codec(session: Session, found: Evaluation, roof: Ceiling) -> dict[str, Any]:
+    """The codec's section: what it is, what it loses, and how much of the samples' distance that is."""
+    run, coding = session.run, session.coding
+    shape, latent = ("×".join(map(str, s)) for s in (run.shape, run.latent_shape))
+    fewer = torch.Size(run.shape).numel() / torch.Size(run.latent_shape).numel()
+    first = (
+        f"The diffusion is not of pictures ({shape}) but of their latents ({latent}), {fewer:.3g} times fewer numbers, "
+        "which a codec makes and turns back into pictures. What the codec cannot bring back, no sample can show: this "
+        "is the ceiling of quality, whatever the diffusion does."
+    )
+    words = [first]
+    parts = []
+    for name, m in found.metrics.items():
+        alone = roof.metrics.get(f"codec_{name}")
+        if alone and m.value > 0:
+            parts.append(f"{number(alone.value, alone.stderr)} of {number(m.value, m.stderr)} ({m.space})")
+    if parts:
+        words.append(
+            f"Fréchet distance that the codec alone makes, beside that of the samples: {', '.join(parts)}."
+        )
+    if coding and coding.steps:
+        words.append(f"It was trained here, for {coding.steps:,} steps in {clock(coding.seconds)}.")
+    n = min(4, len(roof.x))
+    strip = run.modality.show(run.modality.decode(torch.cat([roof.x[:n], roof.y[:n]])), n)
+    return {"words": words, "pairs": strip, "metrics": roof.to_json(), "log": read_log(run.path)}
 
 
 def _likelihood(surprise: Likelihood) -> dict[str, Any]:

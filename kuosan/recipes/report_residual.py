@@ -38,7 +38,7 @@ def residual(run: Run, split: Split, seconds: float) -> Section | None:
         )
         return Section(*TITLE, [f"The Fokker–Planck residual of the score was not measured: {why}."])
     device = next(run.denoiser.parameters()).device
-    x, cond = items.x.to(device), {k: v.to(device) for k, v in items.cond.items()}
+    x, cond = run.encoded(items.x).to(device), {k: v.to(device) for k, v in items.cond.items()}
     started = time.monotonic()
     model: list[LevelResidual] = []
     exact: list[LevelResidual] = []

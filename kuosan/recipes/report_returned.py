@@ -82,7 +82,7 @@ def call_seconds(run: Run, items: Items) -> float:
     """Of one call of the network for these items, once it is warm."""
     denoiser = run.denoiser
     device = next(denoiser.parameters()).device
-    x, cond = items.x.to(device), {k: v.to(device) for k, v in items.cond.items()}
+    x, cond = run.encoded(items.x).to(device), {k: v.to(device) for k, v in items.cond.items()}
     with torch.inference_mode():
         for _ in range(2):
             started = time.monotonic()

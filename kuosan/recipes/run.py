@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from jaxtyping import Int64
 from torch import Tensor
 
+from kuosan.codecs import Codec, load_codec
 from kuosan.core.grids import grid as grid_of
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
@@ -29,15 +29,12 @@ from kuosan.errors import UserError
 from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.modalities import Modality, modality_from_spec
 from kuosan.modalities.dataset import resolve
-from kuosan.modalities.image import ImageModality
-from kuosan.modalities.image_format import ImageFormat
-from kuosan.modalities.pixels import MULTI
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser
+from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.noise import build_solver
-from kuosan.recipes.schema import FORMAT, ObjectivePart, Recipe, SchedulePart, parse, read_yaml
 from kuosan.solvers import Step, trajectory
 from kuosan.training.checkpoint import load_weights, write_bytes
 
@@ -46,87 +43,23 @@ if TYPE_CHECKING:
 
     from kuosan.recipes.inverse import Noise
 
-RECIPE, WEIGHTS = "recipe.yaml", "model.safetensors"
+RECIPE, WEIGHTS, CODEC = "recipe.yaml", "model.safetensors", "codec.safetensors"
 VARIANCES = "grids/variances.safetensors"
 CHUNK, EXACT_CHUNK = 64, 16
+DECODED = 8  # latents that are decoded at a time
 GOLDEN = 0x9E3779B97F4A7C15  # the golden ratio's fraction of 2^64
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A resolved recipe with all that it takes to rebuild the model.
-
-    ``frequencies`` are the rows of condition indices that occur in training, with their counts, in the order
-    of ``columns``. ``asked`` is what the user set; ``seconds`` what a budget of time left for training.
-    """
-
-    recipe: Recipe
-    network: dict[str, Any]
-    modality: dict[str, Any]
-    columns: dict[str, list[str]]
-    class_names: dict[str, str]
-    frequencies: list[tuple[list[int], int]]
-    data_fingerprint: str
-    items: int
-    choices: list[tuple[str, Any, str]]
-    asked: dict[str, Any]
-    seconds: float | None = None
-    version: str = ""
-
-    @property
-    def null(self) -> dict[str, int]:
-        """The index of each condition that hides it."""
-        return {name: len(values) for name, values in self.columns.items()}
-
-    def to_yaml(self) -> str:
-        facts = {k: v for k, v in vars(self).items() if k not in ("recipe", "version")}
-        facts["choices"] = [list(c) for c in self.choices]
-        facts["frequencies"] = [[list(row), n] for row, n in self.frequencies]
-        tree = {"kuosan": self.version or machine.versions()["kuosan"], "format": FORMAT}
-        tree |= {"recipe": self.recipe.model_dump(mode="json"), **facts}
-        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
-
-    @classmethod
-    def read(cls, path: Path) -> Facts:
-        """From ``recipe.yaml``; UserError where it is of another version or not one of ours."""
-        tree = read_yaml(path)
-        if tree.get("format") != FORMAT:
-            raise UserError(
-                f"the run {path.parent} was written in format {tree.get('format')} (Kuosan {tree.get('kuosan')}), and "
-                f"this version reads format {FORMAT}: open it with the version that wrote it"
-            )
-        try:
-            return cls(
-                recipe=parse(Recipe, tree["recipe"]),
-                frequencies=[([int(i) for i in row], int(n)) for row, n in tree["frequencies"]],
-                choices=[(str(a), b, str(c)) for a, b, c in tree["choices"]],
-                version=str(tree["kuosan"]),
-                **{
-                    k: tree[k]
-                    for k in (
-                        "network",
-                        "modality",
-                        "columns",
-                        "class_names",
-                        "data_fingerprint",
-                        "items",
-                        "asked",
-                        "seconds",
-                    )  # fmt: skip
-                },
-            )
-        except (KeyError, TypeError, ValueError) as e:
-            raise UserError(f"the recipe {path} lacks or misstates {e}: restore it from a copy") from e
-
-
-@dataclass(frozen=True)
 class Samples:
-    """States, the index of every condition that they were asked for, and the modality that writes them."""
+    """States, the index of every condition that they were asked for, and the modality that writes them; and the
+    latents that the states were decoded from, where there are any."""
 
     x: Tensor
     cond: dict[str, Int64[Tensor, " n"]]
     first: int
     modality: Modality[Any]
+    z: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -149,7 +82,7 @@ class Run:
     @cached_property
     def facts(self) -> Facts:
         """The resolved recipe."""
-        return _foreign_facts(self.path) if self.foreign else Facts.read(self.path / RECIPE)
+        return foreign_facts(self.path) if self.foreign else Facts.read(self.path / RECIPE)
 
     @cached_property
     def modality(self) -> Modality[Any]:
@@ -187,11 +120,45 @@ class Run:
             return denoiser
         return Calibrated(denoiser, **self.variances)
 
+    @cached_property
+    @torch.inference_mode(False)
+    def codec(self) -> Codec | None:
+        """What makes states of latents; None where the network works on states."""
+        if self.facts.codec is None:
+            return None
+        if not (self.path / CODEC).is_file():
+            raise UserError(f"{self.path / CODEC} is missing: run `kuosan resume {self.path}` to write it")
+        return load_codec(self.path / CODEC, self.facts.codec).to(machine.device())
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of what the network works on: of one latent, or of one state where there is no codec."""
+        network = self.facts.network
+        return (network["channels"], network["height"], network["width"])
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one state."""
-        network = self.facts.network
-        return (network["channels"], network["height"], network["width"])
+        if self.facts.codec is None:
+            return self.latent_shape
+        form = self.facts.modality["format"]  # codecs are of pictures
+        return (form["channels"], form["height"], form["width"])
+
+    @torch.no_grad()
+    def encoded(self, x: Tensor) -> Tensor:
+        """What the network works on, of states: the means of their latents, or the states where there is no codec."""
+        codec = self.codec
+        if codec is None:
+            return x
+        return torch.cat([codec.encode(part.to(codec.shift)).to(x) for part in x.split(DECODED)])
+
+    @torch.no_grad()
+    def decoded(self, z: Tensor) -> Tensor:
+        """States of what the network works on, which is returned as it is where there is no codec."""
+        codec = self.codec
+        if codec is None:
+            return z
+        return torch.cat([codec.decode(part.to(codec.shift)).to(z) for part in z.split(DECODED)])
 
     # -- sampling ---------------------------------------------------------------------------------------
 
@@ -250,7 +217,8 @@ class Run:
         noise: Tensor | None = None,
     ) -> Iterator[Step]:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
-        (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given."""
+        (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given; of latents,
+        where there is a codec: see `decoded`."""
         sampling = self.facts.recipe.sampling
         name = sampling.solver if solver_name == "auto" else solver_name
         rule = build_solver(name, self.denoiser.process if denoiser is None else denoiser.process)
@@ -260,7 +228,7 @@ class Run:
         process = denoiser.process
         assert isinstance(process, AdditiveProcess)
         device = next(denoiser.parameters()).device
-        x = process.prior(torch.empty(len(seeds), *self.shape, device=device), seeds.fold("prior"))
+        x = process.prior(torch.empty(len(seeds), *self.latent_shape, device=device), seeds.fold("prior"))
         if noise is not None:
             x = noise.to(x) * at(process.schedule.sigma(as_time(1.0, 1)), x)
         cond = {k: v.to(device) for k, v in cond.items()}
@@ -302,6 +270,7 @@ class Run:
         start, stop = (
             (first // chunk * chunk, -(-(first + n) // chunk) * chunk) if exact else (first, first + n)
         )
+        zs: list[Tensor] = []
         xs: list[Tensor] = []
         conds: list[dict[str, Tensor]] = []
         with torch.inference_mode():
@@ -313,11 +282,13 @@ class Run:
                     z, cond = noise.rows(numbers, cond, where or {})
                 for step in self.walk(seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z):
                     last = step
-                xs.append(last.x.cpu())
+                zs.append(last.x.cpu())
+                xs.append(self.decoded(last.x).cpu())
                 conds.append(cond)
         part = slice(first - start, first - start + n)
         cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
-        return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality)
+        z = None if self.codec is None else torch.cat(zs)[part].clone()
+        return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality, z)
 
     def evaluate(self, **asked: Any) -> dict[str, Any]:
         """Draw samples and measure them: `kuosan.recipes.evaluate.evaluate`, whose arguments these are."""
@@ -356,6 +327,8 @@ class Run:
         out.mkdir(parents=True, exist_ok=True)
         paths = [samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(raws)]
         tensors = {"x": samples.x.contiguous()} | {f"condition.{k}": v for k, v in samples.cond.items()}
+        if samples.z is not None:
+            tensors["z"] = samples.z.contiguous()
         write_bytes(out / "samples.safetensors", safetensors.torch.save(tensors))
         (overview or samples.modality.show(raws[:100])).save(out / "overview.png")
         return paths
@@ -371,23 +344,3 @@ def _checked(make: Any) -> Any:
         return make()
     except ValueError as e:
         raise UserError(str(e)) from e
-
-
-def _foreign_facts(path: Path) -> Facts:
-    """A diffusers pipeline as a run that was never trained here: 8-bit pictures in [-1, 1]."""
-    loaded = read_diffusers(path)
-    spec = loaded.spec
-    channels = spec["channels"]
-    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(channels, MULTI)
-    shape = ImageFormat(spec["height"], spec["width"], channels, mode, "uint8", 0.0, 255.0)
-    table = loaded.schedule
-    alphas = torch.sigmoid(-2 * table.log_rho).tolist()
-    recipe = Recipe.model_validate(
-        {
-            "network": {"kind": "stock"},
-            "schedule": SchedulePart(kind="tabulated", shift=1.0, alphas_cumprod=tuple(alphas)),
-            "objective": ObjectivePart(output=loaded.output, weight="output", timing="uniform"),
-            "sampling": {"solver": "deis", "grid": "karras:7"},
-        }
-    )
-    return Facts(recipe, spec, ImageModality(shape).spec(), {}, {}, [], "", 0, [], {})

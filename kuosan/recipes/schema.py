@@ -37,6 +37,21 @@ class DataPart(_Part):
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
 
 
+class CodecPart(_Part):
+    """What makes latents of pictures that are too large for a diffusion of pixels; see `kuosan.codecs`."""
+
+    kind: Literal["auto", "none", "kl_vae", "stock"] = "auto"
+    path: str | None = Field(None, description="folder of a diffusers autoencoder or pipeline, for `stock`")
+    factor: int | Auto = "auto"
+    latent: int | Auto = "auto"
+    base: int = Field(64, ge=1)
+    share: float = Field(0.2, gt=0, lt=1)
+    steps: int | Auto = "auto"
+    batch: int = Field(16, ge=1)
+    crop: int = Field(64, ge=1)
+    detail: float = Field(0.3, ge=0)
+
+
 class NetworkPart(_Part):
     """The network; leaves that are None are chosen."""
 
@@ -123,6 +138,7 @@ class Recipe(_Part):
     budget: str = "10m"
     init: str = ""
     data: DataPart = DataPart()
+    codec: CodecPart = CodecPart()
     network: NetworkPart = NetworkPart()
     schedule: SchedulePart = SchedulePart()
     noise: NoisePart = NoisePart()

@@ -1,6 +1,7 @@
 """A training session: data in, a run's folder out.
 
-`Session.steps` trains, yielding progress, and leaves metrics, previews and checkpoints in the run's folder. How one is
+`Session.steps` trains, yielding progress, and leaves metrics, previews and checkpoints in the run's folder. Where the
+diffusion is of latents, `Session.codec_steps` comes first (`steps` sees to it if nobody has). How a session is
 opened, new or again, stands in `opening`; what it leaves at its end in `finish`.
 """
 
@@ -8,19 +9,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kuosan.codecs import Codec, CodecProgress
 from kuosan.core.random import Seeds
 from kuosan.modalities import Dataset
 from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser, build_objective, build_settings
 from kuosan.recipes.calibrate import Threads
-from kuosan.recipes.run import WEIGHTS, Facts, Run
+from kuosan.recipes.coding import Coding
+from kuosan.recipes.facts import Facts
+from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
+from kuosan.recipes.start import Start
 from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
 from kuosan.training.loop import Progress, Training
@@ -34,7 +40,13 @@ class Session:
     """A run in progress in its folder."""
 
     def __init__(
-        self, run: Run, data: Dataset, start: Mapping[str, Tensor] | None = None, started: float | None = None
+        self,
+        run: Run,
+        data: Dataset,
+        start: Start | None = None,
+        started: float | None = None,
+        *,
+        codec: Codec | None = None,
     ):
         self.run, self.data = run, data
         self.started = time.monotonic() if started is None else started
@@ -44,29 +56,62 @@ class Session:
         settings = build_settings(r.training, r.seed, self.budget, facts.seconds)
         denoiser = build_denoiser(facts.network, r)
         if start is not None:
-            denoiser.load_state_dict(start)
+            denoiser.load_state_dict(start.weights)
+        device, ready = machine.device(), bool(r.init)
+        self.coding = (
+            None
+            if codec is None
+            else Coding(run.path, facts, data, codec, facts.seconds, device, ready=ready)
+        )
         self.training = Training(
             denoiser,
             build_objective(r.objective),
-            data.train,
-            data.val,
+            self.coding.train if self.coding else data.train,
+            self.coding.val if self.coding else data.val,
             settings,
             run.path / "checkpoints",
             null=facts.null,
             identity={
                 "recipe": fingerprint(
-                    [r.model_dump(mode="json", exclude={"data", "sampling"}), facts.network]
+                    [r.model_dump(mode="json", exclude={"data", "sampling"}), facts.network, facts.codec]
                 ),
                 "data": facts.data_fingerprint,
             },
-            device=machine.device(),
+            device=device,
         )
         self.resumed = self.training.resume()
-        self._before = self.training.count.seconds
+        self._before = self.seconds
         self.seconds_per_sample = 0.05
         self._shown = self._line = -1
 
+    @property
+    def seconds(self) -> float:
+        """Of training, over all parts of the run, its codec's included."""
+        return self.training.count.seconds + (self.coding.seconds if self.coding else 0.0)
+
     # -- training ---------------------------------------------------------------------------------------
+
+    def codec_steps(self) -> Iterator[CodecProgress]:
+        """Train the codec to its end, where the run has one that is not yet; raises what `Coding.run` raises."""
+        if self.coding is None:
+            return
+        threads, stepped = self._threads(), time.monotonic()
+        for event in self.coding.run():
+            if threads:
+                threads.after_step(time.monotonic() - stepped)
+            yield event
+            stepped = time.monotonic()
+
+    def encode(self) -> None:
+        """Bring the data into latents, where the run has a codec; what that took is no longer there for training."""
+        if self.coding is None:
+            return
+        self.coding.encode()
+        self.training.settings = replace(self.training.settings, seconds=self.coding.left)
+
+    def _threads(self) -> Threads | None:
+        """Kept at the faster count where time is what counts."""
+        return Threads() if self.budget.seconds and self.training.device.type == "cpu" else None
 
     def steps(self) -> Iterator[Progress]:
         """Train to the end, writing as it goes; raises what `Training.run` raises."""
@@ -75,6 +120,9 @@ class Session:
         training, path = self.training, self.run.path
         for left in path.glob(".*.tmp"):  # of a process that was killed as it wrote
             left.unlink(missing_ok=True)
+        for _ in self.codec_steps():
+            pass
+        self.encode()
         self._forget_lost_lines(training.count.step)
         if training.count.step == 0:
             self._preview(0.0)
@@ -88,7 +136,7 @@ class Session:
             )
         last = training.count.step
         with SummaryWriter(str(path / "tensorboard"), purge_step=training.count.step or None) as board:
-            threads = Threads() if self.budget.seconds and training.device.type == "cpu" else None
+            threads = self._threads()
             stepped = time.monotonic()
             for event in training.run():
                 if threads and event.validation is None:
@@ -150,6 +198,7 @@ class Session:
         with torch.no_grad():
             for step in run.walk(seeds, cond, denoiser=self.training.average):
                 x = step.x
+        x = run.decoded(x)
         self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
         picture = run.modality.show(run.modality.decode(x.cpu()), columns)
         folder = run.path / "samples"
@@ -179,9 +228,9 @@ class Session:
 def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:
     """Conditions that show every value of the first column in turn, and the number of columns to draw."""
     if not facts.columns:
-        return {}, 8
+        return {}, 4 if facts.codec else 8  # latents are of large pictures
     name, values = next(iter(facts.columns.items()))
-    k = min(len(values), 12)
+    k = min(len(values), 4 if facts.codec else 12)
     n = preview_count(facts, k)
     cond = {other: torch.full((n,), facts.null[other], dtype=torch.int64) for other in facts.columns}
     cond[name] = torch.arange(n) % k
@@ -190,7 +239,8 @@ def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:
 
 def preview_count(facts: Facts, columns: int) -> int:
     """How many samples a preview draws."""
-    rows = max(2, min(8, 48 // columns)) if facts.columns else 6
+    most = 12 if facts.codec else 48
+    rows = max(2, min(8, most // columns)) if facts.columns or facts.codec else 6
     return rows * columns
 
 

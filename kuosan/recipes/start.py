@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from kuosan.codecs import Codec
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
-from kuosan.recipes.run import Facts, Run
+from kuosan.recipes.facts import Facts
+from kuosan.recipes.run import Run
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Start:
     of: Facts
     modality: Modality[Any]
     weights: Mapping[str, Tensor]
+    codec: Codec | None
 
     @property
     def columns(self) -> dict[str, list[str]] | None:
@@ -49,4 +52,4 @@ def starting_point(init: str) -> Start:
         )
     run = Run(init)
     weights = {k: v.cpu() for k, v in run.denoiser.state_dict().items()}
-    return Start(run.facts, run.modality, weights)
+    return Start(run.facts, run.modality, weights, run.codec)

@@ -34,6 +34,7 @@ from kuosan.training.data import Items, batch_index, drop_conditions
 from kuosan.training.interrupt import Interrupted, listening
 from kuosan.training.objective import Objective
 from kuosan.training.settings import Settings
+from kuosan.training.state import pack, unpack
 from kuosan.training.validation import Validation, validate
 
 FORMAT = 1
@@ -120,10 +121,7 @@ class Training:
 
     def save(self, place: str = "last") -> None:
         """Write the full state to ``checkpoints/<place>``."""
-        tensors = {f"model.{k}": v for k, v in self.denoiser.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        for i, p in enumerate(self.parameters):
-            tensors |= {f"optimizer.{i}.{k}": v for k, v in self.optimizer.state.get(p, {}).items()}
+        tensors = pack(self.denoiser, self.average, self.optimizer)
         state = {"format": FORMAT, "identity": self.identity, "counters": vars(self.count)}
         checkpoint.save(self.folder / place, tensors, state)
         if place == "last":
@@ -154,16 +152,7 @@ class Training:
         return True
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.denoiser.load_state_dict(part("model."))
-        self.average.load_state_dict(part("average."))
-        self.optimizer.state.clear()
-        for i, p in enumerate(self.parameters):
-            if state := part(f"optimizer.{i}."):
-                # AdamW keeps its count of steps on the CPU unless it is fused there
-                self.optimizer.state[p] = {k: v.to(self.device) for k, v in state.items()}
+        unpack(tensors, self.denoiser, self.average, self.optimizer)
 
     # -- the loop ---------------------------------------------------------------------------------------
 

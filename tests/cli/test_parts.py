@@ -24,7 +24,7 @@ from kuosan.cli.words import closing
 from kuosan.evaluation import METRICS
 from kuosan.recipes import cite
 from kuosan.recipes.demo import write_digits
-from kuosan.recipes.run import Facts
+from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import NoisePart, ObjectivePart, SchedulePart
 from kuosan.solvers import SOLVERS
 
@@ -121,12 +121,14 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
         cite._NETWORKS,
         cite._GRIDS,
         cite._NOISES,
+        cite._CODECS,
     ]
     used = {k for t in tables for keys in t.values() for k in keys}
     used |= {
         k for t in (cite._ALWAYS, cite._SOLVERS, cite._METRICS, cite._REPORTED) for _, keys in t for k in keys
     }
     named = {
+        "rombach2022",
         "hoogeboom2023",
         "srivastava2014",
         "loshchilov2019",

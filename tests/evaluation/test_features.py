@@ -153,3 +153,23 @@ def test_more_seconds_buy_more_steps_up_to_enough_passes() -> None:
     few, many = steps_for(5, network, 10**6, 1), steps_for(10, network, 10**6, 1)
     assert many == pytest.approx(2 * few, abs=1)
     assert steps_for(1e9, network, 1280, 1) == 60 * 10
+
+
+def test_large_pictures_are_taught_small_and_measured_whole() -> None:
+    from kuosan.evaluation import encoder_training
+
+    seen: list[tuple[int, ...]] = []
+    plain = encoder_training.view
+
+    def spy(x: torch.Tensor, generator: torch.Generator, strength: float) -> torch.Tensor:
+        seen.append(tuple(x.shape[2:]))
+        return plain(x, generator, strength)
+
+    x = torch.rand(24, 3, 150, 300, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x[:12, :, :75] += 0.5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder_training, "view", spy)
+        encoder = encoder_training.train_encoder(x, val=x[:4], seconds=0.1)
+    assert set(seen) == {(48, 96)} and encoder.shape == (3, 150, 300)
+    rows = encoder(x)
+    assert float(rows.mean(0).abs().max()) < 0.2 and float((rows.std(0) - 1).abs().max()) < 0.2

@@ -390,3 +390,34 @@ def test_a_section_of_its_own_is_on_the_page_and_in_its_contents() -> None:
     assert '<section id="mine">' in page and '<a href="#mine">' in page and "c-" in page
     assert page.index('id="copies"') < page.index('id="mine"') < page.index('id="data"')
     assert "mine" not in render_report(dataclasses.replace(full(), sections=[]))
+
+
+def inlined(image: Image.Image, target: int) -> tuple[Any, Image.Image]:
+    shown = picture(image, target)
+    kind, data = shown.src.removeprefix("data:image/").split(";base64,")
+    back = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert back.format == kind.upper()
+    return shown, back
+
+
+def test_a_large_picture_weighs_no_more_than_a_screen_can_show() -> None:
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (900, 1800, 3), dtype=np.uint8))
+    shown, back = inlined(noise, 400)
+    assert back.size == (800, 400) and not shown.pixelated
+    assert back.format == "JPEG" and len(shown.src) < 800 * 400 * 3
+    small = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    shown, back = inlined(small, 200)
+    assert back.format == "PNG" and np.array_equal(np.asarray(back), np.asarray(small)) and shown.pixelated
+
+
+def test_the_codecs_section_is_there_with_a_codec_alone() -> None:
+    metric = {"value": 25.3, "stderr": 0.7, "n": 24, "better": "higher", "note": "24 held-out pictures"}
+    log = [{"step": i, "psnr": 20 + i / 10} for i in range(1, 9)]
+    codec = {"metrics": {"codec_psnr": metric}, "pairs": grey(1), "log": log, "words": [NASTY]}
+    page = render_report(ReportFacts(title="x", codec=codec))
+    assert "25.30" in page and "0.70" in page and "n = 24" in page and NASTY not in page
+    assert 'href="#codec"' in page and "<svg" in page.split('id="codec"')[1]
+    assert 'id="codec"' not in render_report(ReportFacts(title="x"))
+    with pytest.raises(ValueError, match="sample count"):
+        render_report(ReportFacts(title="x", codec=codec | {"metrics": {"codec_psnr": {"value": 1.0}}}))

@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from kuosan.codecs import Codec, build_codec, calibrate, likelihood_terms, load_codec, read_stock, save_codec
+from kuosan.codecs import (
+    Codec,
+    StockCodec,
+    build_codec,
+    calibrate,
+    likelihood_terms,
+    load_codec,
+    read_stock,
+    save_codec,
+)
 from kuosan.core.posteriors import Gaussian, Point
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
@@ -152,3 +161,25 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     weights.rename(tmp_path / "diffusion_pytorch_model.bin")
     with pytest.raises(UserError, match="other forms of weights are not opened"):
         read_stock(tmp_path, 8, 8)
+
+
+@pytest.mark.parametrize("units", sorted(UNITS))
+@pytest.mark.parametrize("convolutions", [True, False])
+def test_an_exported_autoencoder_has_our_latents(units: str, convolutions: bool) -> None:
+    config = KL | UNITS[units] | {"use_quant_conv": convolutions, "use_post_quant_conv": convolutions}
+    vae = stock("AutoencoderKL", config)
+    codec = build_codec(
+        {"kind": "stock", "height": 16, "width": 12, "name": "AutoencoderKL", "config": config},
+        torch.Generator(),
+    ).requires_grad_(False)
+    assert isinstance(codec, StockCodec)
+    codec.vae.load_state_dict(vae.state_dict())
+    codec.shift += torch.tensor([0.3, -1.0, 0.0])
+    codec.scale *= torch.tensor([2.0, 0.3, 1.0])
+    out, x = codec.exported(), pictures(2, 3, 16, 12)
+    assert out.config.scaling_factor == 1 and not out.config.shift_factor
+    q, ours = out.encode(x).latent_dist, codec.posterior(x)
+    assert isinstance(ours, Gaussian)
+    assert torch.allclose(q.mean, ours.mean, atol=1e-4)
+    assert torch.allclose(q.var, ours.variance, rtol=1e-3)
+    assert torch.allclose(out.decode(ours.mean).sample, codec.decode(ours.mean), atol=1e-4)

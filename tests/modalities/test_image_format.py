@@ -234,3 +234,15 @@ def test_the_sheet_knows_every_mode() -> None:
     pair = Picture(np.stack([np.zeros((2, 3)), np.ones((2, 3))], -1).astype(np.float32), "multi")
     assert np.asarray(as_rgb(pair))[..., 0].tolist() == [[0, 0, 0, 255, 255, 255]] * 2
     assert grid_picture([]).size == (1, 1)
+
+
+def test_sides_are_known_from_headers(tmp_path: Path) -> None:
+    from kuosan.modalities.folder import open_folder
+    from kuosan.modalities.image_gather import picture_sides
+
+    for i, (h, w) in enumerate([(10, 30), (90, 20), (5, 5)]):
+        Image.fromarray(noise((h, w, 3))).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    assert sorted(picture_sides(open_folder(tmp_path))) == [5, 30, 90]
+    np.save(tmp_path / "x.npy", noise((4, 12, 17, 3)))
+    assert picture_sides(open_folder(tmp_path / "x.npy")) == [17] * 4

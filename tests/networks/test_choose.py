@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from kuosan.errors import UserError
 from kuosan.networks import build_network, choose_network
-from kuosan.networks.choose import _transformers, _unets, patches, samples_wanted
+from kuosan.networks.choose import MOST_TOKENS, _transformers, _unets, patches, samples_wanted
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -103,3 +104,21 @@ def test_wrong_kinds_and_leaves_are_the_users_to_mend() -> None:
         build_network({"kind": "os.system"}, GENERATOR)
     with pytest.raises(UserError, match="depht"):
         build_network(choose(1, 8, 8, 10) | {"depht": 3}, GENERATOR)
+
+
+def test_latents_have_patches_of_two_at_most_and_need_half_the_samples() -> None:
+    for seconds in (60, 600, 2000):
+        spec, reasons = choose_network(
+            8, 32, 32, {}, seconds=seconds, device="cpu", items=10_000, latents=True, kind="transformer"
+        )
+        assert spec["patch"] <= 2
+        _, pixels = choose_network(
+            8, 32, 32, {}, seconds=seconds, device="cpu", items=10_000, kind="transformer"
+        )
+        texts = [next(why for what, _, why in given if what == "size") for given in (reasons, pixels)]
+        wanted = [float(re.findall(r"([\d.]+) k samples", text)[0]) for text in texts]
+        assert wanted[0] == pytest.approx(wanted[1] / 2, abs=1)
+    spec, _ = choose_network(
+        4, 64, 96, {}, seconds=60, device="cpu", items=99, latents=True, kind="transformer"
+    )
+    assert -(-64 // spec["patch"]) * -(-96 // spec["patch"]) <= MOST_TOKENS

@@ -12,7 +12,7 @@ import yaml
 import kuosan
 from kuosan.errors import UserError
 from kuosan.recipes.build import build_denoiser, build_objective, build_schedule, build_settings
-from kuosan.recipes.run import Facts
+from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import (
     ObjectivePart,
     Recipe,

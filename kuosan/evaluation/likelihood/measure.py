@@ -102,32 +102,39 @@ def measure_likelihood(
         columns["flow"] = [f.nats / unit for f in flows]
         notes["flow"] = _flow_note(folds, Flow.join(flows), effort)
     independent, stratified = saving(terms, effort.count)
-    prefix, space = ("nll", "density") if level is None else ("bits", "levels of the data")
     about = {
         "unit": "nats per dimension" if level is None else "bits per dimension",
         "dimensions": dims,
         "t0": [float(fold.times.edges[0]) for fold in folds],
         "independent_times": math.sqrt(independent) / unit,
         "stratified_times": math.sqrt(stratified) / unit,
-        "lzma": None if level is None else _compressed(chosen, level),
+        "lzma": None if level is None else compressed(chosen, level),
     }
     return Likelihood(
-        {
-            f"{prefix}_{name}": Measurement(
-                name=f"{prefix}_{name}", n=sum(map(len, values)), space=space, better="lower", note=notes[name],
-                **_mean(torch.cat(values)),
-            )
-            for name, values in columns.items()
-        },
-        {name: (m["value"], m["stderr"]) for name, values in parts.items() if (m := _mean(torch.cat(values)))},
+        measurements(columns, notes, level),
+        {name: (m["value"], m["stderr"]) for name, values in parts.items() if (m := mean_and_error(torch.cat(values)))},
         steps,
         {
-            name: _by_number(values, chosen.numbers, len(held_out))
+            name: by_number(values, chosen.numbers, len(held_out))
             for name, values in (columns | parts).items()
             if name != "train"
         },
         about,
     )  # fmt: skip
+
+
+def measurements(
+    columns: Mapping[str, list[Tensor]], notes: Mapping[str, str], level: float | None
+) -> dict[str, Measurement]:
+    """The means of estimates, each with one value per item, per dimension, in parts."""
+    prefix, space = ("nll", "density") if level is None else ("bits", "levels of the data")
+    return {
+        f"{prefix}_{name}": Measurement(
+            name=f"{prefix}_{name}", n=sum(map(len, values)), space=space, better="lower", note=notes[name],
+            **mean_and_error(torch.cat(values)),
+        )
+        for name, values in columns.items()
+    }  # fmt: skip
 
 
 def _flow_note(folds: list[Fold], flow: Flow, effort: Effort) -> str:
@@ -142,7 +149,7 @@ def _flow_note(folds: list[Fold], flow: Flow, effort: Effort) -> str:
     return ", ".join(words)
 
 
-def _by_number(sides: list[Tensor], numbers: Tensor, count: int) -> Tensor:
+def by_number(sides: list[Tensor], numbers: Tensor, count: int) -> Tensor:
     """Values of the even and of the odd ones of these items as values of all, NaN where there is none."""
     out = torch.full((count,), math.nan, dtype=torch.float64)
     for side, values in enumerate(sides):
@@ -150,7 +157,7 @@ def _by_number(sides: list[Tensor], numbers: Tensor, count: int) -> Tensor:
     return out
 
 
-def _compressed(items: Items, level: float) -> float:
+def compressed(items: Items, level: float) -> float:
     """Bits per dimension that LZMA takes for all items together: what needs no learning."""
     x, _ = items.batch(torch.arange(len(items)))
     whole = ((x.double() + 1) / level).round()
@@ -158,12 +165,12 @@ def _compressed(items: Items, level: float) -> float:
     return 8 * len(lzma.compress(raw, preset=9)) / x.numel()
 
 
-def _mean(values: Tensor) -> dict[str, float]:
+def mean_and_error(values: Tensor) -> dict[str, float]:
     spread = float(values.std()) if len(values) > 1 else math.nan
     return {"value": float(values.mean()), "stderr": spread / math.sqrt(len(values))}
 
 
 def _beside(values: list[Tensor], optimal: list[Tensor]) -> dict[str, float]:
     v, best = torch.cat(values), torch.cat(optimal)
-    gain = _mean(v - best)
-    return {**_mean(v), "gain": gain["value"], "gain_stderr": gain["stderr"]}
+    gain = mean_and_error(v - best)
+    return {**mean_and_error(v), "gain": gain["value"], "gain_stderr": gain["stderr"]}

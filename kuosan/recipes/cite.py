@@ -55,7 +55,12 @@ _NOISES = {
     "student": ("albergo2023", "pandey2024"),
     "binary": ("albergo2023",),
 }
-_TIMINGS = {"uniform": ("kingma2021",), "lognormal": ("karras2022",), "logitnormal": ("esser2024",)}
+_TIMINGS = {
+    "uniform": ("kingma2021",),
+    "lognormal": ("karras2022",),
+    "logitnormal": ("esser2024",),
+    "logsnr": ("kingma2021",),
+}
 _NETWORKS = {
     "transformer": ("peebles2023",),
     "unet": ("ronneberger2015", "ho2020", "dhariwal2021", "vonplaten2022"),

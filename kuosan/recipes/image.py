@@ -132,8 +132,13 @@ def resolve(
         )
     decide("objective", "weight", "edm" if edm else "output", "plain squared error of what is predicted")
     bound = tree["objective"]["kind"] == "elbo" or tree["objective"]["weight"] in INVARIANT
-    timing = "lognormal" if edm else "uniform"
-    why = "the bound needs every level" if bound else "the last details need learning too; stratified"
+    timing, why = "uniform", "the last details need learning too; stratified"
+    if bound:
+        why = "the bound needs every level"
+    if tree["objective"]["kind"] == "elbo" and tree["schedule"]["kind"] != "learned":
+        timing, why = "logsnr", "the bound needs every level, and weighs errors of ε alike in λ"
+    elif edm:
+        timing = "lognormal"
     decide("objective", "timing", timing, why)
     batch = 128 if height * width * channels <= 4096 else 64
     why = "noisy enough to learn fast, large enough to use the processor"

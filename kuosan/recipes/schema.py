@@ -98,7 +98,7 @@ class ObjectivePart(_Part):
     kind: Literal["denoising", "elbo"] = "denoising"
     output: Literal["auto", "x", "eps", "v", "velocity", "score", "edm"] = "auto"
     weight: Literal["auto", "output", "min_snr", "edm", "sigmoid", "uniform"] = "auto"
-    timing: Literal["auto", "uniform", "lognormal", "logitnormal"] = "auto"
+    timing: Literal["auto", "uniform", "lognormal", "logitnormal", "logsnr"] = "auto"
     sigma_data: float = 1.0
     variance: Literal["fixed", "learned"] = Field(
         "fixed", description="of the reverse steps; learned by a second half of the network's channels"

@@ -83,8 +83,29 @@ class LogitNormalTiming(Timing):
         return torch.sigmoid(self.mean + self.std * torch.distributions.Normal(0.0, 1.0).icdf(u))
 
 
+@dataclass(frozen=True)
+class LogSNRTiming(Timing):
+    """Even in λ, between two ends or the schedule's own: the bound then weighs errors of ε alike at every level, and no
+    rare time outweighs a batch (Kingma et al. 2021, sec. 5.1)."""
+
+    clean: float = 14.0
+    noisy: float = -14.0
+
+    def quantile(self, schedule: Schedule, u: Time) -> Time:
+        clean, noisy = self._ends(schedule, u.dtype)
+        return schedule.time_of(clean + u * (noisy - clean)).clamp(0, 1)
+
+    def density(self, schedule: Schedule, u: Time) -> Time:
+        clean, noisy = self._ends(schedule, u.dtype)
+        return -schedule.log_snr_rate(self.quantile(schedule, u)) / (clean - noisy)
+
+    def _ends(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
+        return schedule.log_snr(torch.tensor([0.0, 1.0], dtype=dtype)).clamp(self.noisy, self.clean)
+
+
 TIMINGS: dict[str, Timing] = {
     "uniform": UniformTiming(),
     "lognormal": LogNormalTiming(),
     "logitnormal": LogitNormalTiming(),
+    "logsnr": LogSNRTiming(),
 }

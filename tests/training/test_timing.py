@@ -42,8 +42,8 @@ def test_a_histogram_of_draws_has_the_stated_density(timing: Timing, schedule: S
     edges = torch.linspace(float(t[400]), float(t[-400]), 13, dtype=torch.float64)
     counts = np.histogram(t.numpy(), edges.numpy())[0] / len(u)
     for low, high, share in zip(edges[:-1], edges[1:], counts, strict=True):
-        at = torch.linspace(float(low), float(high), 2001, dtype=torch.float64)
-        mass = np.trapezoid(np.interp(at.numpy(), t.numpy(), p.numpy()), at.numpy())
+        inside = (t >= low) & (t <= high)  # as fine as the density asks for
+        mass = np.trapezoid(p[inside].numpy(), t[inside].numpy())
         assert mass == pytest.approx(share, abs=3e-4, rel=0.01)
 
 

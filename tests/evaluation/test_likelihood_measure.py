@@ -131,6 +131,43 @@ def test_what_is_fitted_and_what_is_measured_are_two_halves() -> None:
     assert first | second == told
 
 
+def test_each_half_is_measured_with_what_the_other_taught() -> None:
+    """A fit that knows the items it saw, and a process that tells which it is asked for."""
+    model, asked = pixels(), []
+    held, train = Rows(model.draw(40, 1), []), Rows(model.draw(8, 2), [])
+
+    class Spy(Mean):
+        def __init__(self, taught: set[int]):
+            super().__init__(model)
+            self.taught = taught
+
+        def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Point:
+            asked.append((self.taught, len(x_t)))
+            return super().forward(x_t, t)
+
+    measured: dict[int, set[int]] = {}
+
+    def fit(items: Items) -> Denoiser:
+        held.asked.clear()
+        all_of(items)
+        return Spy(set(held.asked))
+
+    class Watched(Rows):
+        def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            out = super().batch(index)
+            measured[len(measured)] = set(index.tolist())
+            return out
+
+    held = Watched(held.x, [])
+    effort = Effort(n=40, train=0, steps=(), flow=0, fitted=20, planned=8, count=2)
+    measure_likelihood(fit, train, held, level=2 / 255, effort=effort, device=torch.device("cpu"))
+    big = [numbers for numbers in measured.values() if len(numbers) == 20]
+    taught = [t for t, n in asked if n == 20]  # whole halves are asked for by the bound alone
+    assert len(big) == 4, "each half is fitted to once, and measured once"
+    assert big[0] == taught[0] and big[2] == big[1] and big[3] == big[0]
+    assert not taught[0] & big[2] and taught[-1] == big[1]
+
+
 def test_items_are_drawn_from_everywhere() -> None:
     rows = Rows(torch.arange(1000.0)[:, None], [])
     chosen = shuffled(rows, 100, 0)

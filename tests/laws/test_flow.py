@@ -10,7 +10,7 @@ from scipy.stats import kstest, truncnorm, uniform
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.core.schedules import Cosine
+from kuosan.core.schedules import EDM, Cosine
 from kuosan.core.shapes import at
 from kuosan.denoisers.exact import MixtureDenoiser, TableDenoiser
 from kuosan.errors import UserError
@@ -41,6 +41,13 @@ def test_flow_of_an_exact_denoiser_is_the_density(name: str) -> None:
         assert abs(float(error.mean())) < 0.005
     else:
         assert float(error.abs().max()) < 0.01 and abs(float(error.mean())) < 1e-3
+
+
+def test_a_schedule_that_starts_with_noise_has_the_density_of_noisy_data() -> None:
+    denoiser = mixture(EDM(0.3, 80.0))
+    x = denoiser.process.corrupt(drawn(denoiser, 100, 2), torch.zeros(100, dtype=F64), Seeds.of(1, 100))
+    error = (flow_likelihood(denoiser, x, Seeds.of(0, 100)).nats - exact(denoiser, x)) / 2
+    assert float(error.abs().max()) < 0.01 and abs(float(error.mean())) < 1e-3
 
 
 @pytest.mark.parametrize("d", [1, 16, 64])

@@ -32,7 +32,8 @@ class Meter:
         if event.loss == event.loss:
             self._loss = event.loss if self._loss is None else (1 - SMOOTH) * self._loss + SMOOTH * event.loss
         if event.validation is not None:
-            self._held_out = f"{event.validation.loss:.4g} ± {event.validation.stderr:.2g}"
+            loss, stderr = event.validation.loss, event.validation.stderr
+            self._held_out = f"{loss:.4g} ± {stderr:.2g}" if stderr == stderr else f"{loss:.4g}"  # of one item
 
     def rate(self, event: Progress) -> float:
         """Items per second."""

@@ -33,7 +33,9 @@ class Meter:
             self._loss = event.loss if self._loss is None else (1 - SMOOTH) * self._loss + SMOOTH * event.loss
         if event.validation is not None:
             loss, stderr = event.validation.loss, event.validation.stderr
-            self._held_out = f"{loss:.4g} ± {stderr:.2g}" if stderr == stderr else f"{loss:.4g}"  # of one item
+            self._held_out = (
+                f"{loss:.4g} ± {stderr:.2g}" if stderr == stderr else f"{loss:.4g}"
+            )  # of one item
 
     def rate(self, event: Progress) -> float:
         """Items per second."""

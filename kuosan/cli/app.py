@@ -39,6 +39,7 @@ from kuosan.cli.resume import resume
 from kuosan.cli.sample import sample
 from kuosan.cli.theory import theory
 from kuosan.cli.train import train
+from kuosan.cli.tune import tune
 from kuosan.errors import UserError
 
 VERBS: tuple[Callable[..., Answer], ...] = (
@@ -48,6 +49,7 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     encode,
     interpolate,
     evaluate,
+    tune,
     inspect,
     export,
     cite,

@@ -6,7 +6,6 @@ import kuosan
 
 VERBS = {
     "compare": "train with several budgets and seeds, and compare their reports",
-    "tune": "choose fewer or more steps with `kuosan sample --steps`; measure with `kuosan evaluate --steps`",
     "distil": "few steps are possible already: try `kuosan sample --steps 6`",
     "finetune": "go on from a run's weights with `kuosan train DATA --init RUN`",
     "audit": "the report and `kuosan evaluate` already look for near-copies of training items",

@@ -71,16 +71,12 @@ def sample(
     loaded = Run(run)
     if not loaded.foreign:
         working_in(run)
-    facts, used = loaded.facts, loaded.facts.recipe.sampling
+    facts = loaded.facts
     given = given_noise(loaded, noise, first, n, fixed, w)
     n = (64 if given is None else len(given) - first) if n is None else n
     folder = place(out, loaded)
     options: dict[str, Any] = {
         "steps": steps, "solver": solver, "grid": grid, "seed": seed, "where": fixed, "w": w, "exact": exact,
-    }  # fmt: skip
-    told = {
-        "steps": steps or used.steps, "solver": used.solver if solver == "auto" else solver,
-        "grid": used.grid if grid == "auto" else grid, "w": used.w if w is None else w,
     }  # fmt: skip
     started = time.monotonic()
     if given is not None and given.steps and (steps, solver, grid) == (None, "auto", "auto"):
@@ -88,6 +84,8 @@ def sample(
             samples = replace(loaded.decode(given[first : first + n]), first=first)
         told = {"steps": given.steps, "solver": "midpoint", "grid": "logsnr", "w": given.w}
     else:
+        with busy("choosing the sampler for this model"):
+            told = loaded.sampler(steps, w, solver, grid)
         samples = draw(loaded, n, first, options | {"noise": given})
     seconds = time.monotonic() - started
     paths = loaded.write(samples, folder)

@@ -5,8 +5,10 @@ A method that wants a word in the report makes a `Section`; neither the page nor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,3 +42,29 @@ def section_view(section: Section, inline: Any) -> dict[str, Any]:
     ]
     return {"id": section.id, "name": section.name, "heading": section.heading, "lead": section.lead,
             "figures": figures}  # fmt: skip
+
+
+def insert(section: Section, path: Path) -> bool:
+    """Put a section of charts into a report that is there already, in the place of an earlier one of its id; whether
+    there was a report."""
+    from jinja2 import Environment, FileSystemLoader
+
+    if not path.is_file():
+        return False
+    page = path.read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    view = section_view(section, lambda picture: None)
+    text = environment.get_template("report_section.html.jinja").render(section=view).rstrip() + "\n"
+    old = re.compile(rf'<section id="{re.escape(section.id)}">.*?</section>\n', re.DOTALL)
+    if old.search(page):
+        page = old.sub(lambda _: text, page, count=1)
+    else:
+        link = f'<a href="#{section.id}">{section.name}</a>\n'
+        page = page.replace('<a href="#data">', f'{link}<a href="#data">', 1)
+        page = page.replace('<section id="data">', f'{text}\n<section id="data">', 1)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+    return True

@@ -22,7 +22,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["diffusion", "kuosan", r.data.modality],
     }
-    shape = "×".join(map(str, session.run.shape))
+    shape, sampler = "×".join(map(str, session.run.shape)), session.run.sampler()
     rows = "\n".join(_row(name, m) for name, m in summary["metrics"].items())
     n = next((m["n"] for m in summary["metrics"].values()), 0)
     origin = f"started from `{r.init}`" if r.init else "trained from scratch"
@@ -53,7 +53,7 @@ kuosan sample {path} -n 64 --steps {r.sampling.steps}
 {columns}
 ## Measured
 
-On {n:,} samples of {r.sampling.steps} steps ({r.sampling.solver}, {r.sampling.grid} grid), beside what real held-out
+On {n:,} samples of {sampler["steps"]} steps ({sampler["solver"]}, {sampler["grid"]} grid), beside what real held-out
 data score at the same n. A dash: there is none.
 
 | measure (space) | value | n | real data |

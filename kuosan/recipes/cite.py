@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 import kuosan
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.run import Run
+from kuosan.recipes.sequences import kept
+from kuosan.solvers.sequence import LEARNED, Sequence
 
 _ALWAYS = (
     ("software", ("kuosan",)),
@@ -83,7 +85,14 @@ _SOLVERS = (
     ("deis", ("zhang2023",)),
     ("midpoint", ("hairer2006",)),
 )
-_GRIDS = {"logsnr": ("lu2022",), "karras": ("karras2022",)}
+_GRIDS = {
+    "logsnr": ("lu2022",),
+    "karras": ("karras2022",),
+    "straightest": ("chen2024",),
+    "least bound": ("xue2024",),
+    "learned": ("tong2025", "marquardt1963", "hutchinson1990"),
+}
+_LEARNED = ("shaul2024", "oganov2025")
 # What the report of every run that was trained here shows, time permitting.
 _REPORTED = (
     ("items to noise and back", ("hairer2006", "shoemake1985")),
@@ -116,10 +125,12 @@ def references() -> dict[str, str]:
     return {entry.partition("{")[2].partition(",")[0]: entry for entry in entries}
 
 
-def reasons(facts: Facts, metrics: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+def reasons(
+    facts: Facts, metrics: tuple[str, ...] = (), sequences: Iterable[Sequence] = ()
+) -> list[tuple[str, str]]:
     """(what was used, the key of its source), each key once, in the order of the recipe."""
     first: dict[str, str] = {}
-    for what, keys in _used(facts, metrics):
+    for what, keys in (*_used(facts, metrics), *_sequences(sequences)):
         for key in keys:
             first.setdefault(key, what)
     return [(what, key) for key, what in first.items()]
@@ -128,7 +139,7 @@ def reasons(facts: Facts, metrics: tuple[str, ...] = ()) -> list[tuple[str, str]
 def citations(run: Run) -> list[str]:
     """BibTeX entries of what this run used and of what it was measured with."""
     texts = references()
-    keys = [key for _, key in reasons(run.facts, measured(run.path))]
+    keys = [key for _, key in reasons(run.facts, measured(run.path), kept(run))]
     return [texts[key].replace("VERSION", kuosan.__version__) for key in keys]
 
 
@@ -182,6 +193,16 @@ def _sampling(sampling: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield f"grid {sampling.grid}", _GRIDS.get(sampling.grid.partition(":")[0], ())
     if sampling.w != 1:
         yield "guidance", ("ho2022",)
+
+
+def _sequences(found: Iterable[Sequence]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for sequence in found:
+        steps = f"{sequence.steps} steps"
+        if sequence.solver == LEARNED:
+            yield f"learned sequence of {steps}", _LEARNED
+        else:
+            yield f"solver of {steps}", next((k for n, k in _SOLVERS if sequence.solver.startswith(n)), ())
+        yield f"grid of {steps}", next((k for n, k in _GRIDS.items() if sequence.grid.startswith(n)), ())
 
 
 def _measuring(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:

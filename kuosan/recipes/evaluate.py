@@ -126,7 +126,6 @@ def evaluate(
         bridged(run.denoiser)  # or samples would be drawn and measured first
     started = time.monotonic()
     samples = run.sample(n, steps=steps, solver=solver, grid=grid, seed=seed, w=w)
-    sampling = run.facts.recipe.sampling
     found = measure(
         run,
         dataset,
@@ -136,9 +135,7 @@ def evaluate(
         out=None if run.foreign else run.path / "evaluation",
     )
     about = {
-        "samples": n, "steps": sampling.steps if steps is None else steps, "seed": seed,
-        "w": sampling.w if w is None else w,
-        "solver": sampling.solver if solver == "auto" else solver, "grid": sampling.grid if grid == "auto" else grid,
+        "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid),
         "data": dataset.survey.source, "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
     roof = ceiling(run, dataset, run.path / "evaluation")

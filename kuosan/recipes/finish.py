@@ -10,7 +10,7 @@ import torch
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.report_section import Section
-from kuosan.recipes import card, report
+from kuosan.recipes import card, report, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
@@ -36,16 +36,16 @@ def finish(session: Session) -> dict[str, Any]:
         n = int(max(FEWEST, min(MOST, 0.25 * left / session.seconds_per_sample)))
     n = min(n, MOST_NUMBERS // torch.Size(run.shape).numel()) // 4 * 4
     started = time.monotonic()
+    _choose_sampler(session, left)
     effort = _effort(session, left)
     if effort is not None:
         keep_variances(run, session.data, effort.fitted)
     samples = run.sample(n, seed=SEED)
     found = measure(run, session.data, samples, seconds=seconds, out=run.path / "evaluation")
     roof = ceiling(run, session.data, run.path / "evaluation")
-    sampling = run.facts.recipe.sampling
     about = {
-        "samples": n, "steps": sampling.steps, "seed": SEED, "w": sampling.w, "solver": sampling.solver,
-        "grid": sampling.grid, "data": session.data.survey.source, "seconds": round(time.monotonic() - started, 2),
+        "samples": n, "seed": SEED, **run.sampler(), "data": session.data.survey.source,
+        "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
     surprise = _likelihood(session, effort)
     result = with_likelihood(
@@ -72,6 +72,19 @@ def finish(session: Session) -> dict[str, Any]:
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)
     return summary
+
+
+def _choose_sampler(session: Session, left: float | None) -> None:
+    """Measure which stock sampler suits this model, where there is time for it; the recipe's own stands otherwise."""
+    run = session.run
+    if not (sequences.free(run) and sequences.chooses(run)):
+        return
+    sampling = run.facts.recipe.sampling
+    per_call = session.seconds_per_sample / sampling.steps
+    if left is None or sequences.calls(sampling.steps) * per_call < SHARE * left:
+        sequences.measured(run, sampling.steps, sampling.w)
+    else:
+        sequences.unmeasured(run)
 
 
 def _effort(session: Session, left: float | None) -> Effort | None:

@@ -51,13 +51,14 @@ def write(
     name = Path(data.survey.source).resolve().stem
     shape = "×".join(str(s) for s in run.shape[1:])
     channels = {1: "grey", 3: "colour"}.get(run.shape[0], f"{run.shape[0]}-channel")
-    sampling = facts.recipe.sampling
+    sampling = run.sampler()
     origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
     classes = f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else ""
     trained = f"{origin} on {facts.items:,} {channels} pictures of {shape} pixels{classes}"
+    how = f"{sampling['steps']} steps, with {sampling['solver']} on the {sampling['grid']} grid"
     headlines = [
         f"{trained}, in {clock(session.seconds)} and {count.step:,} steps.",
-        f"Everything here was sampled in {sampling.steps} steps, with {sampling.solver} on the {sampling.grid} grid.",
+        f"Everything here was sampled in {how}.",
     ]
     page = ReportFacts(
         title=name.replace("_", " "),
@@ -159,7 +160,8 @@ def _curves(session: Session) -> dict[str, list[tuple[float, float]]]:
         weight = WEIGHTS[r.objective.weight](denoiser, level, torch.ones_like(level.t))
         relative = (weight * level.sigma.square() / level.alpha.square().clamp_min(1e-12)).detach()
         out["weight"] = list(zip(level.t.tolist(), relative.tolist(), strict=True))
-    grid = session.run.grid(r.sampling.steps).tolist()
+    chosen = session.run.sequence()
+    grid = (session.run.grid(r.sampling.steps) if chosen is None else chosen.grid_of()).tolist()
     out[f"grid ({r.sampling.steps} steps)"] = [(t, float(i)) for i, t in enumerate(grid)]
     return out
 

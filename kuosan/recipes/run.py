@@ -7,16 +7,15 @@ except to add to it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 from kuosan.codecs import Codec, load_codec
+from kuosan.core.curves import Curve
 from kuosan.core.grids import grid as grid_of
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
@@ -35,8 +34,10 @@ from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.noise import build_solver
+from kuosan.recipes.samples import Samples, write_samples
 from kuosan.solvers import Step, trajectory
-from kuosan.training.checkpoint import load_weights, write_bytes
+from kuosan.solvers.sequence import Sequence
+from kuosan.training.checkpoint import load_weights
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,26 +51,12 @@ DECODED = 8  # latents that are decoded at a time
 GOLDEN = 0x9E3779B97F4A7C15  # the golden ratio's fraction of 2^64
 
 
-@dataclass(frozen=True)
-class Samples:
-    """States, the index of every condition that they were asked for, and the modality that writes them; and the
-    latents that the states were decoded from, where there are any."""
-
-    x: Tensor
-    cond: dict[str, Int64[Tensor, " n"]]
-    first: int
-    modality: Modality[Any]
-    z: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
 class Run:
     """A trained (or training) model in a folder, or a diffusers pipeline's folder read as one."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._sequences: dict[tuple[int, float], Sequence] = {}
         if not self.path.exists():
             raise UserError(f"there is no run at {self.path}: give the folder that `kuosan train` wrote to")
         self.foreign = not (self.path / RECIPE).is_file() and is_diffusers(self.path)
@@ -189,7 +176,7 @@ class Run:
         rows = torch.tensor([row for row, _ in fits], dtype=torch.int64)[chosen.clamp_max(len(fits) - 1)]
         return {name: rows[:, i].contiguous() for i, name in enumerate(names)}
 
-    def guided(self, w: float) -> Denoiser:
+    def guided(self, w: float | Curve) -> Denoiser:
         """The denoiser, with classifier-free guidance where there are conditions and ``w`` is not 1."""
         if w == 1 or not self.facts.columns:
             if w != 1:
@@ -203,6 +190,52 @@ class Run:
         """The times of so many steps."""
         rule = self.facts.recipe.sampling.grid if name == "auto" else name
         return _checked(lambda: grid_of(rule)(schedule or self.denoiser.schedule, steps))
+
+    def sequence(
+        self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"
+    ) -> Sequence | None:
+        """The control sequence that these choices mean: one in a file that ``grid`` names, or the run's own for so
+        many steps, measured and kept if there is none yet; None where a stock sampler is asked for, by name or by the
+        recipe.
+
+        Raises:
+            UserError: a damaged file, or one for another number of steps.
+        """
+        from kuosan.recipes import sequences  # it needs this module
+
+        sampling = self.facts.recipe.sampling
+        if grid.endswith(".json"):
+            return sequences.given(Path(grid), steps)
+        if solver != "auto" or grid != "auto" or not sequences.free(self):
+            return None
+        count, weight = sampling.steps if steps is None else steps, sampling.w if w is None else w
+        found = self._sequences.get((count, weight))
+        if found is None:
+            found = sequences.find(self, count, weight)
+            if found is None and sequences.chooses(self):
+                found = sequences.measured(self, count, weight)
+            if found is not None:
+                self._sequences[count, weight] = found
+        return found
+
+    def forget_sequences(self) -> None:
+        """Read them anew from the folder."""
+        self._sequences.clear()
+
+    def sampler(
+        self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"
+    ) -> dict[str, Any]:
+        """What these choices come to: steps, solver, grid and w, in words and numbers; see `sequence`."""
+        sampling, chosen = self.facts.recipe.sampling, self.sequence(steps, w, solver, grid)
+        if chosen:
+            weight = chosen.guidance if w is None else w
+            return {"steps": chosen.steps, "solver": chosen.solver, "grid": chosen.grid, "w": weight}
+        return {
+            "steps": sampling.steps if steps is None else steps,
+            "solver": sampling.solver if solver == "auto" else solver,
+            "grid": sampling.grid if grid == "auto" else grid,
+            "w": sampling.w if w is None else w,
+        }
 
     def walk(
         self,
@@ -220,10 +253,15 @@ class Run:
         (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given; of latents,
         where there is a codec: see `decoded`."""
         sampling = self.facts.recipe.sampling
-        name = sampling.solver if solver_name == "auto" else solver_name
-        rule = build_solver(name, self.denoiser.process if denoiser is None else denoiser.process)
+        chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None else None
+        if chosen:
+            rule = chosen.rule()
+        else:
+            name = sampling.solver if solver_name == "auto" else solver_name
+            rule = build_solver(name, self.denoiser.process if denoiser is None else denoiser.process)
         if denoiser is None:
-            denoiser = self.guided(sampling.w if w is None else w)
+            weight: float | Curve = sampling.w if w is None else w
+            denoiser = self.guided(chosen.guiding() if chosen and (chosen.w or w is None) else weight)
             denoiser = self.calibrated(denoiser) if rule.spread else denoiser
         process = denoiser.process
         assert isinstance(process, AdditiveProcess)
@@ -232,7 +270,13 @@ class Run:
         if noise is not None:
             x = noise.to(x) * at(process.schedule.sigma(as_time(1.0, 1)), x)
         cond = {k: v.to(device) for k, v in cond.items()}
-        times = self.grid(sampling.steps if steps is None else steps, grid, process.schedule)
+        if chosen:
+            times = chosen.grid_of()
+            # Where a sequence begins, the state is the noise of that level and nothing else.
+            ends = process.schedule.sigma(torch.stack([times[0], torch.ones_like(times[0])]))
+            x = x * float(ends[0] / ends[1])
+        else:
+            times = self.grid(sampling.steps if steps is None else steps, grid, process.schedule)
         yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
 
     def sample(
@@ -318,20 +362,8 @@ class Run:
         return interpolate(self, (one_item(self, a, where), one_item(self, b, where)), n, **asked)[0]
 
     def write(self, samples: Samples, out: str | Path, overview: Image.Image | None = None) -> list[Path]:
-        """Files ``00000.EXT …`` in the modality's own format, the states, and one overview picture: all at a
-        glance unless another one is given."""
-        import safetensors.torch
-
-        out = Path(out)
-        raws = samples.modality.decode(samples.x)
-        out.mkdir(parents=True, exist_ok=True)
-        paths = [samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(raws)]
-        tensors = {"x": samples.x.contiguous()} | {f"condition.{k}": v for k, v in samples.cond.items()}
-        if samples.z is not None:
-            tensors["z"] = samples.z.contiguous()
-        write_bytes(out / "samples.safetensors", safetensors.torch.save(tensors))
-        (overview or samples.modality.show(raws[:100])).save(out / "overview.png")
-        return paths
+        """`kuosan.recipes.samples.write_samples`."""
+        return write_samples(samples, out, overview)
 
 
 def load(path: str | Path) -> Run:

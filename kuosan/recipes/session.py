@@ -217,6 +217,7 @@ class Session:
         checkpoint.save_weights(self.run.path / WEIGHTS, tensors, about)
         for name in ("denoiser", "variances"):  # read anew
             self.run.__dict__.pop(name, None)
+        self.run.forget_sequences()
 
     def remaining(self) -> float | None:
         """Seconds that a budget of time has left for measuring and the report; None where it is not of time."""

@@ -37,8 +37,6 @@ from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Process
 from kuosan.solvers.base import Solver
 
-_MOST_BACK = 4  # estimates that any table here uses
-
 Number = Any  # a float for the whole batch, or a tensor (b, 1, …) of one number per example
 
 
@@ -83,6 +81,7 @@ class Multistep(Solver[History]):
 
     needs: ClassVar[type[Process]] = AdditiveProcess
     estimates: ClassVar[Literal["data", "noise"]] = "data"
+    most_back: ClassVar[int] = 4  # estimates that a table uses at most
     steps_back: int = field(default=1, init=False)
 
     @abstractmethod
@@ -134,7 +133,7 @@ class Multistep(Solver[History]):
             row = rows[place]
         else:  # off any prepared grid: work the row out from the times so far
             assert isinstance(denoiser.process, AdditiveProcess)
-            times = (*times, t)[-_MOST_BACK - 1 :]
+            times = (*times, t)[-self.most_back - 1 :]
             row = self.rows(denoiser.process.schedule, torch.stack([*times, s]))[-1]
         q = denoiser(x_t, t, **cond)
         m: Tensor = q.mean
@@ -153,7 +152,7 @@ class Multistep(Solver[History]):
         if self.draws:
             z = seeds.normal(x_s)
             x_s = x_s + z * (row.noise if isinstance(row.noise, float) else _number(row.noise, z))
-        return x_s, q, History(times, rows, place + 1, known[:_MOST_BACK])
+        return x_s, q, History(times, rows, place + 1, known[: self.most_back])
 
 
 @lru_cache(64)

@@ -1,0 +1,127 @@
+"""`kuosan tune RUN`: control sequences that bring few steps close to the model's own flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from kuosan.cli.answer import Answer
+from kuosan.cli.encode import opened
+from kuosan.cli.notes import Lines, console, note, on_terminal, table
+from kuosan.cli.options import Flag, Json, at_least
+from kuosan.cli.options import seed as checked_seed
+from kuosan.cli.words import shown
+from kuosan.errors import UserError
+
+if TYPE_CHECKING:
+    from kuosan.recipes.tune import Learned
+
+
+def tune(
+    run: Path,
+    /,
+    *,
+    steps: str = "4,6,8,10",
+    w: Annotated[float | None, Parameter(name="--w")] = None,
+    guidance: Flag = False,
+    pairs: int = 512,
+    budget: str = "2m",
+    seed: int = 0,
+    out: Path | None = None,
+    json: Json = False,
+) -> Answer:
+    """Learn where and how to call the network, for each number of steps; `kuosan sample` uses it from then on.
+
+    Whatever is learned stands behind a guard: on held-out noises the closest to the model's own flow is kept, be it a
+    stock sampler.
+
+    Args:
+        run: the folder that `kuosan train` wrote to, or a diffusers pipeline's.
+        steps: numbers of steps, each of one call of the network: 4,6,8.
+        w: guidance weight that samples will be drawn with; the run's own unless given.
+        guidance: learn a guidance weight for every call, around --w.
+        pairs: of noise and end of the flow to fit to.
+        budget: time for each number of steps, about; less is learned where it is short.
+        seed: of the fitting.
+        out: folder for the sequences instead of the run's own grids/.
+    """
+    at_least("--w", w, 0)
+    checked_seed(seed)
+    counts = _counts(steps)
+    from kuosan.recipes.tune import tune as learn
+    from kuosan.training.budget import Budget
+
+    time = Budget.parse(budget).seconds
+    if time is None:
+        raise UserError(f"--budget {budget} is not a time: give for example 2m")
+    loaded = opened(run)
+    if loaded.foreign and out is None:
+        out = Path(f"{run.resolve().name}-grids")
+    with _progress() as tell:
+        found = learn(
+            loaded, counts, w=w, guidance=guidance, pairs=pairs, seconds=time, seed=seed, out=out, tell=tell
+        )
+    head = (
+        f"Mean distance from the flow on {found[0].tuned.n:,} held-out noises (the flow itself is known to "
+    )
+    head += f"{found[0].tuned.floor:.2g}):"
+    rows = [_row(f) for f in found]
+    heads = ("steps", "kept", "distance", "best stock sampler", "its distance", "as close at", "pays after")
+    use = "grid" if out is not None else "steps"
+    path, last = found[-1].path, found[-1].sequence.steps
+    option = f"--grid {path}" if use == "grid" else f"--steps {last}"
+    weight = f" --w {w:g}" if w is not None and use == "steps" else ""
+    text = "\n".join([head, "", table(rows, heads), "", f"Kept in {shown(path.parent)}.",
+                      f"Use: kuosan sample {run} {option}{weight}"])  # fmt: skip
+    data = {
+        "run": run,
+        "sequences": [
+            {"steps": f.sequence.steps, "file": f.path, "solver": f.sequence.solver, "grid": f.sequence.grid,
+             "guidance": f.sequence.guidance, **f.sequence.about} for f in found
+        ],
+    }  # fmt: skip
+    return Answer(text, data)
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.replace(" ", "").split(",") if part]
+    except ValueError:
+        raise UserError(f"--steps {text} is not a list of numbers: write --steps 4,6,8") from None
+
+
+def _row(f: Learned) -> tuple[str, ...]:
+    t = f.tuned
+    as_close = f"{t.same} calls" if t.same else f"more than {4 * t.k}"
+    learned = t.best.candidate.kind != "stock"
+    return (
+        str(t.k),
+        t.best.candidate.kind,
+        f"{t.best.value:.4f} ± {t.best.stderr:.4f}",
+        str(t.stock.candidate),
+        f"{t.stock.value:.4f} ± {t.stock.stderr:.4f}",
+        as_close if learned else "–",
+        f"{t.break_even:,.0f} samples" if t.break_even else "–",
+    )
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A bar on a terminal, a line now and then elsewhere."""
+    if on_terminal():
+        with console().status("…") as status:
+            yield lambda what, done: status.update(f"{what}, {100 * done:.0f} %")
+        return
+    lines, said = Lines(at_start=False), ""
+
+    def tell(what: str, done: float) -> None:
+        nonlocal said
+        if lines.due(done) and (line := f"{what}, {100 * done:.0f} %") != said:
+            said = line
+            note(line)
+
+    yield tell

@@ -7,7 +7,6 @@ says, so no arm is worse off for its parametrisation.
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,6 +81,7 @@ def run(peer: Peer, denoiser: Denoiser, z: Tensor, calls: int, **cond: Tensor) -
         warnings.simplefilter("ignore")
         scheduler.set_timesteps(peer.steps_of(calls))
     own = peer.family == "IPNDM"
+    kind, z = z.dtype, z.float()  # diffusers' UniPC solves its systems in single precision
     state = z * float(getattr(scheduler, "init_noise_sigma", 1.0))
     made = 0
     for i, label in enumerate(scheduler.timesteps):
@@ -97,22 +97,11 @@ def run(peer: Peer, denoiser: Denoiser, z: Tensor, calls: int, **cond: Tensor) -
         a, s = schedule.alpha(t), schedule.sigma(t)
         if own:
             inputs = inputs * at((a.square() + s.square()).sqrt(), inputs)
-        x = denoiser(inputs, as_time(t[0], len(z)), **cond).mean
+        x = denoiser(inputs.to(kind), as_time(t[0], len(z)), **cond).mean.float()
         made += 1
         if own:  # v = (α x_t - x)/σ for α² + σ² = 1
             v = (alpha * state - x) / max(sigma, 1e-12)
             state = scheduler.step(v, label, state).prev_sample
         else:
             state = scheduler.step(x, label, state).prev_sample
-    return state
-
-
-def best(found: dict[str, Tensor], score: Callable[[Tensor], float]) -> tuple[str, float]:
-    """The name with the lowest score."""
-    scores = {name: score(x) for name, x in found.items()}
-    name = min(scores, key=scores.__getitem__)
-    return name, scores[name]
-
-
-def pairs_of(n: int) -> list[tuple[int, int]]:
-    return list(itertools.combinations(range(n), 2))
+    return state.to(kind)

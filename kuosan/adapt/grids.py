@@ -116,8 +116,9 @@ def least_bound(k: int, start: float, stop: float, end: float = 0.0) -> Levels:
 
     def bound(free: np.ndarray) -> tuple[float, np.ndarray]:
         steps = torch.from_numpy(free).requires_grad_()
-        controls = of_solver(DPMSolverPP(3), levels(steps))
-        total = (controls.terms[-1].abs() * (2 * controls.log_rho).exp()).sum().log()
+        with torch.enable_grad():
+            controls = of_solver(DPMSolverPP(3), levels(steps))
+            total = (controls.terms[-1].abs() * (2 * controls.log_rho).exp()).sum().log()
         (slope,) = torch.autograd.grad(total, steps)
         return float(total.detach()), slope.numpy()
 

@@ -208,6 +208,7 @@ class Run:
             return sequences.given(Path(grid), steps)
         if solver != "auto" or grid != "auto" or not sequences.free(self):
             return None
+        _ = self.denoiser  # a damaged run should say so first
         count, weight = sampling.steps if steps is None else steps, sampling.w if w is None else w
         found = self._sequences.get((count, weight))
         if found is None:

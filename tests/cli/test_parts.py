@@ -33,6 +33,7 @@ from .conftest import Result, call
 CONTRACT = {
     "train": "--out --modality --budget --seed --config --set --init --dry-run",
     "resume": "",
+    "tune": "--steps --w --guidance --pairs --budget --seed --out",
     "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise",
     "encode": "-n --steps --where --w --out",
     "interpolate": "-n --steps --where --w --out",
@@ -124,6 +125,7 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
         cite._CODECS,
     ]
     used = {k for t in tables for keys in t.values() for k in keys}
+    used |= set(cite._LEARNED)
     used |= {
         k for t in (cite._ALWAYS, cite._SOLVERS, cite._METRICS, cite._REPORTED) for _, keys in t for k in keys
     }
@@ -149,7 +151,7 @@ def test_an_entry_is_well_formed(key: str) -> None:
     assert {"title", "author"} <= set(fields)
     if key == "kuosan":
         return
-    assert 1980 <= int(fields["year"]) < 2030
+    assert 1950 <= int(fields["year"]) < 2030
     assert key.rstrip("abcdefghijklmnopqrstuvwxyz").endswith(fields["year"]), "the key carries the year"
     if "eprint" in fields:
         assert re.fullmatch(r"\d{4}\.\d{4,5}", fields["eprint"])

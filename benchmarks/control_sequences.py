@@ -1,0 +1,193 @@
+"""Learned control sequences against diffusers' samplers: the same frozen network, the same noises, the same calls.
+
+    python -m benchmarks.control_sequences [--runs RUN …] [--mixtures] [--kept FILE.json]
+
+Every arm makes k calls per sample from the same noise. The measure is the distance to the end of the model's own
+flow, per number, on noises that no arm was chosen or fitted on. Peers are diffusers' own code at every spacing that
+they offer (`peers`), the best of them taken for each k on noises of its own; set-ups that diffusers' code refuses at a
+k are left out of that k. Ours are what `kuosan tune` keeps. `equal` is the fewest calls (up to 20) with which the best
+peer of that many calls comes as close.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.peers import Peer, peers
+from benchmarks.peers import run as run_peer
+from benchmarks.table import write
+from kuosan.adapt.candidates import distances
+from kuosan.adapt.flow import Flow
+from kuosan.adapt.rollout import Pairs, walk
+from kuosan.adapt.tune import Tuned, make_pairs, tune
+from kuosan.core.random import Seeds
+from kuosan.core.schedules import Cosine, Rectified, Schedule, VPLinear
+from kuosan.denoisers.base import Denoiser
+from kuosan.denoisers.exact import MixtureDenoiser
+from kuosan.processes.gaussian import GaussianProcess
+from kuosan.recipes.run import Run
+
+CALLS, CHECKED = (4, 5, 6, 8, 10), (15, 20)
+FIT, HELD, CHOOSE, TEST = 512, 192, 64, 512
+SEED = 20251
+MIXTURES = {"2-d, 5 modes": (2, 5, VPLinear()), "8-d, 6 modes": (8, 6, Rectified()),
+            "32-d, 10 modes": (32, 10, VPLinear()), "64-d, 20 modes": (64, 20, Cosine())}  # fmt: skip
+
+
+def mixture(d: int, k: int, schedule: Schedule) -> Denoiser:
+    """Unit variance in all, modes a tenth to three tenths wide."""
+    g = torch.Generator().manual_seed(d)
+    means = torch.randn(k, d, generator=g, dtype=torch.float64)
+    widths = 0.1 + 0.2 * torch.rand(k, d, generator=g, dtype=torch.float64)
+    means = means - means.mean(0)
+    scale = (means.square().mean() + widths.square().mean()).sqrt()
+    return MixtureDenoiser(GaussianProcess(schedule), means / scale, (widths / scale).square())
+
+
+def peer_errors(denoiser: Denoiser, pairs: Pairs, k: int, found: list[Peer]) -> dict[str, Tensor]:
+    """Distances of each peer that runs at k calls."""
+    out = {}
+    for peer in found:
+        try:
+            ends = []
+            for low in range(0, len(pairs), 64):
+                part = pairs[low : low + 64]
+                ends.append(run_peer(peer, denoiser, part.z, k, **part.cond))
+            out[str(peer)] = distances(torch.cat(ends), pairs.end)
+        except (IndexError, AssertionError, ValueError):
+            continue  # diffusers' own code cannot make this grid
+    return out
+
+
+def interval(ours: Tensor, theirs: Tensor, turns: int = 2000) -> tuple[float, float, float]:
+    """Ratio of mean distances, theirs over ours, with a paired bootstrap interval of 95 %."""
+    g = np.random.Generator(np.random.Philox(key=0))
+    index = g.integers(0, len(ours), (turns, len(ours)))
+    a, b = ours.numpy()[index].mean(1), theirs.numpy()[index].mean(1)
+    low, high = np.quantile(b / a, [0.025, 0.975])
+    return float(theirs.mean() / ours.mean()), float(low), float(high)
+
+
+@torch.no_grad()
+def measure(name: str, flow: Flow, shape: tuple[int, ...], conditions: Callable[[int], Mapping[str, Tensor]],
+            tell: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
+    """All rows of one model."""
+    n = FIT + HELD + CHOOSE + TEST
+    pairs, floor = make_pairs(flow, shape, n, Seeds.of(SEED, n), conditions(n), few=20)
+    spent = flow.calls * FIT // n
+    fit, held = pairs[:FIT], pairs[FIT : FIT + HELD]
+    choose, test = pairs[FIT + HELD : FIT + HELD + CHOOSE], pairs[FIT + HELD + CHOOSE :]
+    everyone = list(peers(flow.schedule))
+    best: dict[int, tuple[str, Tensor]] = {}
+
+    def peer(k: int) -> tuple[str, Tensor]:
+        if k not in best:
+            chosen = peer_errors(flow.denoiser, choose, k, everyone)
+            label = min(
+                chosen, key=lambda p: float(chosen[p].mean()) if chosen[p].isfinite().all() else math.inf
+            )
+            winner = [p for p in everyone if str(p) == label]
+            best[k] = label, peer_errors(flow.denoiser, test, k, winner)[label]
+        return best[k]
+
+    rows = []
+    for k in (*CALLS, *CHECKED):
+        started = time.monotonic()
+        tuned: Tuned = tune(flow, k, fit, held, Seeds.of(0, 1).fold(k), floor=floor, spent=spent, even=False)
+        seconds = time.monotonic() - started
+        ours = distances(walk(flow, tuned.best.candidate.controls, test).end, test.end)
+        stock = distances(walk(flow, tuned.stock.candidate.controls, test).end, test.end)
+        label, theirs = peer(k)
+        ratio = interval(ours, theirs)
+        equal = (
+            next((c for c in range(k, 21) if float(peer(c)[1].mean()) <= float(ours.mean())), None)
+            if k in CALLS
+            else None
+        )
+        rows.append({
+            "model": name, "k": k, "kept": tuned.best.candidate.kind, "ours": float(ours.mean()),
+            "ours_se": float(ours.std() / TEST**0.5), "ours_median": float(ours.median()), "stock": float(stock.mean()),
+            "stock_name": str(tuned.stock.candidate), "peer": float(theirs.mean()),
+            "peer_se": float(theirs.std() / TEST**0.5), "peer_median": float(theirs.median()), "peer_name": label,
+            "ratio": ratio, "equal": equal, "seconds": seconds, "calls": tuned.calls, "floor": floor,
+        })  # fmt: skip
+        tell(json.dumps(rows[-1]))
+    return rows
+
+
+def table_of(rows: list[dict[str, Any]]) -> list[list[str]]:
+    out = []
+    for r in rows:
+        ratio, low, high = r["ratio"]
+        equal = (
+            "–"
+            if r["k"] in CHECKED
+            else f"{r['equal']} ({r['k'] / r['equal']:.2f})"
+            if r["equal"]
+            else "> 20"
+        )
+        out.append([
+            r["model"], str(r["k"]), f"{r['ours']:.4f} ± {r['ours_se']:.4f}", f"{r['ours_median']:.4f}", r["kept"],
+            f"{r['stock']:.4f}", f"{r['peer']:.4f} ± {r['peer_se']:.4f}", f"{r['peer_median']:.4f}", r["peer_name"],
+            f"{ratio:.1f} ({low:.1f} … {high:.1f})", equal, f"{r['seconds']:.0f}", f"{r['floor']:.4f}",
+        ])  # fmt: skip
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, nargs="*", default=[])
+    parser.add_argument("--mixtures", action="store_true")
+    parser.add_argument("--kept", type=Path, help="rows measured so far, gone on with")
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    rows: list[dict[str, Any]] = (
+        json.loads(asked.kept.read_text()) if asked.kept and asked.kept.exists() else []
+    )
+    known = {r["model"] for r in rows}
+
+    def keep(more: list[dict[str, Any]]) -> None:
+        rows.extend(more)
+        if asked.kept:
+            asked.kept.write_text(json.dumps(rows))
+
+    for name, (d, k, schedule) in MIXTURES.items() if asked.mixtures else ():
+        title = f"mixture {name}, {type(schedule).__name__}"
+        if title not in known:
+            torch.set_default_dtype(torch.float64)
+            keep(measure(title, Flow(mixture(d, k, schedule)), (d,), lambda n: {}, print))
+            torch.set_default_dtype(torch.float32)
+    for path in asked.runs:
+        if path.name not in known:
+            run = Run(path)
+            keep(measure(path.name, Flow(run.denoiser), run.latent_shape,
+                         lambda n, run=run: run.conditions(SEED, range(n)), print))  # fmt: skip
+    write(
+        "control_sequences",
+        "Learned control sequences against diffusers' samplers",
+        f"Mean distance to the end of the model's own flow, per number, on {TEST} noises that nothing was chosen or "
+        f"fitted on, ± its standard error; medians beside it. Learned on {FIT} pairs, kept by {HELD} more. Peers: "
+        "diffusers' DDIM, DPM++ 2M and 3M, DEIS 2 and 3, UniPC 2 and 3 (bh1, bh2), Heun and IPNDM at every spacing "
+        f"that each offers, the best for each number of calls by {CHOOSE} noises of its own. Ratio: peer over ours, "
+        "with a paired bootstrap interval of 95 %. Equal: calls of the best peer that comes as close, and ours over "
+        "it. Floor: error of the fine walk that stands for the flow. Seconds of fitting on one thread of a machine "
+        "that other processes shared. `python -m benchmarks.control_sequences --mixtures --runs …`",
+        ["model", "calls", "ours", "median", "kept", "best stock of ours", "best peer", "median", "which",
+         "ratio", "equal", "s", "floor"],
+        table_of(rows),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -27,20 +27,24 @@ from benchmarks.peers import Peer, peers
 from benchmarks.peers import run as run_peer
 from benchmarks.table import write
 from kuosan.adapt.candidates import distances
+from kuosan.adapt.fit import Effort
 from kuosan.adapt.flow import Flow
 from kuosan.adapt.rollout import Pairs, walk
-from kuosan.adapt.tune import Tuned, make_pairs, tune
+from kuosan.adapt.tune import Stages, Tuned, make_pairs, tune
 from kuosan.core.random import Seeds
-from kuosan.core.schedules import Cosine, Rectified, Schedule, VPLinear
+from kuosan.core.schedules import Cosine, Schedule, VPLinear
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.exact import MixtureDenoiser
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.run import Run
 
 CALLS, CHECKED = (4, 5, 6, 8, 10), (15, 20)
-FIT, HELD, CHOOSE, TEST = 512, 192, 64, 512
+HELD, CHOOSE, TEST = 256, 64, 512
+# A call of a mixture costs next to nothing, and a few noises lie between its modes: more pairs, more batches.
+FIT, EXACT_FIT = 768, 3072
+STAGES, EXACT_STAGES = Stages(), Stages(full=Effort(200, 128))
 SEED = 20251
-MIXTURES = {"2-d, 5 modes": (2, 5, VPLinear()), "8-d, 6 modes": (8, 6, Rectified()),
+MIXTURES = {"2-d, 5 modes": (2, 5, VPLinear()), "8-d, 6 modes": (8, 6, Cosine()),
             "32-d, 10 modes": (32, 10, VPLinear()), "64-d, 20 modes": (64, 20, Cosine())}  # fmt: skip
 
 
@@ -82,11 +86,15 @@ def interval(ours: Tensor, theirs: Tensor, turns: int = 2000) -> tuple[float, fl
 def measure(name: str, flow: Flow, shape: tuple[int, ...], conditions: Callable[[int], Mapping[str, Tensor]],
             tell: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
     """All rows of one model."""
-    n = FIT + HELD + CHOOSE + TEST
+    exact = isinstance(flow.denoiser, MixtureDenoiser)
+    fitted, stages = (EXACT_FIT, EXACT_STAGES) if exact else (FIT, STAGES)
+    n = fitted + HELD + CHOOSE + TEST
+    torch.set_default_dtype(torch.float64 if exact else torch.float32)
     pairs, floor = make_pairs(flow, shape, n, Seeds.of(SEED, n), conditions(n), few=20)
-    spent = flow.calls * FIT // n
-    fit, held = pairs[:FIT], pairs[FIT : FIT + HELD]
-    choose, test = pairs[FIT + HELD : FIT + HELD + CHOOSE], pairs[FIT + HELD + CHOOSE :]
+    torch.set_default_dtype(torch.float32)  # in double, diffusers' UniPC mixes both
+    spent = flow.calls * fitted // n
+    fit, rest = pairs[:fitted], pairs[fitted:]
+    held, choose, test = rest[:HELD], rest[HELD : HELD + CHOOSE], rest[HELD + CHOOSE :]
     everyone = list(peers(flow.schedule))
     best: dict[int, tuple[str, Tensor]] = {}
 
@@ -103,7 +111,9 @@ def measure(name: str, flow: Flow, shape: tuple[int, ...], conditions: Callable[
     rows = []
     for k in (*CALLS, *CHECKED):
         started = time.monotonic()
-        tuned: Tuned = tune(flow, k, fit, held, Seeds.of(0, 1).fold(k), floor=floor, spent=spent, even=False)
+        tuned: Tuned = tune(
+            flow, k, fit, held, Seeds.of(0, 1).fold(k), floor=floor, spent=spent, stages=stages, even=False
+        )
         seconds = time.monotonic() - started
         ours = distances(walk(flow, tuned.best.candidate.controls, test).end, test.end)
         stock = distances(walk(flow, tuned.stock.candidate.controls, test).end, test.end)
@@ -165,9 +175,7 @@ def main() -> None:
     for name, (d, k, schedule) in MIXTURES.items() if asked.mixtures else ():
         title = f"mixture {name}, {type(schedule).__name__}"
         if title not in known:
-            torch.set_default_dtype(torch.float64)
             keep(measure(title, Flow(mixture(d, k, schedule)), (d,), lambda n: {}, print))
-            torch.set_default_dtype(torch.float32)
     for path in asked.runs:
         if path.name not in known:
             run = Run(path)
@@ -177,7 +185,7 @@ def main() -> None:
         "control_sequences",
         "Learned control sequences against diffusers' samplers",
         f"Mean distance to the end of the model's own flow, per number, on {TEST} noises that nothing was chosen or "
-        f"fitted on, ± its standard error; medians beside it. Learned on {FIT} pairs, kept by {HELD} more. Peers: "
+        f"fitted on, ± its standard error; medians beside it. Learned on {FIT} pairs ({EXACT_FIT} of a mixture), kept by {HELD} more. Peers: "
         "diffusers' DDIM, DPM++ 2M and 3M, DEIS 2 and 3, UniPC 2 and 3 (bh1, bh2), Heun and IPNDM at every spacing "
         f"that each offers, the best for each number of calls by {CHOOSE} noises of its own. Ratio: peer over ours, "
         "with a paired bootstrap interval of 95 %. Equal: calls of the best peer that comes as close, and ours over "

@@ -23,6 +23,7 @@ from kuosan.recipes.sequences import SEED, flow_of, pairs_of, path_of, piece_for
 from kuosan.solvers.sequence import Sequence as ControlSequence
 
 PAIRS, HELD_OUT, FEWEST = 512, 192, 64
+MOST = 4.0  # times the usual pairs and batches, where a budget has room for them
 LONGEST = 20  # calls: beyond them every good sampler is on the flow
 Tell = Callable[[str, float], None]
 
@@ -87,7 +88,7 @@ def tune(
         w: the guidance weight to sample with; the run's own unless given.
         guidance: learn a weight for every call too.
         pairs: of noise and end point to fit to; three eighths as many are held out.
-        seconds: for each number of steps, about; fewer pairs and batches where the full effort would take longer.
+        seconds: for each number of steps, about; more or fewer pairs and batches, as the time allows.
         tell: is told what goes on, and the part that is done of it.
 
     Raises:
@@ -103,8 +104,8 @@ def tune(
         piece = piece_for(run, flow, start)
         stages = Stages()
         if seconds is not None:
-            share = min(1.0, seconds / _estimate(run, flow, max(steps), pairs, start, piece))
-            pairs, stages = max(FEWEST, int(pairs * share**0.5)), _less(stages, share**0.5)
+            share = min(MOST, (seconds / _estimate(run, flow, max(steps), pairs, start, piece)) ** 0.5)
+            pairs, stages = max(FEWEST, int(pairs * share)), _scaled(stages, share)
         held_out = pairs * HELD_OUT // PAIRS
         tell("the flow itself", 0.0)
         all_, floor = pairs_of(run, flow, pairs + held_out, max(steps), w=start, piece=piece)
@@ -154,16 +155,20 @@ def _estimate(run: Run, flow: Flow, k: int, pairs: int, w: float | None, piece: 
     return per_call * (1.4 * pairs * 110 + k * (5 * fitted + 6000))
 
 
-def _less(stages: Stages, part: float) -> Stages:
-    """The same stages with fewer batches, never fewer than there is something to learn from."""
+def _scaled(stages: Stages, part: float) -> Stages:
+    """The same stages with so many times their batches, never fewer than there is something to learn from."""
 
-    def shorter(e: Effort) -> Effort:
+    def scaled(e: Effort) -> Effort:
         return replace(e, batches=max(4, round(e.batches * part)))
 
-    return replace(
-        stages,
-        times=shorter(stages.times),
-        decoupled=shorter(stages.decoupled),
-        full=shorter(stages.full),
-        starts=stages.starts if part > 0.5 else 1,
+    return (
+        replace(stages, full=scaled(stages.full))
+        if part > 1
+        else replace(
+            stages,
+            times=scaled(stages.times),
+            decoupled=scaled(stages.decoupled),
+            full=scaled(stages.full),
+            starts=stages.starts if part > 0.5 else 1,
+        )
     )

@@ -26,7 +26,7 @@ from kuosan.recipes.schema import ObjectivePart, Recipe, SchedulePart, TrainingP
 from kuosan.training.budget import Budget
 from kuosan.training.objective import Denoising, Objective
 from kuosan.training.settings import Settings
-from kuosan.training.timing import TIMINGS
+from kuosan.training.timing import TIMINGS, EntropyTiming
 
 _SCHEDULES: dict[str, type[Schedule]] = {
     "cosine": Cosine,
@@ -49,6 +49,8 @@ def build_schedule(part: SchedulePart) -> Schedule:
 def build_objective(part: ObjectivePart) -> Objective:
     """The objective of a resolved part."""
     timing = TIMINGS[part.timing]
+    if isinstance(timing, EntropyTiming):
+        timing = EntropyTiming(TIMINGS[part.usual_timing])
     weight = "uniform" if part.kind == "elbo" else part.weight
     return Denoising(weight, timing, part.balance if part.variance == "learned" else 0.0)
 

@@ -70,6 +70,16 @@ def check_noise(recipe: Recipe, process: AdditiveProcess) -> None:
             f"{asked} is a bound under Gaussian noise only, and {noise} noise has none: choose "
             "objective.kind=denoising with another weight, or noise=gaussian"
         )
+    if objective.timing == "entropy":
+        raise UserError(
+            f"objective.timing=entropy follows a law of Gaussian noise only, and the noise is {noise}: choose "
+            "objective.timing=uniform or another, or noise=gaussian"
+        )
+    if recipe.sampling.grid.partition(":")[0] == "entropy":
+        raise UserError(
+            f"sampling.grid={recipe.sampling.grid} follows a law of Gaussian noise only, and the noise is {noise}: "
+            "choose sampling.grid=karras:7 or another, or noise=gaussian"
+        )
     if noise.variance > 1e300 and objective.output != "x":
         raise UserError(
             f"objective.output={objective.output} would be learned from {noise} noise, whose squares have no mean: "

@@ -196,7 +196,10 @@ class Session:
         cond, columns = preview_conditions(run.facts)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
         with torch.no_grad():
-            for step in run.walk(seeds, cond, denoiser=self.training.average):
+            # The run's own profile is measured when its training is over.
+            own = run.facts.recipe.sampling.grid
+            grid = "logsnr" if own.startswith("entropy") and run.profile is None else own
+            for step in run.walk(seeds, cond, denoiser=self.training.average, grid=grid):
                 x = step.x
         x = run.decoded(x)
         self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
@@ -215,7 +218,7 @@ class Session:
             tensors = {k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")}
         about = {"kuosan": machine.versions()["kuosan"], "network": self.facts.network}
         checkpoint.save_weights(self.run.path / WEIGHTS, tensors, about)
-        for name in ("denoiser", "variances"):  # read anew
+        for name in ("denoiser", "variances", "profile"):  # read anew
             self.run.__dict__.pop(name, None)
         self.run.forget_sequences()
 

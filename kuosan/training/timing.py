@@ -209,7 +209,7 @@ class EntropyTiming(Timing):
     def _total(self) -> Float[Tensor, " bins+1"]:
         """The share of times below each edge."""
         rates = self.rates / (1 + _middles().exp() * self.resolution**2)
-        shares = (1 - self.floor) * rates / rates.sum() + self.floor / BINS
+        shares = (1 - self.floor) * rates / rates.sum().clamp_min(1e-300) + self.floor / BINS
         return torch.cat([shares.new_zeros(1), shares.cumsum(0)])
 
     def _ends(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:

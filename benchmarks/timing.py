@@ -34,7 +34,7 @@ from kuosan.recipes.schema import Recipe
 from kuosan.solvers import sample, solver
 from kuosan.training.budget import Budget
 from kuosan.training.loop import Training
-from kuosan.training.objective import Denoising, Found
+from kuosan.training.objective import RESOLUTIONS, Denoising, Found
 from kuosan.training.timing import EntropyTiming, LogNormalTiming, LogSNRTiming, UniformTiming
 
 STEPS, SEEDS, N, LEVELS = 400, 3, 1000, 32
@@ -65,9 +65,11 @@ OBJECTIVES: dict[str, Denoising] = {
     "v: entropy, δ = 1": Denoising("output", entropy(1.0)),
     "v: entropy, δ = 0": Denoising("output", entropy(0.0)),
     "v: entropy, δ = 0.3, importance weights": Kept("output", entropy(0.3)),
+    "sigmoid: uniform": Denoising("sigmoid", UniformTiming()),
+    "sigmoid: entropy, δ = 1.65 (`entropy`)": Denoising("sigmoid", entropy(RESOLUTIONS["sigmoid"])),
     "bound: logsnr": Denoising("uniform", LogSNRTiming()),
     "bound: entropy, δ = 0.3": Denoising("uniform", entropy(0.3)),
-    "bound: entropy, δ = 0": Denoising("uniform", entropy(0.0)),
+    "bound: entropy, δ = 0 (`entropy`)": Denoising("uniform", entropy(RESOLUTIONS["uniform"])),
 }
 
 
@@ -191,7 +193,7 @@ in [-1, 1]. FD: Fréchet distance in pixels to the held-out digits. The profile 
 
 ## Densities
 
-`v` is the plain squared error of v, `bound` the objective `elbo`. The first two numbers are the same questions for all
+`v` is the plain squared error of v, `sigmoid` the weight of this name, `bound` the objective `elbo`. The first two numbers are the same questions for all
 rows: the error of v at even times, and the diffusion part of the bound from log-SNR -14 to 14 in bits per dimension.
 FD: Fréchet distance in pixels to the held-out digits, ten steps of deis on karras:7. δ and the comparison with
 importance weights were looked at on the same digits with two of the seeds before.

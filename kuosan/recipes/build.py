@@ -24,7 +24,7 @@ from kuosan.networks import build_network
 from kuosan.recipes.noise import build_process
 from kuosan.recipes.schema import ObjectivePart, Recipe, SchedulePart, TrainingPart
 from kuosan.training.budget import Budget
-from kuosan.training.objective import Denoising, Objective
+from kuosan.training.objective import RESOLUTIONS, Denoising, Objective
 from kuosan.training.settings import Settings
 from kuosan.training.timing import TIMINGS, EntropyTiming
 
@@ -49,9 +49,11 @@ def build_schedule(part: SchedulePart) -> Schedule:
 def build_objective(part: ObjectivePart) -> Objective:
     """The objective of a resolved part."""
     timing = TIMINGS[part.timing]
-    if isinstance(timing, EntropyTiming):
-        timing = EntropyTiming(TIMINGS[part.usual_timing])
     weight = "uniform" if part.kind == "elbo" else part.weight
+    if isinstance(timing, EntropyTiming):
+        timing = EntropyTiming(
+            TIMINGS[part.usual_timing], resolution=RESOLUTIONS.get(weight, timing.resolution)
+        )
     return Denoising(weight, timing, part.balance if part.variance == "learned" else 0.0)
 
 

@@ -30,6 +30,7 @@ minimum, V = E[(x - x̂)² | x_t], hence no grid of steps has to be chosen, and 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,8 @@ from kuosan.training.timing import Timing, UniformTiming
 
 MIN_SNR_GAMMA = 5.0
 SIGMOID_BIAS = -1.0
+# δ of `EntropyTiming` at which every level has the same loss, for weights whose mean the density leaves alone
+RESOLUTIONS = {"uniform": 0.0, "sigmoid": math.exp(-SIGMOID_BIAS / 2)}
 
 
 class Found(NamedTuple):

@@ -7,8 +7,9 @@ from kuosan.denoisers.calibrated import Calibrated
 from kuosan.evaluation.likelihood.fold import Items, shuffled
 from kuosan.modalities import Dataset
 from kuosan.processes.gaussian import GaussianProcess
+from kuosan.recipes.entropy import ENTROPY
 from kuosan.recipes.likelihood import ENOUGH, fit_variances
-from kuosan.recipes.run import ENTROPY, Run
+from kuosan.recipes.run import Run
 from kuosan.training.checkpoint import write_json
 
 FEW = 16  # items that it is measured on where no variances were fitted

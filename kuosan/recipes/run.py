@@ -6,7 +6,6 @@ except to add to it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,6 @@ from torch import Tensor
 from kuosan.codecs import Codec, load_codec
 from kuosan.core.curves import Curve
 from kuosan.core.entropy import EntropyProfile
-from kuosan.core.grids import grid as grid_of
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
 from kuosan.core.shapes import as_time, at
@@ -34,6 +32,7 @@ from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser
+from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 
 RECIPE, WEIGHTS, CODEC = "recipe.yaml", "model.safetensors", "codec.safetensors"
 VARIANCES = "grids/variances.safetensors"
-ENTROPY = "grids/entropy.json"
 CHUNK, EXACT_CHUNK = 64, 16
 DECODED = 8  # latents that are decoded at a time
 GOLDEN = 0x9E3779B97F4A7C15  # the golden ratio's fraction of 2^64
@@ -106,20 +104,8 @@ class Run:
 
     @cached_property
     def profile(self) -> EntropyProfile | None:
-        """The entropy's profile that training left, for the grid ``entropy``; None where there is none.
-
-        Raises:
-            UserError: it cannot be read.
-        """
-        path = self.path / ENTROPY
-        if not path.is_file():
-            return None
-        try:
-            return EntropyProfile.of_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise UserError(
-                f"{path} is no entropy profile ({e}): restore it from a copy, or remove it"
-            ) from e
+        """The entropy's profile that training left, for the grid ``entropy``; None where there is none."""
+        return read_profile(self.path)
 
     def calibrated(self, denoiser: Denoiser) -> Denoiser:
         """``denoiser`` with those variances; as it is where there are none, or where it learned its own."""
@@ -209,13 +195,8 @@ class Run:
     def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
         """The times of so many steps; UserError where there is no such grid, or no profile to make it of."""
         rule = self.facts.recipe.sampling.grid if name == "auto" else name
-        profile = self.profile if rule.partition(":")[0] == "entropy" else None
-        if rule.partition(":")[0] == "entropy" and profile is None:
-            raise UserError(
-                f"the grid {rule} needs {self.path / ENTROPY}, which a run under Gaussian noise writes when its "
-                "training ends, and there is none: choose uniform, logsnr or karras"
-            )
-        return _checked(lambda: grid_of(rule, profile)(schedule or self.denoiser.schedule, steps))
+        made = grid_of(rule, self.path, self.profile if is_entropic(rule) else None)
+        return _checked(lambda: made(schedule or self.denoiser.schedule, steps))
 
     def sequence(
         self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"

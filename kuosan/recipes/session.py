@@ -23,6 +23,7 @@ from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser, build_objective, build_settings
 from kuosan.recipes.calibrate import Threads
 from kuosan.recipes.coding import Coding
+from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
@@ -198,7 +199,7 @@ class Session:
         with torch.no_grad():
             # The run's own profile is measured when its training is over.
             own = run.facts.recipe.sampling.grid
-            grid = "logsnr" if own.startswith("entropy") and run.profile is None else own
+            grid = "logsnr" if is_entropic(own) and run.profile is None else own
             for step in run.walk(seeds, cond, denoiser=self.training.average, grid=grid):
                 x = step.x
         x = run.decoded(x)

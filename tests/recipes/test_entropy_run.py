@@ -11,18 +11,22 @@ import torch
 
 import kuosan
 from kuosan.core.entropy import EntropyProfile
+from kuosan.core.schedules import Cosine
 from kuosan.errors import UserError
 from kuosan.recipes.build import build_objective
 from kuosan.recipes.cite import reasons
+from kuosan.recipes.entropy import ENTROPY
 from kuosan.recipes.evaluate import data_of
 from kuosan.recipes.finish import finish
 from kuosan.recipes.profile import keep_profile
 from kuosan.recipes.report_decided import RANGE, decided, density
-from kuosan.recipes.run import ENTROPY, VARIANCES
+from kuosan.recipes.run import VARIANCES
 from kuosan.recipes.schema import ObjectivePart
 from kuosan.training import checkpoint
+from kuosan.training.objective import RESOLUTIONS, WEIGHTS
 from kuosan.training.timing import TIMINGS, EntropyTiming, LogNormalTiming, LogSNRTiming, UniformTiming
 from tests.recipes import small
+from tests.training.small import exact
 
 
 def test_training_leaves_a_profile_and_a_grid_is_made_of_it(run: kuosan.Run) -> None:
@@ -120,7 +124,25 @@ def test_what_it_starts_from_is_the_usual_density() -> None:
         timing = build_objective(ObjectivePart(output=output, weight="output", timing="entropy")).timing
         assert isinstance(timing, EntropyTiming) and isinstance(timing.fixed, kind)
     bound = build_objective(ObjectivePart(kind="elbo", output="v", weight="output", timing="entropy")).timing
-    assert isinstance(bound.fixed, LogSNRTiming)
+    assert (
+        isinstance(bound, EntropyTiming) and isinstance(bound.fixed, LogSNRTiming) and bound.resolution == 0
+    )
+
+
+@pytest.mark.parametrize("weight", sorted(RESOLUTIONS))
+def test_at_its_resolution_a_weights_losses_are_level(weight: str) -> None:
+    """Weights that divide by the density leave the density's own formula over itself."""
+    objective = build_objective(ObjectivePart(output="v", weight=weight, timing="entropy"))  # type: ignore[arg-type]
+    timing, v = objective.timing, 0.05
+    for _ in range(120):
+        log_snr = torch.linspace(-13.99, 13.99, 2240, dtype=torch.float64)
+        timing = timing.after(log_snr, v / (1 + v * log_snr.exp()))
+    denoiser, u = exact(Cosine(), "v"), torch.linspace(0.1, 0.9, 81, dtype=torch.float64)
+    with torch.no_grad():
+        level = denoiser.schedule.level(timing.quantile(denoiser.schedule, u))
+        weights = WEIGHTS[weight](denoiser, level, timing.density(denoiser.schedule, u))
+    losses = weights * v / (1 + v * level.log_snr.exp())
+    assert float(losses.std() / losses.mean()) < 0.12
 
 
 def test_a_learned_schedule_is_refused(data: Path, tmp_path: Path) -> None:

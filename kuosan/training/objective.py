@@ -57,7 +57,7 @@ RESOLUTIONS = {"uniform": 0.0, "sigmoid": math.exp(-SIGMOID_BIAS / 2)}
 
 class Found(NamedTuple):
     """What a batch says, each (b,): losses; and the levels λ with the squared errors of x there, averaged over
-    elements and detached on the CPU, where there is such a thing."""
+    elements and detached, on the data's device, where there is such a thing."""
 
     losses: Float[Tensor, " b"]
     errors: tuple[Time, Time] | None = None
@@ -155,7 +155,7 @@ class Denoising(Objective):
             surprise = (u * u * spread).log() + squared.detach() / spread
             loss = loss + self.balance * per_example(surprise) / 2
         size = x[0].numel()
-        return Found(loss / size, (level.log_snr.detach(), total.detach().double().cpu() / size))
+        return Found(loss / size, (level.log_snr.detach(), total.detach() / size))
 
     def timed(self, timing: Timing) -> Denoising:
         return replace(self, timing=timing)

@@ -195,7 +195,9 @@ class EntropyTiming(Timing):
 
     def after(self, log_snr: Time, squared: Time) -> EntropyTiming:
         bins = ((log_snr - self.edges[0]) / WIDTH).floor().long().clamp(0, BINS - 1)
-        rates = entropy_rate(log_snr, squared)
+        rates = entropy_rate(
+            log_snr, squared.double().cpu()
+        )  # here, not before the step: a GPU is not to wait
         new = torch.stack([torch.bincount(bins, w, BINS) for w in (rates, torch.ones_like(rates))])
         seen = self.seen + new
         return replace(self, seen=seen * (MEMORY / seen[1]).clamp_max(1))

@@ -58,7 +58,8 @@ MEANINGS = {
     "objective.output": "what the network predicts; `auto` goes with the schedule: `edm` with edm, `velocity` with "
     "rectified, else `v`",
     "objective.weight": "of the squared error along time; `output`: plain error of what is predicted",
-    "objective.timing": "density of training times; always stratified within a batch",
+    "objective.timing": "density of training times; always stratified within a batch; `entropy` is learned from the "
+    "losses: see [where the data is decided](../concepts/entropy.md)",
     "objective.sigma_data": "standard deviation that the data is taken to have (`edm` output, and the input's scale)",
     "training.batch": "pictures per step; `auto` is 128 up to 4,096 numbers per picture, else 64, fewer for tiny sets",
     "training.lr": "highest learning rate of AdamW; `auto` falls with the network's width, and is 1e-4 with `--init`",
@@ -73,7 +74,8 @@ MEANINGS = {
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring",
     "sampling.solver": "see [solvers](solvers.md)",
-    "sampling.grid": "`uniform`, `logsnr`, `karras`, `karras:POWER`",
+    "sampling.grid": "`uniform`, `logsnr`, `karras`, `karras:POWER`, `entropy`, `entropy:POWER` (the last two of the "
+    "profile that the run measures when its training ends; previews before it are on `logsnr`)",
     "sampling.w": "guidance weight; 1 is none",
 }
 
@@ -218,6 +220,8 @@ For `--grid NAME` and `sampling.grid`. n steps are n + 1 falling times; the netw
 | `logsnr` | λ = log(α²/σ²) | Lu et al. 2022 |
 | `karras` | ρ^(1/7), ρ = σ/α | Karras et al. 2022, eq. 5 |
 | `karras:POWER` | ρ^(1/POWER); as POWER grows it tends to `logsnr` | the same |
+| `entropy` | entropy of x given x_t in the run ([what that is](../concepts/entropy.md)) | Stancevic et al. 2025 |
+| `entropy:POWER` | the integral of its rate's power; as POWER falls it tends to `logsnr` | the same |
 
 The first call is at ρ = 80 (at the schedule's own end, where that is less noisy), the last at ρ = 0.005,
 except for `uniform`, whose last step is as long as the others. All end in exactly no noise where the schedule

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kuosan.core.entropy import UNIT_PROFILE, EntropyProfile
 from kuosan.core.schedules import Schedule
 
 _NO_SIGNAL = 1e4  # ρ from which a schedule is taken to end in noise alone
@@ -90,14 +91,43 @@ class Karras(Grid):
         return schedule.time_of(-2 * self.power * (roots[0] + part * (roots[1] - roots[0])).log())
 
 
-def grid(name: str) -> Grid:
-    """A grid by its name in a recipe: ``uniform``, ``logsnr``, ``karras`` or ``karras:POWER``."""
+@dataclass(frozen=True)
+class Entropy(Grid):
+    """Even in the entropy that is left: every step decides as much of x as any other (Stancevic et al. 2025, sec. 4).
+
+    Args:
+        profile: of the data, as a model sees it.
+        power: of the rate. 1 is even in entropy, 0 is `LogSNR`; between them the steps are spread more widely, as
+            an integrator of order p would have them whose local errors grow with the rate (power 1/(p + 1)).
+    """
+
+    profile: EntropyProfile = UNIT_PROFILE
+    power: float = 1.0
+
+    def _place(self, schedule: Schedule, start: Tensor, stop: Tensor, part: Tensor) -> Tensor:
+        noisy, clean = schedule.log_snr(torch.stack([start, stop])).tolist()
+        return schedule.time_of(self.profile.split(noisy, clean, part, self.power))
+
+
+def grid(name: str, profile: EntropyProfile | None = None) -> Grid:
+    """A grid by its name in a recipe: ``uniform``, ``logsnr``, ``karras``, ``karras:POWER``, ``entropy`` or
+    ``entropy:POWER``, the last two of this profile.
+
+    Raises:
+        ValueError: there is no such grid, or no profile to make it of.
+    """
     kind, _, power = name.partition(":")
-    if kind == "karras":
-        value = float(power) if power else 7.0
+    if kind in ("karras", "entropy"):
+        value = float(power) if power else {"karras": 7.0, "entropy": 1.0}[kind]
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"the power of a Karras grid is a positive number, not {power!r}")
-        return Karras(power=value)
+            raise ValueError(f"the power of {kind} grids is a positive number, not {power!r}")
+        if kind == "karras":
+            return Karras(power=value)
+        if profile is None:
+            raise ValueError(f"the grid {name!r} needs an entropy profile: choose uniform, logsnr or karras")
+        return Entropy(profile=profile, power=value)
     if kind in ("uniform", "logsnr") and not power:
         return Uniform() if kind == "uniform" else LogSNR()
-    raise ValueError(f"there is no grid {name!r}: choose uniform, logsnr, karras or karras:POWER")
+    raise ValueError(
+        f"there is no grid {name!r}: choose uniform, logsnr, karras or karras:POWER, entropy or entropy:POWER"
+    )

@@ -33,6 +33,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kuosan.core.entropy import EntropyProfile, unit_rate
 from kuosan.core.posteriors import Gaussian, Point, Posterior
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level
@@ -112,6 +113,14 @@ class Calibrated(Denoiser):
         if r.ndim == 1:
             return at(unit_variance(level) * r.exp(), like)
         return at(unit_variance(level), like) * r.exp().to(like)
+
+    def profile(self) -> EntropyProfile:
+        """The entropy's rate at each level, which under Gaussian noise is ½ SNR times the mean of V over elements."""
+        ratios = (
+            self.log_ratios.flatten(1).exp().mean(1) if self.log_ratios.ndim > 1 else self.log_ratios.exp()
+        )
+        rates = unit_rate(self.log_snrs) * ratios
+        return EntropyProfile(tuple(self.log_snrs.tolist()), tuple(rates.tolist()))
 
     def tensors(self) -> dict[str, Tensor]:
         """The curve, to be saved and given to `Calibrated` again."""

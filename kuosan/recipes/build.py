@@ -24,9 +24,9 @@ from kuosan.networks import build_network
 from kuosan.recipes.noise import build_process
 from kuosan.recipes.schema import ObjectivePart, Recipe, SchedulePart, TrainingPart
 from kuosan.training.budget import Budget
-from kuosan.training.objective import Denoising, Objective
+from kuosan.training.objective import RESOLUTIONS, Denoising, Objective
 from kuosan.training.settings import Settings
-from kuosan.training.timing import TIMINGS
+from kuosan.training.timing import TIMINGS, EntropyTiming
 
 _SCHEDULES: dict[str, type[Schedule]] = {
     "cosine": Cosine,
@@ -50,6 +50,10 @@ def build_objective(part: ObjectivePart) -> Objective:
     """The objective of a resolved part."""
     timing = TIMINGS[part.timing]
     weight = "uniform" if part.kind == "elbo" else part.weight
+    if isinstance(timing, EntropyTiming):
+        timing = EntropyTiming(
+            TIMINGS[part.usual_timing], resolution=RESOLUTIONS.get(weight, timing.resolution)
+        )
     return Denoising(weight, timing, part.balance if part.variance == "learned" else 0.0)
 
 

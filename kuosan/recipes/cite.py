@@ -62,6 +62,7 @@ _TIMINGS = {
     "lognormal": ("karras2022",),
     "logitnormal": ("esser2024",),
     "logsnr": ("kingma2021",),
+    "entropy": ("raya2026", "guo2005"),
 }
 _NETWORKS = {
     "transformer": ("peebles2023",),
@@ -88,6 +89,7 @@ _SOLVERS = (
 _GRIDS = {
     "logsnr": ("lu2022",),
     "karras": ("karras2022",),
+    "entropy": ("stancevic2025", "guo2005"),
     "straightest": ("chen2024",),
     "least bound": ("xue2024",),
     "learned": ("tong2025", "marquardt1963", "hutchinson1990"),
@@ -97,6 +99,7 @@ _LEARNED = ("shaul2024", "oganov2025")
 _REPORTED = (
     ("items to noise and back", ("hairer2006", "shoemake1985")),
     ("residual of the score", ("lai2023",)),
+    ("entropy by noise level", ("guo2005",)),
 )
 # All whose words are among the parts of a metric's name (fd_inf_encoder: fd, inf, encoder).
 _METRICS = (

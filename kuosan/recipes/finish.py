@@ -14,6 +14,8 @@ from kuosan.recipes import card, report, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
+from kuosan.recipes.profile import keep_profile
+from kuosan.recipes.report_decided import decided
 from kuosan.recipes.report_residual import residual
 from kuosan.recipes.report_returned import returned
 from kuosan.recipes.session import Session
@@ -40,6 +42,7 @@ def finish(session: Session) -> dict[str, Any]:
     effort = _effort(session, left)
     if effort is not None:
         keep_variances(run, session.data, effort.fitted)
+    keep_profile(run, session.data)
     samples = run.sample(n, seed=SEED)
     found = measure(run, session.data, samples, seconds=seconds, out=run.path / "evaluation")
     roof = ceiling(run, session.data, run.path / "evaluation")
@@ -110,4 +113,4 @@ def _sections(session: Session) -> list[Section]:
     run, left = session.run, session.remaining()
     seconds = LONGEST if left is None else min(LONGEST, SHARE * left)
     found = [show(run, session.data.val, seconds) for show in (returned, residual)]
-    return [section for section in found if section]
+    return [section for section in (decided(run, session.training.objective.timing), *found) if section]

@@ -23,7 +23,7 @@ from kuosan.errors import UserError
 from kuosan.modalities.dataset import Dataset
 from kuosan.networks import choose_network
 from kuosan.recipes.noise import choose_noise
-from kuosan.recipes.schema import NetworkPart, Recipe
+from kuosan.recipes.schema import NetworkPart, ObjectivePart, Recipe
 
 Choice = tuple[str, Any, str]
 
@@ -132,14 +132,21 @@ def resolve(
         )
     decide("objective", "weight", "edm" if edm else "output", "plain squared error of what is predicted")
     bound = tree["objective"]["kind"] == "elbo" or tree["objective"]["weight"] in INVARIANT
-    timing, why = "uniform", "the last details need learning too; stratified"
+    timing, why = (
+        ObjectivePart(**tree["objective"]).usual_timing,
+        "the last details need learning too; stratified",
+    )
+    if timing == "logsnr":
+        timing = "uniform" if tree["schedule"]["kind"] == "learned" else timing
     if bound:
-        why = "the bound needs every level"
-    if tree["objective"]["kind"] == "elbo" and tree["schedule"]["kind"] != "learned":
-        timing, why = "logsnr", "the bound needs every level, and weighs errors of ε alike in λ"
-    elif edm:
-        timing = "lognormal"
+        even = ", and weighs errors of ε alike in λ" if timing == "logsnr" else ""
+        why = f"the bound needs every level{even}"
     decide("objective", "timing", timing, why)
+    if tree["objective"]["timing"] == "entropy" and tree["schedule"]["kind"] == "learned":
+        raise UserError(
+            "objective.timing=entropy draws the same log-SNRs on every schedule, so a learned one would have nothing "
+            "to learn from: choose another objective.timing, or schedule=cosine"
+        )
     batch = 128 if height * width * channels <= 4096 else 64
     why = "noisy enough to learn fast, large enough to use the processor"
     if recipe.codec.kind != "none" and device.type == "cpu":

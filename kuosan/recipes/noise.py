@@ -15,6 +15,7 @@ from kuosan.processes.base import Process
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.processes.mixtures import ScaleMixtureProcess
 from kuosan.processes.noises import Binary, GeneralisedNormal, Laplace, Student, Uniform
+from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.schema import NoisePart, Recipe
 from kuosan.solvers import SOLVERS, Solver, solver
 
@@ -69,6 +70,16 @@ def check_noise(recipe: Recipe, process: AdditiveProcess) -> None:
         raise UserError(
             f"{asked} is a bound under Gaussian noise only, and {noise} noise has none: choose "
             "objective.kind=denoising with another weight, or noise=gaussian"
+        )
+    if objective.timing == "entropy":
+        raise UserError(
+            f"objective.timing=entropy follows a law of Gaussian noise only, and the noise is {noise}: choose "
+            "objective.timing=uniform or another, or noise=gaussian"
+        )
+    if is_entropic(recipe.sampling.grid):
+        raise UserError(
+            f"sampling.grid={recipe.sampling.grid} follows a law of Gaussian noise only, and the noise is {noise}: "
+            "choose sampling.grid=karras:7 or another, or noise=gaussian"
         )
     if noise.variance > 1e300 and objective.output != "x":
         raise UserError(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kuosan.codecs import Codec, load_codec
 from kuosan.core.curves import Curve
-from kuosan.core.grids import grid as grid_of
+from kuosan.core.entropy import EntropyProfile
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
 from kuosan.core.shapes import as_time, at
@@ -32,6 +32,7 @@ from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser
+from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
@@ -100,6 +101,11 @@ class Run:
         """The optimal reverse variances that training left, for `Calibrated`; None where there are none."""
         path = self.path / VARIANCES
         return load_weights(path) if path.is_file() else None
+
+    @cached_property
+    def profile(self) -> EntropyProfile | None:
+        """The entropy's profile that training left, for the grid ``entropy``; None where there is none."""
+        return read_profile(self.path)
 
     def calibrated(self, denoiser: Denoiser) -> Denoiser:
         """``denoiser`` with those variances; as it is where there are none, or where it learned its own."""
@@ -187,9 +193,10 @@ class Run:
         return ClassifierFree(self.denoiser, w, self.facts.null)
 
     def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
-        """The times of so many steps."""
+        """The times of so many steps; UserError where there is no such grid, or no profile to make it of."""
         rule = self.facts.recipe.sampling.grid if name == "auto" else name
-        return _checked(lambda: grid_of(rule)(schedule or self.denoiser.schedule, steps))
+        made = grid_of(rule, self.path, self.profile if is_entropic(rule) else None)
+        return _checked(lambda: made(schedule or self.denoiser.schedule, steps))
 
     def sequence(
         self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"

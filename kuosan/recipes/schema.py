@@ -98,12 +98,19 @@ class ObjectivePart(_Part):
     kind: Literal["denoising", "elbo"] = "denoising"
     output: Literal["auto", "x", "eps", "v", "velocity", "score", "edm"] = "auto"
     weight: Literal["auto", "output", "min_snr", "edm", "sigmoid", "uniform"] = "auto"
-    timing: Literal["auto", "uniform", "lognormal", "logitnormal", "logsnr"] = "auto"
+    timing: Literal["auto", "uniform", "lognormal", "logitnormal", "logsnr", "entropy"] = "auto"
     sigma_data: float = 1.0
     variance: Literal["fixed", "learned"] = Field(
         "fixed", description="of the reverse steps; learned by a second half of the network's channels"
     )
     balance: float = Field(0.01, gt=0, description="weight of the learned variances' part of the loss")
+
+    @property
+    def usual_timing(self) -> Literal["uniform", "lognormal", "logsnr"]:
+        """What ``auto`` is on a schedule that is not learned, and what ``entropy`` starts from."""
+        if self.kind == "elbo":
+            return "logsnr"
+        return "lognormal" if self.output == "edm" else "uniform"
 
 
 class TrainingPart(_Part):

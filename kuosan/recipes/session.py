@@ -23,6 +23,7 @@ from kuosan.recipes import machine
 from kuosan.recipes.build import build_denoiser, build_objective, build_settings
 from kuosan.recipes.calibrate import Threads
 from kuosan.recipes.coding import Coding
+from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
@@ -196,7 +197,10 @@ class Session:
         cond, columns = preview_conditions(run.facts)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
         with torch.no_grad():
-            for step in run.walk(seeds, cond, denoiser=self.training.average):
+            # The run's own profile is measured when its training is over.
+            own = run.facts.recipe.sampling.grid
+            grid = "logsnr" if is_entropic(own) and run.profile is None else own
+            for step in run.walk(seeds, cond, denoiser=self.training.average, grid=grid):
                 x = step.x
         x = run.decoded(x)
         self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
@@ -215,7 +219,7 @@ class Session:
             tensors = {k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")}
         about = {"kuosan": machine.versions()["kuosan"], "network": self.facts.network}
         checkpoint.save_weights(self.run.path / WEIGHTS, tensors, about)
-        for name in ("denoiser", "variances"):  # read anew
+        for name in ("denoiser", "variances", "profile"):  # read anew
             self.run.__dict__.pop(name, None)
         self.run.forget_sequences()
 

@@ -1,8 +1,9 @@
 """The training loop: yields what happens, saves as it goes, and survives.
 
-`Training` holds what changes: the model, its average, the optimiser, the count of steps. Nothing random is
-held, as every draw is a function of the seed and the step; so a run that is killed anywhere and resumed from
-its last checkpoint repeats the lost steps exactly, and on a CPU (same thread count) ends with the same bits.
+`Training` holds what changes: the model, its average, the optimiser, the count of steps, and the objective, whose
+density of times may learn from the errors. Nothing random is held, as every draw is a function of the seed and the
+step; so a run that is killed anywhere and resumed from its last checkpoint repeats the lost steps exactly, and on a CPU
+(same thread count) ends with the same bits.
 
 A step whose loss or gradient is not finite is skipped and counted. Five in a row, or weights that are not
 finite when they are to be saved, and the run goes back to its last checkpoint with half the learning rate;
@@ -40,6 +41,7 @@ from kuosan.training.validation import Validation, validate
 FORMAT = 1
 _SKIPS_IN_A_ROW = 5
 _MOST_RETURNS = 4
+_TIMING = "timing."  # before the names of what a density of times has learned
 
 
 @dataclass
@@ -122,6 +124,7 @@ class Training:
     def save(self, place: str = "last") -> None:
         """Write the full state to ``checkpoints/<place>``."""
         tensors = pack(self.denoiser, self.average, self.optimizer)
+        tensors |= {_TIMING + k: v for k, v in self.objective.timing.state().items()}
         state = {"format": FORMAT, "identity": self.identity, "counters": vars(self.count)}
         checkpoint.save(self.folder / place, tensors, state)
         if place == "last":
@@ -153,6 +156,8 @@ class Training:
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         unpack(tensors, self.denoiser, self.average, self.optimizer)
+        kept = {k.removeprefix(_TIMING): v for k, v in tensors.items() if k.startswith(_TIMING)}
+        self.objective = self.objective.timed(self.objective.timing.restored(kept))
 
     # -- the loop ---------------------------------------------------------------------------------------
 
@@ -195,8 +200,8 @@ class Training:
         x, cond = self.train.batch(batch_index(settings.seed, count.step, settings.batch, len(self.train)))
         x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}
         cond = drop_conditions(cond, self.null, settings.drop, seeds)
-        losses = self.objective(self.denoiser, x, seeds, **cond)
-        loss, norm = losses.mean(), self._gradients(losses)
+        found = self.objective.draw(self.denoiser, x, seeds, **cond)
+        loss, norm = found.losses.mean(), self._gradients(found.losses)
         rate = settings.rate(progress, count.step) * count.rate_scale
         value, length = float(loss.detach()), float(norm)
         count.step += 1
@@ -205,6 +210,8 @@ class Training:
                 group["lr"] = rate
             self.optimizer.step()
             ema.update(self.average, self.denoiser, count.step, self.gamma)
+            if found.errors:
+                self.objective = self.objective.timed(self.objective.timing.after(*found.errors))
             count.in_a_row = 0
         else:
             self._skip()

@@ -14,8 +14,10 @@ so the weight c is written once, for x, and works for every output of the networ
 | sigmoid   | SNR · sigmoid(b - λ) · (-λ')/p(t), b = -1 | Kingma & Gao 2023; Hoogeboom et al. 2024   |
 | uniform   | SNR · (-λ')/(2 p(t)): the bound         | Kingma et al. 2021, eq. 17                 |
 
-The last two divide by the density of the times, so their expectation does not depend on it. `Bound` is the
-last for any bridged process, discrete ones included, in nats per element.
+The last two divide by the density of the times, so their expectation does not depend on it. What the others ask for is
+c p, so another density is another objective, and one that learns (`EntropyTiming`) moves it as it goes: there are no
+importance weights p₀/p to keep it at that of the usual density p₀ (benchmarks/results/timing.md has both). `Bound` is
+the last for any bridged process, discrete ones included, in nats per element.
 
 A denoiser that learns its variance too has the hybrid loss of Improved DDPM (Nichol & Dhariwal 2021, eq. 16),
 
@@ -28,10 +30,11 @@ minimum, V = E[(x - x̂)² | x_t], hence no grid of steps has to be chosen, and 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -48,6 +51,16 @@ from kuosan.training.timing import Timing, UniformTiming
 
 MIN_SNR_GAMMA = 5.0
 SIGMOID_BIAS = -1.0
+# δ of `EntropyTiming` at which every level has the same loss, for weights whose mean the density leaves alone
+RESOLUTIONS = {"uniform": 0.0, "sigmoid": math.exp(-SIGMOID_BIAS / 2)}
+
+
+class Found(NamedTuple):
+    """What a batch says, each (b,): losses; and the levels λ with the squared errors of x there, averaged over
+    elements and detached, on the data's device, where there is such a thing."""
+
+    losses: Float[Tensor, " b"]
+    errors: tuple[Time, Time] | None = None
 
 
 class Objective(ABC):
@@ -61,9 +74,21 @@ class Objective(ABC):
     ) -> Float[Tensor, " b"]:
         """The loss at the times of quantiles ``u`` (b,)."""
 
+    def look(self, denoiser: Any, x: State, u: Time, seeds: Seeds, **cond: Tensor) -> Found:
+        """`at_quantiles` with what a density of times can learn from."""
+        return Found(self.at_quantiles(denoiser, x, u, seeds, **cond))
+
+    def draw(self, denoiser: Denoiser, x: State, seeds: Seeds, **cond: Tensor) -> Found:
+        """`look` at stratified times; the mean of a batch's losses estimates the expectation."""
+        return self.look(denoiser, x, self.timing.draw(seeds), seeds.fold("noise"), **cond)
+
     def __call__(self, denoiser: Denoiser, x: State, seeds: Seeds, **cond: Tensor) -> Float[Tensor, " b"]:
-        """The loss at stratified times; a batch's mean estimates the expectation."""
-        return self.at_quantiles(denoiser, x, self.timing.draw(seeds), seeds.fold("noise"), **cond)
+        """The losses of `draw`."""
+        return self.draw(denoiser, x, seeds, **cond).losses
+
+    def timed(self, timing: Timing) -> Objective:
+        """The same objective at times of another density, where it has a choice."""
+        return self
 
 
 Weight = Callable[[NetworkDenoiser, Level, Time], Time]
@@ -110,6 +135,9 @@ class Denoising(Objective):
     def at_quantiles(
         self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor
     ) -> Float[Tensor, " b"]:
+        return self.look(denoiser, x, u, seeds, **cond).losses
+
+    def look(self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor) -> Found:
         schedule = denoiser.schedule
         drawn = self.timing.quantile(schedule, u)
         t, density = schedule.clip(drawn), self.timing.density(schedule, u)
@@ -119,13 +147,18 @@ class Denoising(Objective):
         posterior, level = denoiser(x_t, t, **cond), schedule.level(t)
         squared = (x - posterior.mean).square()
         weight = WEIGHTS[self.weight](denoiser, level, density)
-        loss = per_example(squared) * weight.to(squared)
+        total = per_example(squared)
+        loss = total * weight.to(squared)
         if self.balance:
             u = at(_output(denoiser, level, density).sqrt(), x)
             spread = posterior.variance
             surprise = (u * u * spread).log() + squared.detach() / spread
             loss = loss + self.balance * per_example(surprise) / 2
-        return loss / x[0].numel()
+        size = x[0].numel()
+        return Found(loss / size, (level.log_snr.detach(), total.detach() / size))
+
+    def timed(self, timing: Timing) -> Denoising:
+        return replace(self, timing=timing)
 
 
 @dataclass(frozen=True)

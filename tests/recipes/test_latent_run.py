@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 import kuosan
 from kuosan.codecs import KLVAE, load_codec
+from kuosan.core.entropy import unit_rate
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import load as load_data
@@ -296,6 +297,14 @@ def test_training_sees_latents_of_unit_variance(discs: Path, tmp_path: Path) -> 
     assert isinstance(z, torch.Tensor) and z.shape[1:] == (3, 6, 7)
     assert torch.allclose(z.var((0, 2, 3)), torch.ones(3), atol=0.1)
     assert torch.equal(cond["class"], one.data.train.labels["class"])
+
+
+def test_the_entropy_is_that_of_latents(latent: kuosan.Run) -> None:
+    assert latent.profile is not None
+    assert len(latent.sample(2, grid="entropy")) == 2
+    # Latents have unit variance: in much noise each tells what a unit Gaussian would.
+    level = torch.tensor([-8.0], dtype=torch.float64)
+    assert float(latent.profile.rate(level) / unit_rate(level)) == pytest.approx(1, rel=0.5)
 
 
 def test_the_report_shows_the_ceiling(latent: kuosan.Run, discs: Path) -> None:

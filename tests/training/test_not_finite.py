@@ -16,7 +16,7 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.training import checkpoint
 from kuosan.training.loop import Training
-from kuosan.training.objective import Denoising
+from kuosan.training.objective import Denoising, Found
 from tests.training.small import Points, state, training, walk
 
 
@@ -40,10 +40,10 @@ class Poisoned(Denoising):
     how: Callable[[Tensor], Tensor] = no_loss
     made: list[int] = field(default_factory=list)
 
-    def __call__(self, denoiser: Any, x: Any, seeds: Seeds, **cond: Tensor) -> Tensor:
-        losses = super().__call__(denoiser, x, seeds, **cond)
+    def draw(self, denoiser: Any, x: Any, seeds: Seeds, **cond: Tensor) -> Found:
+        found = super().draw(denoiser, x, seeds, **cond)
         self.made.append(1)
-        return self.how(losses) if self.calls(len(self.made)) else losses
+        return Found(self.how(found.losses), found.errors) if self.calls(len(self.made)) else found
 
 
 def weights(run: Training) -> list[Tensor]:
@@ -100,10 +100,10 @@ def test_after_a_return_other_noise_is_drawn(tmp_path: Path) -> None:
 
     @dataclass(frozen=True)
     class Watching(Poisoned):
-        def at_quantiles(self, denoiser: Any, x: Any, u: Any, seeds: Seeds, **cond: Tensor) -> Tensor:
+        def look(self, denoiser: Any, x: Any, u: Any, seeds: Seeds, **cond: Tensor) -> Found:
             if len(seeds) == 8:  # training, not validation
                 seen.append((seeds.keys[0], seeds.salt))
-            return super().at_quantiles(denoiser, x, u, seeds, **cond)
+            return super().look(denoiser, x, u, seeds, **cond)
 
     run = training(tmp_path, objective=Watching(calls=lambda n: 11 <= n <= 15), save_seconds=0.0)
     walk(run)

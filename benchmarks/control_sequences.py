@@ -185,7 +185,9 @@ def main() -> None:
         "control_sequences",
         "Learned control sequences against diffusers' samplers",
         f"Mean distance to the end of the model's own flow, per number, on {TEST} noises that nothing was chosen or "
-        f"fitted on, ± its standard error; medians beside it. Learned on {FIT} pairs ({EXACT_FIT} of a mixture), kept by {HELD} more. Peers: "
+        f"fitted on, ± its standard error; medians beside it. Learned on {FIT} pairs ({EXACT_FIT} of a mixture), kept "
+        f"by {HELD} more. "
+        "Peers: "
         "diffusers' DDIM, DPM++ 2M and 3M, DEIS 2 and 3, UniPC 2 and 3 (bh1, bh2), Heun and IPNDM at every spacing "
         f"that each offers, the best for each number of calls by {CHOOSE} noises of its own. Ratio: peer over ours, "
         "with a paired bootstrap interval of 95 %. Equal: calls of the best peer that comes as close, and ours over "

@@ -39,10 +39,11 @@ from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.run import Run
 
 CALLS, CHECKED = (4, 5, 6, 8, 10), (15, 20)
-HELD, CHOOSE, TEST = 256, 64, 512
+HELD, CHOOSE, TEST = 192, 32, 512
 # A call of a mixture costs next to nothing, and a few noises lie between its modes: more pairs, more batches.
-FIT, EXACT_FIT = 768, 3072
+FIT, EXACT_FIT = 512, 3072
 STAGES, EXACT_STAGES = Stages(), Stages(full=Effort(200, 128))
+FINALISTS = 10  # set-ups of the nearest k that are tried where only `equal` asks
 SEED = 20251
 MIXTURES = {"2-d, 5 modes": (2, 5, VPLinear()), "8-d, 6 modes": (8, 6, Cosine()),
             "32-d, 10 modes": (32, 10, VPLinear()), "64-d, 20 modes": (64, 20, Cosine())}  # fmt: skip
@@ -97,15 +98,19 @@ def measure(name: str, flow: Flow, shape: tuple[int, ...], conditions: Callable[
     held, choose, test = rest[:HELD], rest[HELD : HELD + CHOOSE], rest[HELD + CHOOSE :]
     everyone = list(peers(flow.schedule))
     best: dict[int, tuple[str, Tensor]] = {}
+    finalists: dict[int, list[Peer]] = {}
 
     def peer(k: int) -> tuple[str, Tensor]:
         if k not in best:
-            chosen = peer_errors(flow.denoiser, choose, k, everyone)
-            label = min(
-                chosen, key=lambda p: float(chosen[p].mean()) if chosen[p].isfinite().all() else math.inf
-            )
-            winner = [p for p in everyone if str(p) == label]
-            best[k] = label, peer_errors(flow.denoiser, test, k, winner)[label]
+            asked = k in (*CALLS, *CHECKED)
+            near = everyone if asked else finalists[max(c for c in finalists if c < k)]
+            chosen = peer_errors(flow.denoiser, choose, k, near)
+            mean = {p: float(d.mean()) if bool(d.isfinite().all()) else math.inf for p, d in chosen.items()}
+            order = sorted(mean, key=mean.__getitem__)
+            if asked:
+                finalists[k] = [p for p in everyone if str(p) in order[:FINALISTS]]
+            winner = [p for p in everyone if str(p) == order[0]]
+            best[k] = order[0], peer_errors(flow.denoiser, test, k, winner)[order[0]]
         return best[k]
 
     rows = []

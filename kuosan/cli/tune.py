@@ -19,6 +19,7 @@ from kuosan.errors import UserError
 
 if TYPE_CHECKING:
     from kuosan.recipes.tune import Learned
+    from kuosan.solvers.sequence import Sequence
 
 
 def tune(
@@ -28,6 +29,7 @@ def tune(
     steps: str = "4,6,8,10",
     w: Annotated[float | None, Parameter(name="--w")] = None,
     guidance: Flag = False,
+    churn: Flag = False,
     pairs: int = 512,
     budget: str = "2m",
     seed: int = 0,
@@ -44,6 +46,7 @@ def tune(
         steps: numbers of steps, each of one call of the network: 4,6,8.
         w: guidance weight that samples will be drawn with; the run's own unless given.
         guidance: learn a guidance weight for every call, around --w.
+        churn: learn the churn of `--solver sde-dpm++2m` too, by the distance of its samples from the run's data.
         pairs: of noise and end of the flow to fit to.
         budget: time for each number of steps, about; less is learned where it is short.
         seed: of the fitting.
@@ -62,8 +65,17 @@ def tune(
     if loaded.foreign and out is None:
         out = Path(f"{run.resolve().name}-grids")
     with _progress() as tell:
-        found = learn(
-            loaded, counts, w=w, guidance=guidance, pairs=pairs, seconds=time, seed=seed, out=out, tell=tell
+        found, churned = learn(
+            loaded,
+            counts,
+            w=w,
+            guidance=guidance,
+            churn=churn,
+            pairs=pairs,
+            seconds=time,
+            seed=seed,
+            out=out,
+            tell=tell,
         )
     head = (
         f"Mean distance from the flow on {found[0].tuned.n:,} held-out noises (the flow itself is known to "
@@ -77,14 +89,31 @@ def tune(
     weight = f" --w {w:g}" if w is not None and use == "steps" else ""
     text = "\n".join([head, "", table(rows, heads), "", f"Kept in {shown(path.parent)}.",
                       f"Use: kuosan sample {run} {option}{weight}"])  # fmt: skip
+    text += "".join(_churn_line(sequence) for sequence in (c.sequence for c in churned))
     data = {
         "run": run,
+        "churn": [
+            {"steps": c.sequence.steps, "file": c.path, "grid": c.sequence.grid, "eta": c.sequence.eta,
+             **c.sequence.about} for c in churned
+        ],
         "sequences": [
             {"steps": f.sequence.steps, "file": f.path, "solver": f.sequence.solver, "grid": f.sequence.grid,
              "guidance": f.sequence.guidance, **f.sequence.about} for f in found
         ],
     }  # fmt: skip
     return Answer(text, data)
+
+
+def _churn_line(sequence: Sequence) -> str:
+    energy = sequence.about["energy"]
+    kept = sequence.about["kept"]
+    best, none = energy[kept], energy["η = 0"]
+    curve = ", ".join(f"{eta:.2f}" for eta in sequence.eta)
+    return (
+        f"\nChurn of {sequence.steps} steps: {kept} ({curve}); energy distance {best['value']:.4f} ± "
+        f"{best['stderr']:.4f}, without churn {none['value']:.4f} ± {none['stderr']:.4f}. "
+        f"Use: --solver {sequence.solver} --steps {sequence.steps}"
+    )
 
 
 def _counts(text: str) -> list[int]:

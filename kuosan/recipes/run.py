@@ -37,7 +37,7 @@ from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
 from kuosan.solvers import Step, trajectory
-from kuosan.solvers.sequence import Sequence
+from kuosan.solvers.sequence import CHURN, Sequence
 from kuosan.training.checkpoint import load_weights
 
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ class Run:
     def sequence(
         self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"
     ) -> Sequence | None:
-        """The control sequence that these choices mean: one in a file that ``grid`` names, or the run's own for so
-        many steps, measured and kept if there is none yet; None where a stock sampler is asked for, by name or by the
-        recipe.
+        """The control sequence that these choices mean: one in a file that ``grid`` names; the one with churn, if there
+        is any, for its solver; or else the run's own for so many steps, measured and kept if there is none yet. None
+        where a stock sampler is asked for, by name or by the recipe.
 
         Raises:
             UserError: a damaged file, or one for another number of steps.
@@ -213,10 +213,13 @@ class Run:
         sampling = self.facts.recipe.sampling
         if grid.endswith(".json"):
             return sequences.given(Path(grid), steps)
-        if solver != "auto" or grid != "auto" or not sequences.free(self):
+        churn = solver == CHURN
+        if grid != "auto" or not (churn or (solver == "auto" and sequences.free(self))):
             return None
         _ = self.denoiser  # a damaged run should say so first
         count, weight = sampling.steps if steps is None else steps, sampling.w if w is None else w
+        if churn:
+            return sequences.find(self, count, weight, churn=True)
         found = self._sequences.get((count, weight))
         if found is None:
             found = sequences.find(self, count, weight)

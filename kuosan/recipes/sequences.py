@@ -40,19 +40,19 @@ def fingerprint(run: Run) -> str:
     return digest.hexdigest()[:16]
 
 
-def path_of(run: Run, steps: int, w: float) -> Path:
-    """Where the sequence of so many steps under a guidance weight is kept."""
+def path_of(run: Run, steps: int, w: float, *, churn: bool = False) -> Path:
+    """Where the sequence of so many steps under a guidance weight is kept; that with churn has a place of its own."""
     guided = "" if w == 1 else f"-w{w:g}"
-    return run.path / "grids" / f"steps-{steps:03d}{guided}.json"
+    return run.path / "grids" / f"steps-{steps:03d}{guided}{'-churn' if churn else ''}.json"
 
 
-def find(run: Run, steps: int, w: float) -> Sequence | None:
+def find(run: Run, steps: int, w: float, *, churn: bool = False) -> Sequence | None:
     """The run's own sequence, if it is for these weights.
 
     Raises:
         UserError: a damaged file.
     """
-    path = path_of(run, steps, w)
+    path = path_of(run, steps, w, churn=churn)
     if not path.is_file():
         return None
     found = read_sequence(path)

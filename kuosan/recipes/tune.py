@@ -17,6 +17,7 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.evaluation.report_section import insert
 from kuosan.processes.additive import AdditiveProcess
+from kuosan.recipes.churn import Stochastic, stochastic
 from kuosan.recipes.report_tune import section
 from kuosan.recipes.run import Run
 from kuosan.recipes.sequences import SEED, flow_of, pairs_of, path_of, piece_for, sequence_of
@@ -76,17 +77,18 @@ def tune(
     *,
     w: float | None = None,
     guidance: bool = False,
+    churn: bool = False,
     pairs: int = PAIRS,
     seconds: float | None = None,
     seed: int = 0,
     out: Path | None = None,
     tell: Tell = lambda what, done: None,
-) -> list[Learned]:
+) -> tuple[list[Learned], list[Stochastic]]:
     """Learn a sequence for each number of steps, and keep it: in the run, or in ``out``.
 
     Args:
         w: the guidance weight to sample with; the run's own unless given.
-        guidance: learn a weight for every call too.
+        guidance: learn a weight for every call too. churn: also learn the churn of a stochastic sampler, kept apart.
         pairs: of noise and end point to fit to; three eighths as many are held out.
         seconds: for each number of steps, about; more or fewer pairs and batches, as the time allows.
         tell: is told what goes on, and the part that is done of it.
@@ -117,10 +119,11 @@ def tune(
                 tell=lambda what, done, k=k: tell(f"{k} steps: {what}", done),  # type: ignore[misc]
             )  # fmt: skip
             found.append(_kept(run, flow, tuned, weight, out))
+        churned = [stochastic(run, k, weight, seed=seed, out=out, tell=tell) for k in steps] if churn else []
     run.forget_sequences()
     if out is None:
         insert(section([f.tuned for f in found], weight), run.path / "report.html")
-    return found
+    return found, churned
 
 
 def _kept(run: Run, flow: Flow, tuned: Tuned, w: float, out: Path | None) -> Learned:

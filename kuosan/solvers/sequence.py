@@ -26,6 +26,7 @@ from kuosan.solvers.multistep import Multistep, Table
 
 FORMAT = 1
 LEARNED = "learned"  # the solver of a sequence with coefficients of its own
+CHURN = "sde-dpm++2m"  # and of one with churn
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Sequence:
         solver: a name of `SOLVERS`, or ``learned`` for ``state`` and ``terms`` as `Tabled` has them.
         grid: where the times come from, in words. times: (steps + 1).
         guidance: the weight that it was made for. w: the weight at each of the first ``steps`` times, where learned.
-        eta: churn at those times, for ``sde-dpm++2m``.
+        eta: churn at those times, for the solver `CHURN`.
         model: the fingerprint of the weights that it was made for; "" fits all.
         about: how it was found: errors, candidates, cost.
     """

@@ -33,7 +33,7 @@ from .conftest import Result, call
 CONTRACT = {
     "train": "--out --modality --budget --seed --config --set --init --dry-run",
     "resume": "",
-    "tune": "--steps --w --guidance --pairs --budget --seed --out",
+    "tune": "--steps --w --guidance --churn --pairs --budget --seed --out",
     "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise",
     "encode": "-n --steps --where --w --out",
     "interpolate": "-n --steps --where --w --out",

@@ -35,6 +35,7 @@ from kuosan.solvers.multistep import Multistep
 
 TEACHERS = (48, 96, 192)  # calls of the fine walk below ρ = 80
 CLOSE = 0.1  # of the best stock error that the fine walk's own may be
+GAIN = 0.6  # of the best stock error: more, and learning is tried from the next start too
 FASTER = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)  # multiples of k that the best stock sampler is tried with
 Tell = Callable[[str, float], None]
 
@@ -191,17 +192,21 @@ def learn(
         share = (0.1 + 0.1 * i, 0.2 + 0.1 * i)
         better = improve(base, False, stages.times, "times", share)
         moved.append((_error(flow, better, check, piece), better))
-    times = min(moved, key=lambda m: m[0])[1]
-    asked = improve(times, True, stages.decoupled, "decoupled times", (0.3, 0.45))
-    found += [times, asked]
-    start = asked.controls
-    flat = fit(
-        flow, start.of, start.flat(), pairs, stages.full, seeds.fold("full"), piece=piece,
-        tell=lambda done: tell("coefficients", 0.45 + 0.55 * done),
-    )  # fmt: skip
-    controls = start.of(flat)
-    rho = torch.cat([controls.log_rho.exp(), times.rho[-1:]])
-    return [*found, Candidate("full", None, "learned", rho, controls)]
+    least = _error(flow, shortlist[0], check, piece)
+    for _, times in sorted(moved, key=lambda m: m[0]):
+        asked = improve(times, True, stages.decoupled, "decoupled times", (0.3, 0.45))
+        start = asked.controls
+        flat = fit(
+            flow, start.of, start.flat(), pairs, stages.full, seeds.fold("full"), piece=piece,
+            tell=lambda done: tell("coefficients", 0.45 + 0.55 * done),
+        )  # fmt: skip
+        controls = start.of(flat)
+        rho = torch.cat([controls.log_rho.exp(), times.rho[-1:]])
+        full = Candidate("full", None, "learned", rho, controls)
+        found += [times, asked, full]
+        if _error(flow, full, check, piece) < GAIN * least:
+            break  # or the next start may lead somewhere better
+    return found
 
 
 def _error(flow: Flow, candidate: Candidate, pairs: Pairs, piece: int) -> float:

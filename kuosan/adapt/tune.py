@@ -227,14 +227,17 @@ def measure(flow: Flow, candidates: list[Candidate], pairs: Pairs, piece: int) -
 
 
 def as_close(flow: Flow, tuned: Measured, k: int, pairs: Pairs, *, w: float | None, piece: int) -> int | None:
-    """The fewest calls with which the best stock sampler of that many comes as close."""
+    """The fewest calls, of those tried, with which the best stock sampler of that many comes as close: by bisection,
+    as more calls come closer."""
     some = pairs[: min(len(pairs), 64)]
     target = _error(flow, tuned.candidate, some, piece)
-    for calls in dict.fromkeys(math.ceil(f * k) for f in FASTER):
-        best = best_stock(flow, calls, some[:32], w=w, piece=piece, search=QUICK)[0]
-        if _error(flow, best, some, piece) <= target:
-            return calls
-    return None
+    tried = list(dict.fromkeys(math.ceil(f * k) for f in FASTER))
+    low, high = 0, len(tried)
+    while low < high:
+        middle = (low + high) // 2
+        best = best_stock(flow, tried[middle], some[:32], w=w, piece=piece, search=QUICK)[0]
+        low, high = (low, middle) if _error(flow, best, some, piece) <= target else (middle + 1, high)
+    return tried[low] if low < len(tried) else None
 
 
 def tune(

@@ -55,11 +55,14 @@ def inspect_run(run: Run) -> Answer:
 
 
 def _facts(run: Run) -> list[tuple[str, Any]]:
+    from kuosan.recipes.sequences import kept
+
     facts, recipe = run.facts, run.facts.recipe
     objective, sampling = recipe.objective, recipe.sampling
     network = ", ".join(f"{k} {v}" for k, v in facts.network.items() if k not in SHAPE)
     learned = f"{objective.output}, weight {objective.weight}, times {objective.timing}"
     sampled = f"{sampling.steps} steps of {sampling.solver} on the {sampling.grid} grid, w = {sampling.w:g}"
+    sequences = "; ".join(f"{s.steps} steps: {s.solver}, {s.grid}" for s in kept(run)) or "none yet"
     rows: list[tuple[str, Any]] = [
         ("kind", "a diffusers pipeline" if run.foreign else f"a run of Kuosan {facts.version}"),
         ("data", recipe.data.path or "–"),
@@ -71,6 +74,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("noise", recipe.noise.kind),
         ("objective", learned),
         ("sampling", sampled),
+        ("control sequences", sequences),
         ("budget", recipe.budget),
     ]
     for column, values in facts.columns.items():

@@ -84,8 +84,7 @@ def sample(
             samples = replace(loaded.decode(given[first : first + n]), first=first)
         told = {"steps": given.steps, "solver": "midpoint", "grid": "logsnr", "w": given.w}
     else:
-        with busy("choosing the sampler for this model"):
-            told = loaded.sampler(steps, w, solver, grid)
+        told = chosen(loaded, steps, w, solver, grid)
         samples = draw(loaded, n, first, options | {"noise": given})
     seconds = time.monotonic() - started
     paths = loaded.write(samples, folder)
@@ -101,6 +100,17 @@ def sample(
         f"All at a glance: {shown(folder / OVERVIEW)}"
     )
     return Answer(text, data)
+
+
+def chosen(run: Run, steps: int | None, w: float | None, solver: str, grid: str) -> dict[str, Any]:
+    """The sampler that these choices mean, told where it has to be measured first."""
+    from kuosan.recipes.sequences import missing
+
+    if (solver, grid) != ("auto", "auto") or not missing(run, steps, w):
+        return run.sampler(steps, w, solver, grid)
+    count = run.facts.recipe.sampling.steps if steps is None else steps
+    with busy(f"measuring which sampler suits this model in {count} steps, once"):
+        return run.sampler(steps, w, solver, grid)
 
 
 def given_noise(

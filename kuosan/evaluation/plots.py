@@ -295,13 +295,20 @@ def _log_scale_if_wide(axes: Any, values: Sequence[float]) -> None:
 
 def _plain_ticks(axes: Any) -> None:
     """0.03, not 3×10⁻²: mathematics is not parsed here, and people read decimals."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter
 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}".replace("-", "−")))
     if axes.get_yscale() == "log":
-        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.6g}"))
+        plain_ticks(axes.yaxis)
+
+
+def plain_ticks(axis: Any) -> None:
+    """Decimals along a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.6g}"))
 
 
 def _end_labels(axes: Any, lines: Sequence[tuple[str, Points, str]]) -> None:

@@ -162,7 +162,7 @@ def resolve(
     decide(
         "training", "lr", rate, "a start from trained weights" if init else "falls with the network's width"
     )
-    decide("sampling", "solver", "deis", "closest to the exact path at ten steps of all that were tried")
-    decide("sampling", "grid", "karras:7", "its partner in that comparison")
+    decide("sampling", "solver", "deis", "to begin with: which suits the model is measured once there is one")
+    decide("sampling", "grid", "karras:7", "its partner until then")
     tree["data"]["modality"] = data.modality.name
     return Recipe.model_validate(tree), network, choices

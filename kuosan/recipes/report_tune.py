@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kuosan.adapt.tune import Tuned
-from kuosan.evaluation.plots import FIRST, MUTED, SECOND, draw
+from kuosan.evaluation.plots import FIRST, MUTED, SECOND, draw, plain_ticks
 from kuosan.evaluation.report_section import Section
 
 
@@ -40,8 +40,8 @@ def sentence(t: Tuned) -> str:
     if t.break_even is None:
         return f"{text}; it saves no call."
     return (
-        f"{text}, which needs {t.same} calls to come as close. Learning it took {t.calls:,} calls and "
-        f"{t.seconds:.0f} s: paid back after {t.break_even:,.0f} samples."
+        f"{text}, which needs {t.same} calls to come as close. Learning it took "
+        f"{round(t.calls, -3):,} calls and {t.seconds:.0f} s: paid back after {round(t.break_even, -2):,.0f} samples."
     )
 
 
@@ -58,6 +58,7 @@ def _errors(found: Sequence[Tuned]) -> str:
             )  # fmt: skip
         axes.axhline(found[0].floor, color=MUTED, lw=1, ls=":", label="error of the reference")
         axes.set_yscale("log")
+        plain_ticks(axes.yaxis)
         axes.set_xticks(ks)
         axes.set_xlabel("calls of the network")
         axes.set_ylabel("distance from the flow")
@@ -68,20 +69,23 @@ def _errors(found: Sequence[Tuned]) -> str:
 
 def _levels(found: Sequence[Tuned]) -> str:
     def paint(axes: Any) -> None:
-        for t in found:
-            for m, colour, marker, shift in ((t.stock, SECOND, "s", 0.12), (t.best, FIRST, "o", -0.12)):
+        for row, t in enumerate(found):
+            for m, colour, marker, shift in ((t.stock, SECOND, "s", -0.14), (t.best, FIRST, "o", 0.14)):
                 rho = m.candidate.controls.log_rho.exp().tolist()
-                axes.plot(rho, [t.k + shift] * t.k, color=colour, marker=marker, ms=4.5, lw=0.8)
-        axes.plot([], [], color=SECOND, marker="s", label="best stock sampler")
-        axes.plot([], [], color=FIRST, marker="o", label="this run's")
+                name = {"s": "best stock sampler", "o": "this run's"}[marker] if not row else None
+                axes.plot(rho, [row + shift] * t.k, color=colour, marker=marker, ms=4.5, lw=0.8, label=name)
         axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
         axes.invert_xaxis()
-        axes.set_yticks([t.k for t in found])
+        axes.set_yticks(range(len(found)), [str(t.k) for t in found])
+        axes.set_ylim(len(found) - 0.5, -0.9)
         axes.set_ylabel("calls")
         axes.set_xlabel("← noisier · noise over signal · cleaner →")
-        axes.legend(frameon=False, loc="upper right")
+        axes.legend(frameon=False, loc="upper right", ncols=2)
 
-    return draw("sequence-levels", "Noise levels of the calls", paint, width=7.2)
+    return draw(
+        "sequence-levels", "Noise levels of the calls", paint, width=7.2, height=1.6 + 0.5 * len(found)
+    )
 
 
 def _weights(found: Sequence[Tuned]) -> str:
@@ -97,6 +101,7 @@ def _weights(found: Sequence[Tuned]) -> str:
                     label=f"{t.k} calls",
                 )
         axes.set_xscale("log")
+        plain_ticks(axes.xaxis)
         axes.invert_xaxis()
         axes.set_xlabel("← noisier · noise over signal · cleaner →")
         axes.set_ylabel("guidance weight")

@@ -61,6 +61,8 @@ def find(run: Run, steps: int, w: float, *, churn: bool = False) -> Sequence | N
 
 def kept(run: Run) -> list[Sequence]:
     """All that the run holds for these weights, by steps."""
+    if not run.foreign and not (run.path / WEIGHTS).is_file():
+        return []
     found = [read_sequence(path) for path in sorted((run.path / "grids").glob("steps-*.json"))]
     return [s for s in found if s.model in ("", fingerprint(run))]
 
@@ -183,6 +185,13 @@ def _times(flow: Flow, candidate: Candidate) -> torch.Tensor:
 def free(run: Run) -> bool:
     """Whether nobody asked for a sampler of their own when the run was trained."""
     return not any(name in run.facts.asked for name in ("sampling.solver", "sampling.grid"))
+
+
+def missing(run: Run, steps: int | None, w: float | None) -> bool:
+    """Whether the sampler of so many steps has yet to be measured."""
+    sampling = run.facts.recipe.sampling
+    count, weight = sampling.steps if steps is None else steps, sampling.w if w is None else w
+    return free(run) and chooses(run) and find(run, count, weight) is None
 
 
 def chooses(run: Run) -> bool:

@@ -4,7 +4,7 @@ A fenced ``bash`` or ``python`` block is run, in the order of its page, in a fol
 leaves (``runs/demo`` and ``runs/demo-data``, here a few digits and a few steps). A page's Python blocks share
 their names. An HTML comment just above a block, which readers do not see and editors do, changes that:
 
-    <!-- run: tiny -->              budgets become 12 steps of a small network, and -n at most 24
+    <!-- run: tiny -->              budgets become 12 steps of a small network, -n at most 24, tuning a second
     <!-- run: fails -->             the commands end with exit status 2
     <!-- run: skip, REASON -->      not run; its commands are still parsed: verbs and flags, make's targets,
                                     the extras that pip is asked for
@@ -93,6 +93,8 @@ def argv(line: str, tiny: bool) -> list[str]:
             place = words.index("--budget")
             del words[place : place + 2]
         words += [w for w in shlex.split(TINY) if "network=unet" not in words or not w.startswith("network.")]
+    if words[0] == "tune":
+        words += ["--pairs", "64", "--budget", "1s"]
     if words[0] == "evaluate" and "-n" not in words:
         words += ["-n", str(MOST)]
     return words

@@ -35,7 +35,10 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine, Schedule, VPLinear
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.exact import MixtureDenoiser
+from kuosan.evaluation.frechet import frechet_distance, frechet_stderr
+from kuosan.evaluation.kernel import GaussianKernelDistance
 from kuosan.processes.gaussian import GaussianProcess
+from kuosan.recipes.evaluate import data_of
 from kuosan.recipes.run import Run
 
 CALLS, CHECKED = (4, 5, 6, 8, 10), (15, 20)
@@ -45,6 +48,7 @@ FIT, EXACT_FIT = 512, 3072
 STAGES, EXACT_STAGES = Stages(), Stages(full=Effort(200, 128))
 FINALISTS = 10  # set-ups of the nearest k that are tried where only `equal` asks
 SEED = 20251
+REAL = 1000
 MIXTURES = {"2-d, 5 modes": (2, 5, VPLinear()), "8-d, 6 modes": (8, 6, Cosine()),
             "32-d, 10 modes": (32, 10, VPLinear()), "64-d, 20 modes": (64, 20, Cosine())}  # fmt: skip
 
@@ -59,8 +63,8 @@ def mixture(d: int, k: int, schedule: Schedule) -> Denoiser:
     return MixtureDenoiser(GaussianProcess(schedule), means / scale, (widths / scale).square())
 
 
-def peer_errors(denoiser: Denoiser, pairs: Pairs, k: int, found: list[Peer]) -> dict[str, Tensor]:
-    """Distances of each peer that runs at k calls."""
+def peer_ends(denoiser: Denoiser, pairs: Pairs, k: int, found: list[Peer]) -> dict[str, Tensor]:
+    """Where each peer that runs at k calls ends."""
     out = {}
     for peer in found:
         try:
@@ -68,10 +72,18 @@ def peer_errors(denoiser: Denoiser, pairs: Pairs, k: int, found: list[Peer]) -> 
             for low in range(0, len(pairs), 64):
                 part = pairs[low : low + 64]
                 ends.append(run_peer(peer, denoiser, part.z, k, **part.cond))
-            out[str(peer)] = distances(torch.cat(ends), pairs.end)
+            out[str(peer)] = torch.cat(ends)
         except (IndexError, AssertionError, ValueError):
             continue  # diffusers' own code cannot make this grid
     return out
+
+
+def quality(x: Tensor, real: Tensor) -> dict[str, tuple[float, float]]:
+    """Fréchet distance in the states themselves and MMD² with a Gaussian kernel, with standard errors."""
+    a, b = x.clamp(-1, 1).flatten(1).double(), real.flatten(1).double()
+    fd = frechet_distance(a, b), frechet_stderr(a, b)
+    kd = GaussianKernelDistance().estimate(a, b)
+    return {"fd": fd, "kd": (kd.value, kd.stderr)}
 
 
 def interval(ours: Tensor, theirs: Tensor, turns: int = 2000) -> tuple[float, float, float]:
@@ -85,8 +97,8 @@ def interval(ours: Tensor, theirs: Tensor, turns: int = 2000) -> tuple[float, fl
 
 @torch.no_grad()
 def measure(name: str, flow: Flow, shape: tuple[int, ...], conditions: Callable[[int], Mapping[str, Tensor]],
-            tell: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
-    """All rows of one model."""
+            tell: Callable[[str], None], real: Tensor | None = None) -> list[dict[str, Any]]:  # fmt: skip
+    """All rows of one model; ``real`` are items of its data that it was not trained on."""
     exact = isinstance(flow.denoiser, MixtureDenoiser)
     fitted, stages = (EXACT_FIT, EXACT_STAGES) if exact else (FIT, STAGES)
     n = fitted + HELD + CHOOSE + TEST
@@ -104,13 +116,16 @@ def measure(name: str, flow: Flow, shape: tuple[int, ...], conditions: Callable[
         if k not in best:
             asked = k in (*CALLS, *CHECKED)
             near = everyone if asked else finalists[max(c for c in finalists if c < k)]
-            chosen = peer_errors(flow.denoiser, choose, k, near)
-            mean = {p: float(d.mean()) if bool(d.isfinite().all()) else math.inf for p, d in chosen.items()}
+            chosen = peer_ends(flow.denoiser, choose, k, near)
+            mean = {
+                p: float(distances(end, choose.end).mean()) if bool(end.isfinite().all()) else math.inf
+                for p, end in chosen.items()
+            }
             order = sorted(mean, key=mean.__getitem__)
             if asked:
                 finalists[k] = [p for p in everyone if str(p) in order[:FINALISTS]]
             winner = [p for p in everyone if str(p) == order[0]]
-            best[k] = order[0], peer_errors(flow.denoiser, test, k, winner)[order[0]]
+            best[k] = order[0], peer_ends(flow.denoiser, test, k, winner)[order[0]]
         return best[k]
 
     rows = []
@@ -120,12 +135,24 @@ def measure(name: str, flow: Flow, shape: tuple[int, ...], conditions: Callable[
             flow, k, fit, held, Seeds.of(0, 1).fold(k), floor=floor, spent=spent, stages=stages, even=False
         )
         seconds = time.monotonic() - started
-        ours = distances(walk(flow, tuned.best.candidate.controls, test).end, test.end)
-        stock = distances(walk(flow, tuned.stock.candidate.controls, test).end, test.end)
-        label, theirs = peer(k)
+        label, end = peer(k)
+        ends = {
+            "ours": walk(flow, tuned.best.candidate.controls, test).end,
+            "stock": walk(flow, tuned.stock.candidate.controls, test).end,
+            "peer": end,
+            "flow": test.end,
+        }
+        ours, stock, theirs = (distances(ends[arm], test.end) for arm in ("ours", "stock", "peer"))
         ratio = interval(ours, theirs)
         equal = (
-            next((c for c in range(k, 21) if float(peer(c)[1].mean()) <= float(ours.mean())), None)
+            next(
+                (
+                    c
+                    for c in range(k, 21)
+                    if float(distances(peer(c)[1], test.end).mean()) <= float(ours.mean())
+                ),
+                None,
+            )
             if k in CALLS
             else None
         )
@@ -135,6 +162,7 @@ def measure(name: str, flow: Flow, shape: tuple[int, ...], conditions: Callable[
             "stock_name": str(tuned.stock.candidate), "peer": float(theirs.mean()),
             "peer_se": float(theirs.std() / TEST**0.5), "peer_median": float(theirs.median()), "peer_name": label,
             "ratio": ratio, "equal": equal, "seconds": seconds, "calls": tuned.calls, "floor": floor,
+            "quality": {} if real is None else {arm: quality(x, real) for arm, x in ends.items()},
         })  # fmt: skip
         tell(json.dumps(rows[-1]))
     return rows
@@ -156,6 +184,19 @@ def table_of(rows: list[dict[str, Any]]) -> list[list[str]]:
             f"{r['stock']:.4f}", f"{r['peer']:.4f} ± {r['peer_se']:.4f}", f"{r['peer_median']:.4f}", r["peer_name"],
             f"{ratio:.1f} ({low:.1f} … {high:.1f})", equal, f"{r['seconds']:.0f}", f"{r['floor']:.4f}",
         ])  # fmt: skip
+    return out
+
+
+def quality_table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    out = []
+    for r in rows:
+        if r.get("quality"):
+            cells = [
+                f"{r['quality'][arm][what][0]:.{digits}f} ± {r['quality'][arm][what][1]:.{digits}f}"
+                for what, digits in (("fd", 3), ("kd", 4))
+                for arm in ("ours", "stock", "peer", "flow")
+            ]
+            out.append([r["model"], str(r["k"]), *cells])
     return out
 
 
@@ -184,8 +225,10 @@ def main() -> None:
     for path in asked.runs:
         if path.name not in known:
             run = Run(path)
+            val = data_of(run, None).val
+            real = val.batch(torch.arange(min(REAL, len(val))))[0]
             keep(measure(path.name, Flow(run.denoiser), run.latent_shape,
-                         lambda n, run=run: run.conditions(SEED, range(n)), print))  # fmt: skip
+                         lambda n, run=run: run.conditions(SEED, range(n)), print, real))  # fmt: skip
     write(
         "control_sequences",
         "Learned control sequences against diffusers' samplers",
@@ -201,6 +244,18 @@ def main() -> None:
         ["model", "calls", "ours", "median", "kept", "best stock of ours", "best peer", "median", "which",
          "ratio", "equal", "s", "floor"],
         table_of(rows),
+    )  # fmt: skip
+    write(
+        "control_sequences_quality",
+        "Do samples of few calls differ from the data?",
+        f"Of the same trained models and the same {TEST} samples: Fréchet distance of the states themselves, and MMD² "
+        f"with a Gaussian kernel, to up to {REAL:,} held-out items, ± standard errors. Flow: the samples that all arms "
+        "aim at. Where an arm is within its errors of the flow's, its distance from the flow no longer matters to "
+        "these measures, and nothing is claimed. Fréchet distances of so few samples are too large, for all arms "
+        "alike. `python -m benchmarks.control_sequences --runs …`",
+        ["model", "calls", *(f"{what}, {arm}" for what in ("Fréchet", "MMD²")
+                             for arm in ("ours", "our best stock", "best peer", "flow"))],
+        quality_table(rows),
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from kuosan.adapt.rollout import Pairs, gradients, walk
 from kuosan.core.random import Seeds
 
 Make = Callable[[Float64[Tensor, " p"]], Controls]  # controls from what is learned
+CHECKED, EVERY, ASTRAY = 128, 8, 1.25  # pairs, turns, and how much worse than the best point is too much
 _KEEP = 0.8  # of the curvature from batch to batch
 _RIDGE = 1e-3  # ε of the module's text: a step of one in a direction that changes nothing is long
 _TRIES, _GROW, _SHRINK, _LEAST = 5, 4.0, 0.5, 1e-6
@@ -68,7 +69,10 @@ def fit(
     mu: float = 0.1,
     tell: Callable[[float], None] = lambda done: None,
 ) -> Float64[Tensor, " p"]:
-    """θ that brings ``make(θ)`` closest to the flow; the mean of the last half, where the steps grow short.
+    """θ that brings ``make(θ)`` closest to the flow.
+
+    Every so often, and for the mean over the last half at the end, all that counts is the distance on pairs that stay
+    the same: a batch can lead astray, and then the search goes on from the best point so far, with shorter steps.
 
     Args:
         seeds: one seed, of the batches and of the signs. mu: damping to begin with.
@@ -76,6 +80,13 @@ def fit(
     numbers = np.random.Generator(np.random.Philox(key=seeds.fold("fit").number()))
     curvature, mean, batch = None, theta, min(effort.batch, len(pairs))
     order = np.empty(0, dtype=np.int64)
+    fixed = pairs[:CHECKED]
+
+    def distance(point: Tensor) -> float:
+        found = float(errors(walk(flow, make(point), fixed, piece).end, fixed.end).sqrt().mean())
+        return found if found == found else float("inf")
+
+    best = distance(theta), theta
     for turn in range(effort.batches):
         while len(order) < batch:
             order = np.concatenate([order, numbers.permutation(len(pairs))])
@@ -105,10 +116,16 @@ def fit(
                 theta, mu = tried, max(mu * _SHRINK, _LEAST)
                 break
             mu *= _GROW
+        if turn % EVERY == EVERY - 1:
+            here = distance(theta)
+            if here < best[0]:
+                best = here, theta
+            elif here > ASTRAY * best[0]:
+                theta, mu = best[1], mu / _SHRINK**2
         if turn >= effort.batches // 2:
             mean = theta if turn == effort.batches // 2 else _KEEP * mean + (1 - _KEEP) * theta
         tell((turn + 1) / effort.batches)
-    return mean
+    return min((distance(mean), mean), (distance(theta), theta), best, key=lambda found: found[0])[1]
 
 
 def _jacobian(make: Make, theta: Tensor) -> Tensor | None:

@@ -36,6 +36,7 @@ from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
+from kuosan.recipes.student import Ends, check_sampling, student_grid
 from kuosan.solvers import Step, trajectory
 from kuosan.solvers.sequence import CHURN, Sequence
 from kuosan.training.checkpoint import load_weights
@@ -193,7 +194,10 @@ class Run:
         return ClassifierFree(self.denoiser, w, self.facts.null)
 
     def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
-        """The times of so many steps; UserError where there is no such grid, or no profile to make it of."""
+        """The times of so many steps; of a student, its own. UserError where there is no such grid, or no profile to make
+        it of."""
+        if self.facts.recipe.distil.steps:
+            return student_grid(self.facts, self.path, steps)
         rule = self.facts.recipe.sampling.grid if name == "auto" else name
         made = grid_of(rule, self.path, self.profile if is_entropic(rule) else None)
         return _checked(lambda: made(schedule or self.denoiser.schedule, steps))
@@ -263,8 +267,10 @@ class Run:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
         (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given; of latents,
         where there is a codec: see `decoded`."""
-        sampling = self.facts.recipe.sampling
-        chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None else None
+        sampling, student = self.facts.recipe.sampling, bool(self.facts.recipe.distil.steps)
+        if student:
+            check_sampling(self.facts, self.path, solver_name, grid, 1.0 if w is None else w)
+        chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None and not student else None
         if chosen:
             rule = chosen.rule()
         else:
@@ -273,7 +279,9 @@ class Run:
         if denoiser is None:
             weight: float | Curve = sampling.w if w is None else w
             denoiser = self.guided(chosen.guiding() if chosen and (chosen.w or w is None) else weight)
-            denoiser = self.calibrated(denoiser) if rule.spread else denoiser
+            denoiser = self.calibrated(denoiser) if rule.spread and not student else denoiser
+        if student:
+            denoiser = Ends(denoiser)
         process = denoiser.process
         assert isinstance(process, AdditiveProcess)
         device = next(denoiser.parameters()).device
@@ -344,6 +352,18 @@ class Run:
         cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
         z = None if self.codec is None else torch.cat(zs)[part].clone()
         return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality, z)
+
+    def stream(self, n: int | None = None, **asked: Any) -> Iterator[Samples]:
+        """Samples one by one, each as soon as it is ready: `kuosan.recipes.live.stream`."""
+        from kuosan.recipes.live import stream  # it needs this module
+
+        return stream(self, n, **asked)
+
+    def distil(self, steps: int = 1, **asked: Any) -> Run:
+        """A student that needs so many steps: `kuosan.recipes.distil.distil`, whose arguments these are."""
+        from kuosan.recipes.distil import distil  # it needs this module
+
+        return distil(self, steps, **asked)
 
     def evaluate(self, **asked: Any) -> dict[str, Any]:
         """Draw samples and measure them: `kuosan.recipes.evaluate.evaluate`, whose arguments these are."""

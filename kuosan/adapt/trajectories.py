@@ -4,9 +4,9 @@ The deterministic flow of a teacher takes each noise z to one datum x(z). A stud
 
     L(θ) = E_z h(f_θ(z, t₁) - x(z)),      h(r) = 1/d Σ_i √(r_i² + c²) - c                      (1)
 
-(Luhman & Luhman 2021, there with squares): regression of a function, not of a mean over many data. What a small network
-cannot tell apart it still averages, and the pseudo-Huber norm h averages less: a median keeps a stroke or leaves it out,
-where a mean draws it grey. A student of K steps learns the end of the trajectory from K of its points,
+(Luhman & Luhman 2021, there with squares): regression of a function, not of a mean over many data. What a small
+network cannot tell apart it still averages, and the pseudo-Huber norm h averages less: a median keeps a stroke or
+leaves it out, where a mean draws it grey. A student of K steps learns the end of the trajectory from K of its points,
 
     L(θ) = E_z 1/K Σ_k h(f_θ(x_{t_k}(z), t_k) - x(z)),      t₁ > t₂ > … > t_K                  (2)
 

@@ -191,7 +191,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     out = Path(asked.out or tempfile.mkdtemp())
-    parts = [rows_of("digits", write_digits(out / "digits-data"), "110s", 3, out)]
+    parts = [rows_of("digits", write_digits(out / "digits-data"), "110s", 2, out)]
     if asked.fashion:
         parts.append(rows_of("fashion", Path(asked.fashion), "3m", 2, out))
     notes = f"""

@@ -104,10 +104,8 @@ def sample(
     }  # fmt: skip
     what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
     with_what = f" with {what}" if what else ""
-    text = (
-        f"{n:,} samples{with_what} in {data['steps']} steps each, {seconds:.1f} s: {shown(folder)}\n"
-        f"All at a glance: {shown(folder / OVERVIEW)}"
-    )
+    each = f"{data['steps']} step{'s' if data['steps'] != 1 else ''} each, {seconds:.1f} s"
+    text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
     if stream:  # its lines are what stdout holds
         note(text)
     return Answer("" if stream else text, data)

@@ -39,7 +39,7 @@ from kuosan.training.budget import Budget
 
 KNOWN = (1, 2, 4)
 # Noise over signal at the times after the first.
-BETWEEN: dict[int, tuple[float, ...]] = {1: (), 2: (3.0,), 4: (6.0, 2.5, 1.0)}
+BETWEEN: dict[int, tuple[float, ...]] = {1: (), 2: (1.2,), 4: (4.0, 1.2, 0.5)}
 RATE = 4e-3  # the highest of the learning rate for a network of unknown history, times √(96/width)
 
 
@@ -154,7 +154,7 @@ def _begin(teacher: Run, path: Path, asked: dict[str, Any], started: float) -> S
             f"the data {asked['data']} of {teacher.path} is gone: name where it is, or other data to measure the "
             "student against, with --data"
         )
-    dataset = load_data(asked["data"], like=teacher.modality, columns=teacher.facts.columns or None)
+    dataset = load_data(asked["data"], like=teacher.modality, columns=teacher.facts.columns)
     facts = student_facts(teacher, asked)
     facts = replace(
         facts,

@@ -73,6 +73,7 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
             where=fixed,
             names=names,
             vae=vae,
+            student=facts.recipe.distil.times[0] if facts.recipe.distil.steps else None,
         )
         os.replace(beside / "export", folder)
     finally:

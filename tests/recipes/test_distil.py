@@ -15,6 +15,7 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.recipes import lessons
 from kuosan.recipes.distil import distil, prepare
+from kuosan.recipes.export import export
 from kuosan.recipes.live import wander
 from kuosan.recipes.opening import reopen
 from kuosan.recipes.session import Session
@@ -184,6 +185,33 @@ def test_what_cannot_be_distilled(
         distil(kuosan.load(gone.path), 1, out=tmp_path / "new")
     with pytest.raises(UserError, match="started differently"):
         distil(run, 1, budget=BUDGET, out=student.path)
+
+
+@pytest.mark.foreign_rng("diffusers initialises a network before its weights are read")
+def test_a_pipelines_student_goes_on_and_a_students_pipeline_says_the_same(
+    data: Path, tmp_path: Path
+) -> None:
+    leaves = {"network": "unet", "network__base": 8, "training__batch": 8, "training__validations": 1}
+    teacher = kuosan.train(data, out=tmp_path / "teacher", budget="4steps", **leaves)
+    export(teacher, "diffusers", tmp_path / "pipeline")
+    foreign = kuosan.load(tmp_path / "pipeline")
+    with pytest.raises(UserError, match="--data"):
+        distil(foreign, 1, out=tmp_path / "none")
+    student = distil(foreign, 1, budget="4steps", data=data, out=tmp_path / "student")
+    assert reopen(student.path).training.count.finished
+    export(student, "diffusers", tmp_path / "exported")
+    from diffusers import DDPMPipeline
+
+    pipe = DDPMPipeline.from_pretrained(tmp_path / "exported")
+    pipe.scheduler.set_timesteps(1)
+    z = Seeds.of(0, 4).normal(torch.empty(4, *student.shape))
+    t = pipe.scheduler.timesteps[0]
+    with torch.no_grad():
+        theirs = pipe.scheduler.step(pipe.unet(z, t).sample, t, z).prev_sample
+    own = _end(student, z, {}, 1, 1.0)
+    assert torch.allclose(theirs, own, atol=5e-4)  # its table rounds the time to a thousandth
+    with pytest.raises(UserError, match="--steps 1"):
+        export(distil(teacher, 2, budget="4steps", out=tmp_path / "two"), "diffusers", tmp_path / "no")
 
 
 def test_noise_without_a_score_can_be_distilled_too(data: Path, tmp_path: Path) -> None:

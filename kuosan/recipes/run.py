@@ -207,7 +207,7 @@ class Run:
     ) -> Sequence | None:
         """The control sequence that these choices mean: one in a file that ``grid`` names; the one with churn, if there
         is any, for its solver; or else the run's own for so many steps, measured and kept if there is none yet. None
-        where a stock sampler is asked for, by name or by the recipe.
+        where a stock sampler is asked for, by name or by the recipe, and of a student.
 
         Raises:
             UserError: a damaged file, or one for another number of steps.
@@ -215,6 +215,8 @@ class Run:
         from kuosan.recipes import sequences  # it needs this module
 
         sampling = self.facts.recipe.sampling
+        if self.facts.recipe.distil.steps:  # its times are in its recipe
+            return None
         if grid.endswith(".json"):
             return sequences.given(Path(grid), steps)
         churn = solver == CHURN
@@ -270,7 +272,7 @@ class Run:
         sampling, student = self.facts.recipe.sampling, bool(self.facts.recipe.distil.steps)
         if student:
             check_sampling(self.facts, self.path, solver_name, grid, 1.0 if w is None else w)
-        chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None and not student else None
+        chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None else None
         if chosen:
             rule = chosen.rule()
         else:

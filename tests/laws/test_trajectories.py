@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kuosan.adapt import ListedTiming, Regression, through, trajectories
+from kuosan.adapt.trajectories import ListedTiming, Regression, through, trajectories
 from kuosan.core.grids import grid
 from kuosan.core.posteriors import Point, Posterior
 from kuosan.core.random import Seeds

@@ -52,6 +52,7 @@ def live(run: Run, seconds: float, seed: int, where: dict[str, str], steps: int 
     rate."""
     import torch
 
+    from kuosan.evaluation.report_words import steps_in_words
     from kuosan.recipes.live import wander
 
     if not 0 < seconds < float("inf"):
@@ -72,8 +73,8 @@ def live(run: Run, seconds: float, seed: int, where: dict[str, str], steps: int 
     taken, threads = steps or run.facts.recipe.sampling.steps, torch.get_num_threads()
     device = next(run.denoiser.parameters()).device.type
     text = (
-        f"{count:,} frames in {took:.1f} s: {count / took:.1f} frames per second, each sampled in {taken} "
-        f"step{'s' if taken > 1 else ''} on {threads} thread{'s' if threads > 1 else ''} ({device})"
+        f"{count:,} frames in {took:.1f} s: {count / took:.1f} frames per second, each sampled in "
+        f"{steps_in_words(taken)} on {threads} thread{'s' if threads > 1 else ''} ({device})"
         f"{', drawing included' if watched else ''}: {shown(run.path)}"
     )
     if stopped:

@@ -69,6 +69,7 @@ def sample(
     at_least("--w", w, 0)
     checked_seed(seed)
     fixed = conditions(where)
+    from kuosan.evaluation.report_words import steps_in_words
     from kuosan.recipes.run import Run
 
     loaded = Run(run)
@@ -97,14 +98,14 @@ def sample(
         samples = (streamed if stream else draw)(loaded, n, first, options | {"noise": given}, folder)
     seconds = time.monotonic() - started
     paths = loaded.write(samples, folder)
-    data = {
+    data: dict[str, Any] = {
         "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
         "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
         "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond),
     }  # fmt: skip
     what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
     with_what = f" with {what}" if what else ""
-    each = f"{data['steps']} step{'s' if data['steps'] != 1 else ''} each, {seconds:.1f} s"
+    each = f"{steps_in_words(data['steps'])} each, {seconds:.1f} s"
     text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
     if stream:  # its lines are what stdout holds
         note(text)

@@ -19,7 +19,7 @@ from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.likelihood import Likelihood
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section
-from kuosan.evaluation.report_words import number
+from kuosan.evaluation.report_words import number, steps_in_words
 from kuosan.recipes import machine
 from kuosan.recipes.ceiling import Ceiling
 from kuosan.recipes.cite import citations
@@ -55,11 +55,11 @@ def write(
     origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
     classes = f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else ""
     trained = f"{origin} on {facts.items:,} {channels} pictures of {shape} pixels{classes}"
-    how = f"{sampling['steps']} steps, with {sampling['solver']} on the {sampling['grid']} grid"
+    how = f"{steps_in_words(sampling['steps'])}, with {sampling['solver']} on the {sampling['grid']} grid"
     if session.lessons:
         part, pairs = facts.recipe.distil, session.lessons.count
         trained = (
-            f"A student of {facts.recipe.init}, which needs {part.steps} step{'s' if part.steps > 1 else ''} of a kind "
+            f"A student of {facts.recipe.init}, which needs {steps_in_words(part.steps)} of a kind "
             f"that its teacher takes {part.walk} for; trained on {pairs:,} ways that its teacher went from noise"
         )
     headlines = [

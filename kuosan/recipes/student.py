@@ -17,6 +17,7 @@ from kuosan.core.posteriors import Point, Posterior
 from kuosan.core.shapes import State, Time
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
+from kuosan.evaluation.report_words import steps_in_words
 from kuosan.recipes.facts import Facts
 
 SOLVER, GRID = "redraw", "distilled"
@@ -44,7 +45,7 @@ def student_grid(facts: Facts, path: Path, steps: int) -> Float[Tensor, " n+1"]:
     """
     times, teacher = facts.recipe.distil.times, facts.recipe.init
     if steps > len(times):
-        most = f"{len(times)} step{'s' if len(times) > 1 else ''}"
+        most = steps_in_words(len(times))
         raise UserError(
             f"{path} is a student of {most} and knows no more: leave --steps away, sample its teacher "
             f"({teacher}) with --steps {steps}, or distil that one again with --steps 4"

@@ -44,7 +44,8 @@ def finish(session: Session) -> dict[str, Any]:
     effort = None if student else _effort(session, left)
     if effort is not None:
         keep_variances(run, session.data, effort.fitted)
-    keep_profile(run, session.data)
+    if not student:
+        keep_profile(run, session.data)
     samples = run.sample(n, seed=SEED)
     found = measure(run, session.data, samples, seconds=seconds, out=run.path / "evaluation")
     roof = ceiling(run, session.data, run.path / "evaluation")

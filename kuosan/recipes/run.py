@@ -30,7 +30,7 @@ from kuosan.modalities import Modality, modality_from_spec
 from kuosan.modalities.dataset import resolve
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
-from kuosan.recipes import machine
+from kuosan.recipes import machine, verbs
 from kuosan.recipes.build import build_denoiser
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
@@ -194,8 +194,11 @@ class Run:
         return ClassifierFree(self.denoiser, w, self.facts.null)
 
     def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
-        """The times of so many steps; of a student, its own. UserError where there is no such grid, or no profile to make
-        it of."""
+        """The times of so many steps; of a student, its own.
+
+        Raises:
+            UserError: no such grid, no profile to make it of, or more steps than a student knows.
+        """
         if self.facts.recipe.distil.steps:
             return student_grid(self.facts, self.path, steps)
         rule = self.facts.recipe.sampling.grid if name == "auto" else name
@@ -355,44 +358,12 @@ class Run:
         z = None if self.codec is None else torch.cat(zs)[part].clone()
         return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality, z)
 
-    def stream(self, n: int | None = None, **asked: Any) -> Iterator[Samples]:
-        """Samples one by one, each as soon as it is ready: `kuosan.recipes.live.stream`."""
-        from kuosan.recipes.live import stream  # it needs this module
-
-        return stream(self, n, **asked)
-
-    def distil(self, steps: int = 1, **asked: Any) -> Run:
-        """A student that needs so many steps: `kuosan.recipes.distil.distil`, whose arguments these are."""
-        from kuosan.recipes.distil import distil  # it needs this module
-
-        return distil(self, steps, **asked)
-
-    def evaluate(self, **asked: Any) -> dict[str, Any]:
-        """Draw samples and measure them: `kuosan.recipes.evaluate.evaluate`, whose arguments these are."""
-        from kuosan.recipes.evaluate import evaluate  # it needs this module
-
-        return evaluate(self, **asked)
-
-    def encode(self, data: str | Path | Tensor, n: int | None = None, **asked: Any) -> Noise:
-        """The noise of a person's items: `kuosan.recipes.inverse.encode`, whose arguments these are."""
-        from kuosan.recipes.inverse import encode, items_of  # it needs this module
-
-        return encode(self, items_of(self, data, n, asked.pop("where", None)), **asked)
-
-    def decode(self, noise: Noise) -> Samples:
-        """The way back from `encode`, to the same items."""
-        from kuosan.recipes.inverse import decode
-
-        return decode(self, noise)
-
-    def interpolate(
-        self, a: str | Path | Tensor, b: str | Path | Tensor, n: int = 8, **asked: Any
-    ) -> Samples:
-        """``n`` samples on the way from one item to another: `kuosan.recipes.inverse.interpolate`."""
-        from kuosan.recipes.inverse import interpolate, one_item
-
-        where = asked.pop("where", None)
-        return interpolate(self, (one_item(self, a, where), one_item(self, b, where)), n, **asked)[0]
+    stream = verbs.stream
+    distil = verbs.distil
+    evaluate = verbs.evaluate
+    encode = verbs.encode
+    decode = verbs.decode
+    interpolate = verbs.interpolate
 
     def write(self, samples: Samples, out: str | Path, overview: Image.Image | None = None) -> list[Path]:
         """`kuosan.recipes.samples.write_samples`."""

@@ -156,8 +156,7 @@ class Table:
     def add(self, name: str, calls: int, sets: list[Callable[[], Samples]], seconds: list[float]) -> None:
         """A row: the mean over models; its error is that over models where there are several, else the metric's. One
         that was measured before is taken as it is."""
-        known = json.loads(self.kept.read_text(encoding="utf-8")) if self.kept.is_file() else {}
-        key = f"{self.name}, {name}, {calls} calls, {len(sets)} seeds"
+        known, key = self.known(), self.key(name, calls, len(sets))
         if key in known:
             self.rows.append(known[key])
             for metric, cell in zip(DISTANCES, known[key][3::2], strict=False):
@@ -200,12 +199,13 @@ def main() -> None:
     parser.add_argument(
         "--out", default="", help="where the runs lie; what is finished there is not made again"
     )
+    parser.add_argument("--kept", action="store_true", help="no new students: the table of what is there")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     out = Path(asked.out or tempfile.mkdtemp())
-    parts = [rows_of("digits", write_digits(out / "digits-data"), "110s", "110s", 2, out)]
+    parts = [rows_of("digits", write_digits(out / "digits-data"), "110s", "110s", 2, out, asked.kept)]
     if asked.fashion:
-        parts.append(rows_of("fashion", Path(asked.fashion), "3m", "1400steps", 1, out))
+        parts.append(rows_of("fashion", Path(asked.fashion), "3m", "1400steps", 1, out, asked.kept))
     notes = f"""
 `python -m benchmarks.distillation`: Fréchet distance in pixels and in the features of an encoder that is trained on the
 same data, as `kuosan evaluate` measures them (seed {SEED:,}). A student's seconds hold its pairs and its training.
@@ -219,7 +219,7 @@ time.
 
 
 def rows_of(
-    name: str, source: Path, budget: str, students: str, seeds: int, out: Path
+    name: str, source: Path, budget: str, students: str, seeds: int, out: Path, kept: bool
 ) -> tuple[str, list[list[str]]]:
     """What is to be said of a data set, and its rows."""
     teacher = kuosan.train(source, out=out / name, budget=budget)
@@ -234,9 +234,11 @@ def rows_of(
         took = [seconds] if calls == TEACHER else []
         table.add("teacher", calls, [partial(walked, calls)], took)
     for steps in (1, 2, 4):
+        count = seeds if steps < 4 else 1
+        if kept and table.key(f"student of {steps}", steps, count) not in table.known():
+            continue
         made = [
-            student(teacher, steps, seed, students, out / f"{name}-{steps}-{seed}")
-            for seed in range(seeds if steps < 4 else 1)
+            student(teacher, steps, seed, students, out / f"{name}-{steps}-{seed}") for seed in range(count)
         ]
         table.add(
             f"student of {steps}",
@@ -246,6 +248,8 @@ def rows_of(
         )
     made_once = cache(lambda: consistency(teacher, table.data, seconds, 0, out / f"{name}-consistency"))
     for rhos in ((80.0,), (80.0, 1.5)):
+        if kept and table.key("consistency tuning", len(rhos), 1) not in table.known():
+            continue
         table.add(
             "consistency tuning",
             len(rhos),

@@ -77,6 +77,11 @@ MEANINGS = {
     "sampling.grid": "`uniform`, `logsnr`, `karras`, `karras:POWER`, `entropy`, `entropy:POWER` (the last two of the "
     "profile that the run measures when its training ends; previews before it are on `logsnr`)",
     "sampling.w": "guidance weight; 1 is none",
+    "distil.steps": "that a student needs; 0: not a student. Set by `kuosan distil`, as all of this part is",
+    "distil.w": "guidance weight of its teacher, which is in the student's weights",
+    "distil.times": "that the student knows, from noise to data; one for each step",
+    "distil.share": "of the budget for the teacher's walks",
+    "distil.walk": "steps of the teacher per walk",
 }
 
 NONE = (

@@ -1,1 +1,1 @@
-"""What is made of a trained model: learned control sequences."""
+"""What is made of a trained model: learned control sequences, and students that need few steps."""

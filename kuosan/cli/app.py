@@ -26,6 +26,7 @@ from kuosan.cli import later
 from kuosan.cli.answer import Answer, to_json
 from kuosan.cli.cite import cite
 from kuosan.cli.demo import demo
+from kuosan.cli.distil import distil
 from kuosan.cli.doctor import doctor
 from kuosan.cli.encode import encode
 from kuosan.cli.evaluate import evaluate
@@ -50,6 +51,7 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     interpolate,
     evaluate,
     tune,
+    distil,
     inspect,
     export,
     cite,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +41,7 @@ def sample(
     w: Annotated[float | None, Parameter(name="--w")] = None,
     exact: Flag = False,
     first: int = 0,
+    stream: Flag = False,
     out: Path | None = None,
     json: Json = False,
 ) -> Answer:
@@ -58,6 +60,7 @@ def sample(
         w: guidance weight towards the conditions; 1 is no guidance.
         exact: the same bits whatever the number of samples, not just the same within 1e-5.
         first: number of the first sample: -n 64 and then -n 64 --first 64 are the same as -n 128.
+        stream: write each sample as soon as it is ready, and a line with its file on stdout.
         out: folder for the files; a new one in the run unless given.
     """
     at_least("-n", n)
@@ -66,6 +69,7 @@ def sample(
     at_least("--w", w, 0)
     checked_seed(seed)
     fixed = conditions(where)
+    from kuosan.evaluation.report_words import steps_in_words
     from kuosan.recipes.run import Run
 
     loaded = Run(run)
@@ -80,26 +84,31 @@ def sample(
     }  # fmt: skip
     started = time.monotonic()
     if given is not None and given.steps and (steps, solver, grid) == (None, "auto", "auto"):
+        if stream:
+            raise UserError(
+                "--stream draws samples one by one, and encoded items come back together: leave --stream away, or "
+                "give --steps"
+            )
         with busy(f"taking {n:,} noises back to data"):
             samples = replace(loaded.decode(given[first : first + n]), first=first)
         told = {"steps": given.steps, "solver": "midpoint", "grid": "logsnr", "w": given.w}
     else:
         told = chosen(loaded, steps, w, solver, grid)
-        samples = draw(loaded, n, first, options | {"noise": given})
+        samples = (streamed if stream else draw)(loaded, n, first, options | {"noise": given}, folder)
     seconds = time.monotonic() - started
     paths = loaded.write(samples, folder)
-    data = {
+    data: dict[str, Any] = {
         "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
         "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
         "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond),
     }  # fmt: skip
     what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
     with_what = f" with {what}" if what else ""
-    text = (
-        f"{n:,} samples{with_what} in {data['steps']} steps each, {seconds:.1f} s: {shown(folder)}\n"
-        f"All at a glance: {shown(folder / OVERVIEW)}"
-    )
-    return Answer(text, data)
+    each = f"{steps_in_words(data['steps'])} each, {seconds:.1f} s"
+    text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
+    if stream:  # its lines are what stdout holds
+        note(text)
+    return Answer("" if stream else text, data)
 
 
 def chosen(run: Run, steps: int | None, w: float | None, solver: str, grid: str) -> dict[str, Any]:
@@ -135,7 +144,18 @@ def values(facts: Facts, cond: Mapping[str, Any]) -> dict[str, list[str | None]]
     return {k: [_value(facts.columns[k], int(i)) for i in v] for k, v in cond.items()}
 
 
-def draw(run: Run, n: int, first: int, options: dict[str, Any]) -> Samples:
+def streamed(run: Run, n: int, first: int, options: dict[str, Any], folder: Path) -> Samples:
+    """The same samples one by one, each written at once; the line that says so is for whoever reads along."""
+    parts = []
+    for one in run.stream(n, first=first, **options):
+        path = run.modality.write(one.modality.decode(one.x)[0], folder / f"{one.first:05d}")
+        with suppress(BrokenPipeError):
+            print(shown(path), flush=True)
+        parts.append(one)
+    return joined(parts)
+
+
+def draw(run: Run, n: int, first: int, options: dict[str, Any], folder: Path) -> Samples:
     """Samples ``first`` to ``first + n - 1`` in pieces, told on the way."""
     from kuosan.recipes.run import CHUNK
 

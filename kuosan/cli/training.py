@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kuosan.cli.answer import Answer
 from kuosan.cli.failures import Stopped, working_in
-from kuosan.cli.notes import busy, note
+from kuosan.cli.notes import busy, counting, note
 from kuosan.cli.progress import watch
 from kuosan.cli.words import choices_json, choices_table, closing, shown, skipped_lines
 from kuosan.errors import UserError
@@ -84,6 +84,9 @@ def _work(session: Session) -> dict[str, Any]:
         if session.coding:
             with busy(f"bringing {facts.items:,} items into latents"):
                 session.encode()
+        if session.lessons and not session.lessons.made:
+            with counting("pairs from the teacher, % of what the budget gives them", 100) as told:
+                session.learn(lambda pairs, progress: told(int(100 * progress)))
         for _ in watch(session.steps(), session.training.settings.batch):
             pass
     except Interrupted as error:

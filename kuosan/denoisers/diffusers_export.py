@@ -63,8 +63,9 @@ def trained_betas(schedule: Schedule, steps: int = STEPS) -> list[float]:
     return betas
 
 
-def scheduler_for(schedule: Schedule, output: str, steps: int = STEPS) -> Any:
-    """A `diffusers.DDPMScheduler` of this schedule and output ("x", "eps" or "v")."""
+def scheduler_for(schedule: Schedule, output: str, steps: int = STEPS, first: float = 1.0) -> Any:
+    """A `diffusers.DDPMScheduler` of this schedule and output ("x", "eps" or "v"), whose table ends at time ``first``,
+    where a sampler then begins."""
     from diffusers import DDPMScheduler
 
     if output not in PREDICTIONS:
@@ -72,9 +73,10 @@ def scheduler_for(schedule: Schedule, output: str, steps: int = STEPS) -> Any:
             f"a network that predicts {output!r} cannot be exported to diffusers, whose DDPM schedulers know "
             f"only {', '.join(PREDICTIONS)}; train with --set objective.output=v"
         )
+    betas = trained_betas(schedule, steps)[: round(first * steps)]
     return DDPMScheduler(
-        num_train_timesteps=steps,
-        trained_betas=trained_betas(schedule, steps),
+        num_train_timesteps=len(betas),
+        trained_betas=betas,
         prediction_type=PREDICTIONS[output],
         clip_sample=False,
         timestep_spacing="trailing",  # few-step samplers then start at t = 1, where the prior is

@@ -103,6 +103,7 @@ def export_diffusers(
     where: Mapping[str, int] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
     vae: Any = None,
+    student: float | None = None,
 ) -> Path:
     """Write a folder that `diffusers.DiffusionPipeline.from_pretrained(folder)` opens.
 
@@ -120,6 +121,7 @@ def export_diffusers(
         where: condition column → index of the value to fix.
         names: condition column → names of its values, for the card and for `pipe.get_label_ids`.
         vae: the `AutoencoderKL` of a transformer over latents, its units folded in; None is one over pixels.
+        student: the time that a student of one step begins at, where the scheduler's table then ends.
 
     Returns:
         The folder.
@@ -149,14 +151,14 @@ def export_diffusers(
         )
     conditions: dict[str, int] = dict(spec.get("conditions") or {})
     check_where(where, conditions)
-    scheduler = scheduler_for(schedule, output, spec.get("levels", STEPS))
+    scheduler = scheduler_for(schedule, output, spec.get("levels", STEPS), student or 1.0)
     if spec["kind"] == "transformer":
         _write_transformer(network, folder, scheduler, where, names, vae)
     elif spec["kind"] == "stock":
         _save_unet(returned_unet(network), folder, scheduler)
     else:
         _write_unet(network, folder, scheduler, where)
-    (folder / "README.md").write_text(_card(spec, where, names, vae), encoding="utf-8")
+    (folder / "README.md").write_text(_card(spec, where, names, vae, student is not None), encoding="utf-8")
     return folder
 
 
@@ -213,7 +215,11 @@ def _save_unet(unet: Any, folder: Path, scheduler: Any) -> None:
 
 
 def _card(
-    spec: Mapping[str, Any], where: Mapping[str, int], names: Mapping[str, Sequence[str]], vae: Any
+    spec: Mapping[str, Any],
+    where: Mapping[str, int],
+    names: Mapping[str, Sequence[str]],
+    vae: Any,
+    student: bool,
 ) -> str:
     """A page that says how to use the folder, in `diffusers`' own words."""
     conditions: dict[str, int] = dict(spec.get("conditions") or {})
@@ -246,11 +252,11 @@ def _card(
         space,
         "",
         "```python",
-        f"from diffusers import DiffusionPipeline, {solver}",
+        f"from diffusers import DiffusionPipeline{'' if student else f', {solver}'}",
         "",
         'pipe = DiffusionPipeline.from_pretrained("THIS_FOLDER")',
-        f"pipe.scheduler = {solver}.from_config(pipe.scheduler.config)",
-        f"images = pipe({count}, num_inference_steps=20{picture}).images",
+        *([] if student else [f"pipe.scheduler = {solver}.from_config(pipe.scheduler.config)"]),
+        f"images = pipe({count}, num_inference_steps={1 if student else 20}{picture}).images",
         "```",
         "",
     ]

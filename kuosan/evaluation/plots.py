@@ -127,7 +127,7 @@ def level_chart(log: Sequence[Mapping[str, Any]]) -> str | None:
     """Validation loss by noise level, a line per evaluation (older ones fainter); None without such rows."""
     rows: list[tuple[float, list[tuple[float, float]]]] = []
     for row in log:
-        points = sorted(_finite(row.get("val_by_level") or ()))
+        points = sorted(set(_finite(row.get("val_by_level") or ())))  # a student has few levels
         if len(points) >= 2:
             rows.append((float(row.get("step", 0)), points))
     if not rows:

@@ -160,3 +160,8 @@ def _exponent(x: float) -> int:
 
 def _superscript(n: int) -> str:
     return str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def steps_in_words(count: int) -> str:
+    """1 step, 20 steps."""
+    return f"{count:,} step{'' if count == 1 else 's'}"

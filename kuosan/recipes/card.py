@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from kuosan.evaluation.report_words import metric_title, number
+from kuosan.evaluation.report_words import metric_title, number, steps_in_words
 from kuosan.recipes import machine
 from kuosan.recipes.report import command
 from kuosan.recipes.session import Session
@@ -25,7 +25,8 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     shape, sampler = "×".join(map(str, session.run.shape)), session.run.sampler()
     rows = "\n".join(_row(name, m) for name, m in summary["metrics"].items())
     n = next((m["n"] for m in summary["metrics"].values()), 0)
-    origin = f"started from `{r.init}`" if r.init else "trained from scratch"
+    student = f"a student of `{r.init}` that needs {steps_in_words(r.distil.steps)}"
+    origin = student if r.distil.steps else f"started from `{r.init}`" if r.init else "trained from scratch"
     version = machine.versions()["kuosan"]
     columns = "".join(
         f"- `--where {name}=VALUE`, one of: {', '.join(values[:40])}{' …' if len(values) > 40 else ''}\n"
@@ -33,7 +34,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     )
     columns = columns or "The model has no conditions.\n"
     choices = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in facts.choices)
-    export = f"kuosan export {path} --to diffusers DIR\n" if r.noise.gaussian else ""
+    export = f"kuosan export {path} --to diffusers DIR\n" if r.noise.gaussian and r.distil.steps < 2 else ""
     return f"""---
 {yaml.safe_dump(header, sort_keys=False).strip()}
 ---
@@ -53,8 +54,8 @@ kuosan sample {path} -n 64 --steps {r.sampling.steps}
 {columns}
 ## Measured
 
-On {n:,} samples of {sampler["steps"]} steps ({sampler["solver"]}, {sampler["grid"]} grid), beside what real held-out
-data score at the same n. A dash: there is none.
+On {n:,} samples of {steps_in_words(sampler["steps"])} ({sampler["solver"]}, {sampler["grid"]} grid),
+beside what real held-out data score at the same n. A dash: there is none.
 
 | measure (space) | value | n | real data |
 |---|---|---|---|

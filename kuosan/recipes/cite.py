@@ -173,13 +173,20 @@ def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[s
         yield from _training(facts)
     yield from _sampling(recipe.sampling)
     yield from _measuring(facts, metrics)
-    if facts.items:
+    if facts.items and not recipe.distil.steps:
         yield from _REPORTED
     yield "PyTorch", ("paszke2019",)
 
 
 def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
     objective = facts.recipe.objective
+    if facts.recipe.distil.steps:
+        yield "student of few steps", ("luhman2021", "song2023")
+        if facts.recipe.distil.w != 1:
+            yield "guidance of the teacher", ("ho2022", "meng2023")
+        yield "optimiser", ("loshchilov2019",)
+        yield "averaged weights", ("karras2024",)
+        return
     if objective.kind == "elbo":
         yield "variational bound", ("kingma2021",)
     else:

@@ -19,6 +19,7 @@ from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.run import Run, Samples
+from kuosan.recipes.student import needs_flow
 from kuosan.training.checkpoint import write_json
 
 EVALUATION = "evaluation.json"
@@ -123,6 +124,7 @@ def evaluate(
     """
     dataset = data_of(run, data)
     if likelihood:
+        needs_flow(run.facts, run.path, "the likelihood")
         bridged(run.denoiser)  # or samples would be drawn and measured first
     started = time.monotonic()
     samples = run.sample(n, steps=steps, solver=solver, grid=grid, seed=seed, w=w)

@@ -43,6 +43,12 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
         raise UserError(f"{run.path} is a diffusers pipeline already: copy the folder instead")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: give the export a new one")
+    if run.facts.recipe.distil.steps > 1:
+        raise UserError(
+            f"{run.path} is a student of {run.facts.recipe.distil.steps} steps with fresh noise at times of its own, "
+            "which no pipeline of diffusers' for these networks can be told: sample it with `kuosan sample`, or "
+            f"distil {run.facts.recipe.init} with --steps 1, which can be exported"
+        )
     if not run.facts.recipe.noise.gaussian:
         raise UserError(
             f"{run.path} is {run.denoiser.process}, and diffusers draws Gaussian noise only: sample it with `kuosan "
@@ -67,6 +73,7 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
             where=fixed,
             names=names,
             vae=vae,
+            student=facts.recipe.distil.times[0] if facts.recipe.distil.steps else None,
         )
         os.replace(beside / "export", folder)
     finally:

@@ -25,6 +25,7 @@ SUMMARY = "summary.json"  # written last: it says that all else is there
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
 MOST_NUMBERS = 2**26  # in them: 341 colour pictures of 256×256
 SHARE, LONGEST = 0.15, 30.0  # of what measuring left, and in seconds, for each section of its own
+_STUDENT = "a student knows a few levels of noise, and its likelihood takes all of them: ask its teacher"
 
 
 def finish(session: Session) -> dict[str, Any]:
@@ -39,10 +40,12 @@ def finish(session: Session) -> dict[str, Any]:
     n = min(n, MOST_NUMBERS // torch.Size(run.shape).numel()) // 4 * 4
     started = time.monotonic()
     _choose_sampler(session, left)
-    effort = _effort(session, left)
+    student = bool(session.lessons)
+    effort = None if student else _effort(session, left)
     if effort is not None:
         keep_variances(run, session.data, effort.fitted)
-    keep_profile(run, session.data)
+    if not student:
+        keep_profile(run, session.data)
     samples = run.sample(n, seed=SEED)
     found = measure(run, session.data, samples, seconds=seconds, out=run.path / "evaluation")
     roof = ceiling(run, session.data, run.path / "evaluation")
@@ -50,12 +53,12 @@ def finish(session: Session) -> dict[str, Any]:
         "samples": n, "seed": SEED, **run.sampler(), "data": session.data.survey.source,
         "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
-    surprise = _likelihood(session, effort)
+    surprise = _STUDENT if student else _likelihood(session, effort)
     result = with_likelihood(
         {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}, surprise
     )
     write_json(run.path / EVALUATION, result)
-    path = report.write(session, samples, found, surprise, _sections(session), roof)
+    path = report.write(session, samples, found, surprise, [] if student else _sections(session), roof)
     summary = {
         "run": str(run.path),
         "steps": count.step,
@@ -67,6 +70,7 @@ def finish(session: Session) -> dict[str, Any]:
         "best_step": count.best_step or None,
         "val_loss": count.best_loss if count.best_step else None,
         "metrics": result["metrics"],
+        **({"pairs": session.lessons.count} if session.lessons else {}),
         **(
             {"codec": result["codec"], "codec_steps": session.coding.steps} if roof and session.coding else {}
         ),
@@ -74,6 +78,8 @@ def finish(session: Session) -> dict[str, Any]:
     }
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)
+    if session.lessons:
+        session.lessons.forget()
     return summary
 
 

@@ -32,6 +32,7 @@ from kuosan.modalities import load as load_data
 from kuosan.modalities.dataset import resolve
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.run import CHUNK, Run, Samples
+from kuosan.recipes.student import needs_flow
 from kuosan.solvers import sample
 from kuosan.solvers.inverse import Midpoint, invert
 from kuosan.training.checkpoint import write_bytes
@@ -217,6 +218,7 @@ def decode(run: Run, noise: Noise) -> Samples:
 
 def gaussian(run: Run) -> GaussianProcess:
     """The run's process; UserError where its noise is another, whose place among all noise says nothing."""
+    needs_flow(run.facts, run.path, "going to noise and back")
     process = run.denoiser.process
     if not isinstance(process, GaussianProcess):
         raise UserError(

@@ -168,7 +168,7 @@ def prepare(
         json.dumps({"data": str(Path(data).resolve()), **asked}, default=str)
     )  # as it will be read back
     started = time.monotonic() if started is None else started
-    path = Path(out) if out else _free_folder(default_folder(Path(data)), asked)
+    path = Path(out) if out else folder_for(default_folder(Path(data)), asked)
     if (path / RECIPE).exists():
         run = Run(path)
         if run.facts.asked != asked:
@@ -177,7 +177,7 @@ def prepare(
                 f"{path}` to go on with it"
             )
         return reopen(path, started=started)
-    if not _is_free(path):
+    if not is_free(path):
         raise UserError(f"{path} exists and is not an empty folder: give another --out")
     plan = settle(data, path, recipe, asked, started=started)
     checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
@@ -185,18 +185,18 @@ def prepare(
     return Session(Run(path), plan.data, plan.start, started, codec=plan.codec)
 
 
-def _is_free(path: Path) -> bool:
+def is_free(path: Path) -> bool:
     """Whether a run can be begun here; what a killed process left half written does not count."""
     return not path.exists() or (path.is_dir() and all(p.match(".*.tmp") for p in path.iterdir()))
 
 
-def _free_folder(path: Path, asked: dict[str, Any]) -> Path:
+def folder_for(path: Path, asked: dict[str, Any]) -> Path:
     """``path``, or the first of path-2, path-3 … that is free or was begun by the same command."""
     number, here = 1, path
     while here.exists():
         if (here / RECIPE).exists() and Facts.read(here / RECIPE).asked == asked:
             return here
-        if _is_free(here):
+        if is_free(here):
             return here
         number += 1
         here = path.with_name(f"{path.name}-{number}")

@@ -19,7 +19,7 @@ from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.likelihood import Likelihood
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section
-from kuosan.evaluation.report_words import number
+from kuosan.evaluation.report_words import number, steps_in_words
 from kuosan.recipes import machine
 from kuosan.recipes.ceiling import Ceiling
 from kuosan.recipes.cite import citations
@@ -55,7 +55,13 @@ def write(
     origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
     classes = f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else ""
     trained = f"{origin} on {facts.items:,} {channels} pictures of {shape} pixels{classes}"
-    how = f"{sampling['steps']} steps, with {sampling['solver']} on the {sampling['grid']} grid"
+    how = f"{steps_in_words(sampling['steps'])}, with {sampling['solver']} on the {sampling['grid']} grid"
+    if session.lessons:
+        part, pairs = facts.recipe.distil, session.lessons.count
+        trained = (
+            f"A student of {facts.recipe.init}, which needs {steps_in_words(part.steps)} of a kind "
+            f"that its teacher takes {part.walk} for; trained on {pairs:,} ways that its teacher went from noise"
+        )
     headlines = [
         f"{trained}, in {clock(session.seconds)} and {count.step:,} steps.",
         f"Everything here was sampled in {how}.",
@@ -89,6 +95,12 @@ def write(
 def command(session: Session) -> str:
     """What repeats the run; a budget of time is written as the steps that it was worth."""
     facts, count = session.facts, session.training.count
+    if session.lessons:
+        taught = facts.recipe.distil
+        return shlex.join(
+            ["kuosan", "distil", facts.recipe.init, "--steps", str(taught.steps), "--w", f"{taught.w:g}"]
+            + ["--budget", facts.recipe.budget, "--seed", str(facts.recipe.seed)]
+        )
     words = ["kuosan", "train", facts.recipe.data.path]
     exact = f"{count.step}steps" if session.budget.seconds else facts.recipe.budget
     words += ["--budget", exact, "--seed", str(facts.recipe.seed)]
@@ -155,7 +167,7 @@ def _curves(session: Session) -> dict[str, list[tuple[float, float]]]:
     out = {name: list(zip(t.tolist(), values.tolist(), strict=True)) for name, values in curves.items()}
     out["density"] = list(zip(times.tolist(), density.tolist(), strict=True))
     r = session.facts.recipe
-    if r.objective.kind == "denoising":
+    if r.objective.kind == "denoising" and not session.lessons:
         level = denoiser.schedule.level(denoiser.schedule.clip(t[2:-2]))
         weight = WEIGHTS[r.objective.weight](denoiser, level, torch.ones_like(level.t))
         relative = (weight * level.sigma.square() / level.alpha.square().clamp_min(1e-12)).detach()

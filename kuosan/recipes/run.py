@@ -30,12 +30,13 @@ from kuosan.modalities import Modality, modality_from_spec
 from kuosan.modalities.dataset import resolve
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
-from kuosan.recipes import machine
+from kuosan.recipes import machine, verbs
 from kuosan.recipes.build import build_denoiser
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
+from kuosan.recipes.student import Ends, check_sampling, student_grid
 from kuosan.solvers import Step, trajectory
 from kuosan.solvers.sequence import CHURN, Sequence
 from kuosan.training.checkpoint import load_weights
@@ -193,7 +194,13 @@ class Run:
         return ClassifierFree(self.denoiser, w, self.facts.null)
 
     def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
-        """The times of so many steps; UserError where there is no such grid, or no profile to make it of."""
+        """The times of so many steps; of a student, its own.
+
+        Raises:
+            UserError: no such grid, no profile to make it of, or more steps than a student knows.
+        """
+        if self.facts.recipe.distil.steps:
+            return student_grid(self.facts, self.path, steps)
         rule = self.facts.recipe.sampling.grid if name == "auto" else name
         made = grid_of(rule, self.path, self.profile if is_entropic(rule) else None)
         return _checked(lambda: made(schedule or self.denoiser.schedule, steps))
@@ -203,7 +210,7 @@ class Run:
     ) -> Sequence | None:
         """The control sequence that these choices mean: one in a file that ``grid`` names; the one with churn, if there
         is any, for its solver; or else the run's own for so many steps, measured and kept if there is none yet. None
-        where a stock sampler is asked for, by name or by the recipe.
+        where a stock sampler is asked for, by name or by the recipe, and of a student.
 
         Raises:
             UserError: a damaged file, or one for another number of steps.
@@ -211,6 +218,8 @@ class Run:
         from kuosan.recipes import sequences  # it needs this module
 
         sampling = self.facts.recipe.sampling
+        if self.facts.recipe.distil.steps:  # its times are in its recipe
+            return None
         if grid.endswith(".json"):
             return sequences.given(Path(grid), steps)
         churn = solver == CHURN
@@ -263,7 +272,9 @@ class Run:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
         (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given; of latents,
         where there is a codec: see `decoded`."""
-        sampling = self.facts.recipe.sampling
+        sampling, student = self.facts.recipe.sampling, bool(self.facts.recipe.distil.steps)
+        if student:
+            check_sampling(self.facts, self.path, solver_name, grid, 1.0 if w is None else w)
         chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None else None
         if chosen:
             rule = chosen.rule()
@@ -273,7 +284,9 @@ class Run:
         if denoiser is None:
             weight: float | Curve = sampling.w if w is None else w
             denoiser = self.guided(chosen.guiding() if chosen and (chosen.w or w is None) else weight)
-            denoiser = self.calibrated(denoiser) if rule.spread else denoiser
+            denoiser = self.calibrated(denoiser) if rule.spread and not student else denoiser
+        if student:
+            denoiser = Ends(denoiser)
         process = denoiser.process
         assert isinstance(process, AdditiveProcess)
         device = next(denoiser.parameters()).device
@@ -345,32 +358,12 @@ class Run:
         z = None if self.codec is None else torch.cat(zs)[part].clone()
         return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality, z)
 
-    def evaluate(self, **asked: Any) -> dict[str, Any]:
-        """Draw samples and measure them: `kuosan.recipes.evaluate.evaluate`, whose arguments these are."""
-        from kuosan.recipes.evaluate import evaluate  # it needs this module
-
-        return evaluate(self, **asked)
-
-    def encode(self, data: str | Path | Tensor, n: int | None = None, **asked: Any) -> Noise:
-        """The noise of a person's items: `kuosan.recipes.inverse.encode`, whose arguments these are."""
-        from kuosan.recipes.inverse import encode, items_of  # it needs this module
-
-        return encode(self, items_of(self, data, n, asked.pop("where", None)), **asked)
-
-    def decode(self, noise: Noise) -> Samples:
-        """The way back from `encode`, to the same items."""
-        from kuosan.recipes.inverse import decode
-
-        return decode(self, noise)
-
-    def interpolate(
-        self, a: str | Path | Tensor, b: str | Path | Tensor, n: int = 8, **asked: Any
-    ) -> Samples:
-        """``n`` samples on the way from one item to another: `kuosan.recipes.inverse.interpolate`."""
-        from kuosan.recipes.inverse import interpolate, one_item
-
-        where = asked.pop("where", None)
-        return interpolate(self, (one_item(self, a, where), one_item(self, b, where)), n, **asked)[0]
+    stream = verbs.stream
+    distil = verbs.distil
+    evaluate = verbs.evaluate
+    encode = verbs.encode
+    decode = verbs.decode
+    interpolate = verbs.interpolate
 
     def write(self, samples: Samples, out: str | Path, overview: Image.Image | None = None) -> list[Path]:
         """`kuosan.recipes.samples.write_samples`."""

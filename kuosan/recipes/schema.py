@@ -138,6 +138,16 @@ class SamplingPart(_Part):
     w: float = 1.0
 
 
+class DistilPart(_Part):
+    """Of a student: what it learns from its teacher, which is the run of ``init``; see `kuosan.adapt`."""
+
+    steps: Literal[0, 1, 2, 4] = Field(0, description="that the student needs; 0: no student")
+    w: float = Field(1.0, ge=0, description="guidance of the teacher, which the student then has without")
+    times: tuple[float, ...] = Field((), description="falling, one for each step")
+    share: float = Field(0.25, gt=0, lt=1)
+    walk: int = Field(20, ge=1)
+
+
 class Recipe(_Part):
     """All parts; ``format`` and below are facts of a resolved recipe."""
 
@@ -152,6 +162,7 @@ class Recipe(_Part):
     objective: ObjectivePart = ObjectivePart()
     training: TrainingPart = TrainingPart()
     sampling: SamplingPart = SamplingPart()
+    distil: DistilPart = DistilPart()
 
     def updated(self, leaves: dict[str, Any]) -> Recipe:
         """A recipe with dotted leaves replaced, ``{"training.lr": 1e-3, "network": "unet"}``.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from kuosan.recipes.calibrate import Threads
 from kuosan.recipes.coding import Coding
 from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
+from kuosan.recipes.lessons import Lessons
 from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
@@ -64,17 +65,23 @@ class Session:
             if codec is None
             else Coding(run.path, facts, data, codec, facts.seconds, device, ready=ready)
         )
+        self.lessons = None
+        if r.distil.steps:  # a student, of what its teacher does at each level of noise
+            self.lessons = Lessons(run.path, facts, settings.steps, facts.seconds)
+            settings = replace(settings, steps=self.lessons.steps)
+            denoiser.schedule.requires_grad_(False)
+        of = self.lessons or self.coding or data
         self.training = Training(
             denoiser,
-            build_objective(r.objective),
-            self.coding.train if self.coding else data.train,
-            self.coding.val if self.coding else data.val,
+            self.lessons.objective if self.lessons else build_objective(r.objective),
+            of.train,
+            of.val,
             settings,
             run.path / "checkpoints",
             null=facts.null,
             identity={
                 "recipe": fingerprint(
-                    [r.model_dump(mode="json", exclude={"data", "sampling"}), facts.network, facts.codec]
+                    [r.model_dump(mode="json", exclude=_apart(facts)), facts.network, facts.codec]
                 ),
                 "data": facts.data_fingerprint,
             },
@@ -87,8 +94,9 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """Of training, over all parts of the run, its codec's included."""
-        return self.training.count.seconds + (self.coding.seconds if self.coding else 0.0)
+        """Of training, over all parts of the run, its codec's and its teacher's included."""
+        before = (self.coding, self.lessons)
+        return self.training.count.seconds + sum(part.seconds for part in before if part)
 
     # -- training ---------------------------------------------------------------------------------------
 
@@ -110,6 +118,13 @@ class Session:
         self.coding.encode()
         self.training.settings = replace(self.training.settings, seconds=self.coding.left)
 
+    def learn(self, tell: Callable[[int, float], None] = lambda pairs, progress: None) -> None:
+        """Have the teacher walk, where the run is a student's; see `Lessons.make`."""
+        if self.lessons is None or self.training.count.finished:
+            return
+        self.lessons.make(tell)
+        self.training.settings = replace(self.training.settings, seconds=self.lessons.left)
+
     def _threads(self) -> Threads | None:
         """Kept at the faster count where time is what counts."""
         return Threads() if self.budget.seconds and self.training.device.type == "cpu" else None
@@ -124,6 +139,7 @@ class Session:
         for _ in self.codec_steps():
             pass
         self.encode()
+        self.learn()
         self._forget_lost_lines(training.count.step)
         if training.count.step == 0:
             self._preview(0.0)
@@ -228,6 +244,11 @@ class Session:
         if self.budget.seconds is None or self.facts.seconds is None:
             return None
         return max(5.0, self.budget.seconds - self._before - (time.monotonic() - self.started))
+
+
+def _apart(facts: Facts) -> set[str]:
+    """Parts of the recipe that no checkpoint depends on."""
+    return {"data", "sampling"} | (set() if facts.recipe.distil.steps else {"distil"})
 
 
 def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:

@@ -33,10 +33,11 @@ from .conftest import Result, call
 CONTRACT = {
     "train": "--out --modality --budget --seed --config --set --init --dry-run",
     "resume": "",
+    "distil": "--steps --budget --w --seed --data --out",
     "tune": "--steps --w --guidance --churn --pairs --budget --seed --out",
-    "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise",
+    "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise --stream",
     "encode": "-n --steps --where --w --out",
-    "interpolate": "-n --steps --where --w --out",
+    "interpolate": "-n --steps --where --w --out --live --seconds --seed",
     "evaluate": "--data -n --likelihood --probes --tolerance --inception --steps --seed",
     "export": "--to --where",
     "inspect": "",
@@ -131,6 +132,8 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
     }
     named = {
         "rombach2022",
+        "luhman2021",
+        "meng2023",
         "hoogeboom2023",
         "srivastava2014",
         "loshchilov2019",

@@ -226,3 +226,35 @@ def test_a_run_starts_from_another(trained: Path, pictures: Path, tmp_path: Path
 def test_metrics_lines_are_json(trained: Path) -> None:
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 12 and [r["step"] for r in rows] == sorted({r["step"] for r in rows})
+
+
+def test_distil_streams_and_lives(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "student"
+    words = ("distil", trained, "--steps", 2, "--budget", "12steps", "--out", out)
+    first = call(*words, "--json")
+    assert first.status == 0, first.err
+    assert first.json["steps"] == 9 and first.json["pairs"] == 64  # a quarter of 12 steps is the pairs'
+    assert call(*words, "--json").json["already_finished"]
+    together = call("sample", out, "-n", 3, "--out", tmp_path / "a", "--json").json
+    assert together["steps"] == 2 and together["solver"] == "redraw"
+    apart = call("sample", out, "-n", 3, "--out", tmp_path / "b", "--stream")
+    assert [Path(line).name for line in apart.out.splitlines()] == ["00000.png", "00001.png", "00002.png"]
+    assert call("sample", out, "-n", 3, "--out", tmp_path / "b", "--stream", "--json").json["n"] == 3
+    for name in ("00000.png", "00001.png", "00002.png", "overview.png", "samples.safetensors"):
+        assert (tmp_path / "b" / name).is_file()
+    states = [load_file(tmp_path / side / "samples.safetensors")["x"] for side in "ab"]
+    assert torch.allclose(*states, atol=1e-5)
+    told = call("interpolate", out, "--live", "--seconds", "0.2", "--where", "class=day", "--json").json
+    assert told["frames"] >= 1 and told["steps"] == 2 and told["threads"] >= 1
+    assert told["frames_per_second"] == pytest.approx(told["frames"] / told["seconds"], rel=0.05)
+    assert "BibTeX" not in (cited := call("cite", out).out) and "luhman2021" in cited
+
+
+def test_half_blocks_hold_two_rows_of_pixels_in_a_line() -> None:
+    from kuosan.cli.live import half_blocks
+
+    picture = Image.fromarray(np.array([[[255, 0, 0]], [[0, 255, 0]], [[0, 0, 255]]], dtype=np.uint8))
+    first, second = half_blocks(picture)
+    assert "38;2;255;0;0" in first and "48;2;0;255;0" in first and "38;2;0;0;255" in second
+    assert first.count("▀") == 1 and first.endswith("\x1b[0m")
+    assert len(half_blocks(picture.resize((200, 100)), widest=50)[0].split("▀")) == 51

@@ -417,3 +417,12 @@ def test_an_autoencoder_of_other_channels_is_refused(stock: Callable[[int], Path
     leaves = {"codec": "stock", "codec.path": str(stock(1))}
     with pytest.raises(UserError, match="1 channels.*these have 3"):
         settle(discs, None, Recipe().updated(leaves), {})
+
+
+def test_a_student_learns_its_teachers_latents(latent: kuosan.Run, tmp_path: Path) -> None:
+    student = latent.distil(2, budget="8steps", out=tmp_path / "student")
+    samples = student.sample(3)
+    assert samples.x.shape == (3, *latent.shape) and samples.z is not None
+    assert samples.z.shape == (3, *latent.latent_shape)
+    assert torch.equal(student.codec.decode(samples.z), latent.codec.decode(samples.z))  # type: ignore[union-attr]
+    assert "codec_psnr" in student.evaluate(n=8)["codec"]

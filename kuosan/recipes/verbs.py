@@ -1,0 +1,60 @@
+"""What a run can be asked for and other modules do: methods of `Run`, whose modules are imported when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from kuosan.recipes.samples import Samples
+
+if TYPE_CHECKING:
+    from kuosan.recipes.inverse import Noise
+    from kuosan.recipes.run import Run
+
+
+def stream(run: Run, n: int | None = None, **asked: Any) -> Iterator[Samples]:
+    """Samples one by one, each as soon as it is ready: `kuosan.recipes.live.stream`."""
+    from kuosan.recipes.live import stream
+
+    return stream(run, n, **asked)
+
+
+def distil(run: Run, steps: int = 1, **asked: Any) -> Run:
+    """A student that needs so many steps: `kuosan.recipes.distil.distil`, whose arguments these are."""
+    from kuosan.recipes.distil import distil
+
+    return distil(run, steps, **asked)
+
+
+def evaluate(run: Run, **asked: Any) -> dict[str, Any]:
+    """Draw samples and measure them: `kuosan.recipes.evaluate.evaluate`, whose arguments these are."""
+    from kuosan.recipes.evaluate import evaluate
+
+    return evaluate(run, **asked)
+
+
+def encode(run: Run, data: str | Path | Tensor, n: int | None = None, **asked: Any) -> Noise:
+    """The noise of a person's items: `kuosan.recipes.inverse.encode`, whose arguments these are."""
+    from kuosan.recipes.inverse import encode, items_of
+
+    return encode(run, items_of(run, data, n, asked.pop("where", None)), **asked)
+
+
+def decode(run: Run, noise: Noise) -> Samples:
+    """The way back from `encode`, to the same items."""
+    from kuosan.recipes.inverse import decode
+
+    return decode(run, noise)
+
+
+def interpolate(
+    run: Run, a: str | Path | Tensor, b: str | Path | Tensor, n: int = 8, **asked: Any
+) -> Samples:
+    """``n`` samples on the way from one item to another: `kuosan.recipes.inverse.interpolate`."""
+    from kuosan.recipes.inverse import interpolate, one_item
+
+    where = asked.pop("where", None)
+    return interpolate(run, (one_item(run, a, where), one_item(run, b, where)), n, **asked)[0]

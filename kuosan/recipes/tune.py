@@ -60,10 +60,8 @@ def check(run: Run, steps: Sequence[int], pairs: int, w: float, guidance: bool) 
             f"{run.path} has no flow from noise to data to follow ({run.denoiser.process}): tuning is for states of "
             "numbers under additive noise"
         )
-    if run.facts.recipe.distil.steps:
-        raise UserError(
-            f"{run.path} is a student that knows {run.facts.recipe.distil.steps} steps and their times: tune its teacher"
-        )
+    if known := run.facts.recipe.distil.steps:
+        raise UserError(f"{run.path} is a student that knows {known} steps and their times: tune its teacher")
     if guidance and (not run.facts.columns or w == 1):
         raise UserError(
             "a curve of guidance weights needs conditions and a weight to keep to: give --w 2, say, to a run with "

@@ -93,6 +93,8 @@ def argv(line: str, tiny: bool) -> list[str]:
             place = words.index("--budget")
             del words[place : place + 2]
         words += [w for w in shlex.split(TINY) if "network=unet" not in words or not w.startswith("network.")]
+    if words[0] == "distil":
+        words += ["--budget", "12steps"]
     if words[0] == "tune":
         words += ["--pairs", "64", "--budget", "1s"]
     if words[0] == "evaluate" and "-n" not in words:

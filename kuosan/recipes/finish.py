@@ -32,6 +32,7 @@ def finish(session: Session) -> dict[str, Any]:
     """Write what a finished run leaves, within what its budget has left; the summary of it."""
     run, count = session.run, session.training.count
     session.write_weights("best")
+    _choose_sampler(session)
     left = session.remaining()
     seconds = 30.0 if left is None else max(4.0, 0.5 * left)
     n = MOST
@@ -39,7 +40,6 @@ def finish(session: Session) -> dict[str, Any]:
         n = int(max(FEWEST, min(MOST, 0.25 * left / session.seconds_per_sample)))
     n = min(n, MOST_NUMBERS // torch.Size(run.shape).numel()) // 4 * 4
     started = time.monotonic()
-    _choose_sampler(session, left)
     student = bool(session.lessons)
     effort = None if student else _effort(session, left)
     if effort is not None:
@@ -83,9 +83,9 @@ def finish(session: Session) -> dict[str, Any]:
     return summary
 
 
-def _choose_sampler(session: Session, left: float | None) -> None:
+def _choose_sampler(session: Session) -> None:
     """Measure which stock sampler suits this model, where there is time for it; the recipe's own stands otherwise."""
-    run = session.run
+    run, left = session.run, session.remaining()
     if not (sequences.free(run) and sequences.chooses(run)):
         return
     sampling = run.facts.recipe.sampling

@@ -33,13 +33,11 @@ class Stochastic:
     path: Path
 
 
-def stochastic(
-    run: Run, k: int, w: float, *, seed: int, out: Path | None, tell: Callable[[str, float], None]
-) -> Stochastic:
-    """The churn with which k calls come closest to the run's data; see `kuosan.adapt.churn`.
+def items_of(run: Run, seed: int) -> tuple[Tensor, Tensor]:
+    """What the network works on, of items of the run's data: to learn from, and held out to choose by.
 
     Raises:
-        UserError: a process that is not Gaussian, or no data to compare with.
+        UserError: a process that is not Gaussian, or too little data.
     """
     process = run.denoiser.process
     if not isinstance(process, GaussianProcess):
@@ -56,12 +54,26 @@ def stochastic(
         x, _ = shuffled(split, ITEMS, seed).batch(torch.arange(min(ITEMS, len(split))))
         return run.encoded(x).to(device)
 
+    return states(data.train), states(data.val)
+
+
+def stochastic(
+    run: Run,
+    items: tuple[Tensor, Tensor],
+    k: int,
+    w: float,
+    *,
+    seed: int,
+    out: Path | None,
+    tell: Callable[[str, float], None],
+) -> Stochastic:
+    """The churn with which k calls come closest to these items; see `kuosan.adapt.churn`."""
     flow = flow_of(run, w)
     rhos = {
         n: rho for n, rho in stock_grids(flow, k) if n.startswith(("logsnr", "karras:7")) and "to 0.02" in n
     }
     found = learn_churn(
-        run.guided(w), rhos, (states(data.train), states(data.val)),
+        run.guided(w), rhos, items,
         lambda n: run.conditions(SEED, range(n)), Seeds.of(seed, 1),
         tell=lambda done: tell(f"{k} steps: churn", done),
     )  # fmt: skip

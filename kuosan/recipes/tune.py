@@ -17,7 +17,7 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.evaluation.report_section import insert
 from kuosan.processes.additive import AdditiveProcess
-from kuosan.recipes.churn import Stochastic, stochastic
+from kuosan.recipes.churn import Stochastic, items_of, stochastic
 from kuosan.recipes.report_tune import section
 from kuosan.recipes.run import Run
 from kuosan.recipes.sequences import SEED, flow_of, pairs_of, path_of, piece_for, sequence_of
@@ -98,6 +98,7 @@ def tune(
     weight = run.facts.recipe.sampling.w if w is None else w
     steps = sorted(dict.fromkeys(steps))
     check(run, steps, pairs, weight, guidance)
+    items = items_of(run, seed) if churn else None  # before anything is learned: there may be none
     with torch.inference_mode(False):
         flow = Flow(run.denoiser, run.facts.null) if guidance else flow_of(run, weight)
         start = weight if guidance else None
@@ -117,7 +118,9 @@ def tune(
                 tell=lambda what, done, k=k: tell(f"{k} steps: {what}", done),  # type: ignore[misc]
             )  # fmt: skip
             found.append(_kept(run, flow, tuned, weight, out))
-        churned = [stochastic(run, k, weight, seed=seed, out=out, tell=tell) for k in steps] if churn else []
+        churned = []
+        if items is not None:
+            churned = [stochastic(run, items, k, weight, seed=seed, out=out, tell=tell) for k in steps]
     run.forget_sequences()
     if out is None:
         insert(section([f.tuned for f in found], weight), run.path / "report.html")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import kuosan
 from kuosan.solvers.sequence import read_sequence
-from tests.cli.conftest import Result, call
+from tests.cli.conftest import Result, call, write_pictures
 
 QUICK = ("--steps", "2,3", "--pairs", 64, "--budget", "1s")
 
@@ -131,3 +131,26 @@ def test_a_damaged_sequence_is_told(tuned: tuple[Path, Result], tmp_path: Path) 
     assert result.status == 2 and "is for 2 steps, not 3" in result.err
     result = call("sample", run, "--grid", run / "none.json")
     assert result.status == 2 and "no control sequence at" in result.err
+
+
+def test_churn_has_a_place_of_its_own(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    missing = call(
+        "sample", run, "-n", 2, "--steps", 4, "--solver", "sde-dpm++2m", "--out", tmp_path / "a", "--json"
+    )
+    assert missing.json["grid"] == "karras:7"
+    few = call("tune", run, "--steps", 4, "--churn", "--pairs", 64, "--budget", "1s")
+    assert few.status == 2 and "churn needs 16" in few.err
+    for side, seed in (("train", 1), ("val", 2)):
+        write_pictures(tmp_path / "data" / side, 40, seed)
+    recipe = run / "recipe.yaml"
+    path = kuosan.load(run).facts.recipe.data.path
+    recipe.write_text(recipe.read_text().replace(path, str(tmp_path / "data")))
+    result = call("tune", run, "--steps", 4, "--churn", "--pairs", 64, "--budget", "1s", "--json")
+    assert result.status == 0, result.err
+    (found,) = result.json["churn"]
+    assert Path(found["file"]).name == "steps-004-churn.json" and len(found["eta"]) == 4
+    data = call(
+        "sample", run, "-n", 2, "--steps", 4, "--solver", "sde-dpm++2m", "--out", tmp_path / "b", "--json"
+    ).json
+    assert data["grid"] == found["grid"] and data["solver"] == "sde-dpm++2m"

@@ -65,6 +65,7 @@ def churn(
     seeds: Seeds,
     *,
     n: int = 256,
+    turns: int = TURNS,
     tell: Callable[[float], None] = lambda done: None,
 ) -> Churned:
     """The churn of the calls with which samples come closest to the items.
@@ -72,7 +73,7 @@ def churn(
     Args:
         denoiser: of a Gaussian process. rhos: grids to try, by name.
         items: to learn from, and to choose by; their states (m, …).
-        conditions: of so many samples. seeds: one. n: samples drawn for each look.
+        conditions: of so many samples. seeds: one. n: samples drawn for each look. turns: curves that the search tries.
 
     Raises:
         ValueError: fewer than two items on either side.
@@ -95,7 +96,7 @@ def churn(
         for c in CONSTANTS
     }
     name, constant = min(scores, key=scores.__getitem__)
-    rho, turns = rhos[name], 0
+    rho, tried_so_far = rhos[name], 0
 
     def curve(knots: np.ndarray) -> Tensor:
         place = torch.linspace(0, 2, len(rho) - 1, dtype=torch.float64)
@@ -104,16 +105,16 @@ def churn(
         return values[left] + (place - left) * (values[left + 1] - values[left])
 
     def loss(knots: np.ndarray) -> float:
-        nonlocal turns
-        turns += 1
-        tell(min(1.0, turns / TURNS))
+        nonlocal tried_so_far
+        tried_so_far += 1
+        tell(min(1.0, tried_so_far / turns))
         return look(rho, curve(knots), learn, "learn")[0]
 
     from scipy.optimize import minimize
 
     start = np.full(3, constant)
     simplex = np.stack([start, *(start + 0.4 * step for step in np.eye(3))])
-    options = {"maxfev": TURNS, "initial_simplex": simplex, "xatol": 0.02}
+    options = {"maxfev": turns, "initial_simplex": simplex, "xatol": 0.02}
     found = minimize(loss, start, method="Nelder-Mead", options=options)
     arms = {"learned": curve(found.x)} | {
         f"η = {c:g}": torch.full((len(rho) - 1,), c).double() for c in CONSTANTS

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from kuosan.adapt.candidates import QUICK, Candidate, best_stock, distances
+from kuosan.adapt.candidates import QUICK, Candidate, Search, best_stock, distances
 from kuosan.adapt.controls import Controls, of_solver
 from kuosan.adapt.fit import Effort, fit
 from kuosan.adapt.flow import Flow
@@ -42,12 +42,13 @@ Tell = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Stages:
-    """Batches of each stage."""
+    """Batches of each stage, from how many starts, and how widely stock samplers are looked through before."""
 
     times: Effort = Effort(8, 32)
     decoupled: Effort = Effort(12)
     full: Effort = Effort(60)
     starts: int = 2
+    search: Search = Search()
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def learn(
 ) -> list[Candidate]:
     """All candidates for k calls, stock ones first."""
     tell("stock samplers", 0.0)
-    shortlist = best_stock(flow, k, pairs[: min(len(pairs), 64)], w=w, piece=piece)
+    shortlist = best_stock(flow, k, pairs[: min(len(pairs), 64)], w=w, piece=piece, search=stages.search)
     found = shortlist[:3]
     moved: list[tuple[float, Candidate]] = []
     check = pairs[: min(len(pairs), 128)]

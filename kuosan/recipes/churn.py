@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kuosan.adapt.churn import TURNS
 from kuosan.adapt.churn import churn as learn_churn
 from kuosan.adapt.flow import time_of
 from kuosan.adapt.grids import stock_grids
@@ -22,6 +23,7 @@ from kuosan.recipes.run import Run
 from kuosan.recipes.sequences import SEED, fingerprint, flow_of, path_of
 from kuosan.solvers.sequence import CHURN, Sequence
 
+SAMPLES = 256  # for each look
 ITEMS, FEWEST = 512, 16  # real items that churn is learned from and chosen by
 
 
@@ -42,6 +44,10 @@ def items_of(run: Run, seed: int) -> tuple[Tensor, Tensor]:
     process = run.denoiser.process
     if not isinstance(process, GaussianProcess):
         raise UserError(f"churn is Gaussian noise put back, and {run.path} is {process}: leave --churn away")
+    if run.foreign:
+        raise UserError(
+            f"{run.path} is a pipeline, without data that churn could be chosen by: leave --churn away"
+        )
     data = data_of(run, None)
     if min(len(data.train), len(data.val)) < FEWEST:
         raise UserError(
@@ -64,10 +70,12 @@ def stochastic(
     w: float,
     *,
     seed: int,
+    part: float,
     out: Path | None,
     tell: Callable[[str, float], None],
 ) -> Stochastic:
-    """The churn with which k calls come closest to these items; see `kuosan.adapt.churn`."""
+    """The churn with which k calls come closest to these items, with ``part`` of the usual effort; see
+    `kuosan.adapt.churn`."""
     flow = flow_of(run, w)
     rhos = {
         n: rho for n, rho in stock_grids(flow, k) if n.startswith(("logsnr", "karras:7")) and "to 0.02" in n
@@ -75,6 +83,7 @@ def stochastic(
     found = learn_churn(
         run.guided(w), rhos, items,
         lambda n: run.conditions(SEED, range(n)), Seeds.of(seed, 1),
+        n=max(64, round(SAMPLES * part)), turns=max(8, round(TURNS * part)),
         tell=lambda done: tell(f"{k} steps: churn", done),
     )  # fmt: skip
     times = torch.cat([time_of(flow.schedule, found.rho[:-1].log()), torch.zeros(1, dtype=torch.float64)])

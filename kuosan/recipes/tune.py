@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from kuosan.adapt.candidates import QUICK
 from kuosan.adapt.flow import Flow
 from kuosan.adapt.tune import Effort, Stages, Tuned
 from kuosan.adapt.tune import tune as learn
@@ -103,7 +104,7 @@ def tune(
         flow = Flow(run.denoiser, run.facts.null) if guidance else flow_of(run, weight)
         start = weight if guidance else None
         piece = piece_for(run, flow, start)
-        stages = Stages()
+        stages, share = Stages(), 1.0
         if seconds is not None:
             share = min(MOST, (seconds / _estimate(run, flow, max(steps), pairs, start, piece)) ** 0.5)
             pairs, stages = max(FEWEST, int(pairs * share)), _scaled(stages, share)
@@ -120,7 +121,8 @@ def tune(
             found.append(_kept(run, flow, tuned, weight, out))
         churned = []
         if items is not None:
-            churned = [stochastic(run, items, k, weight, seed=seed, out=out, tell=tell) for k in steps]
+            options: dict[str, Any] = {"seed": seed, "part": min(1.0, share), "out": out, "tell": tell}
+            churned = [stochastic(run, items, k, weight, **options) for k in steps]
     run.forget_sequences()
     if out is None:
         insert(section([f.tuned for f in found], weight), run.path / "report.html")
@@ -174,5 +176,6 @@ def _scaled(stages: Stages, part: float) -> Stages:
             decoupled=scaled(stages.decoupled),
             full=scaled(stages.full),
             starts=stages.starts if part > 0.5 else 1,
+            search=stages.search if part > 0.3 else QUICK,
         )
     )

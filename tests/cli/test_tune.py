@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import kuosan
 from kuosan.solvers.sequence import read_sequence
-from tests.cli.conftest import Result, call, write_pictures
+from tests.cli.conftest import Result, call, tree_of, write_pictures
 
 QUICK = ("--steps", "2,3", "--pairs", 64, "--budget", "1s")
 
@@ -154,3 +154,27 @@ def test_churn_has_a_place_of_its_own(trained: Path, tmp_path: Path) -> None:
         "sample", run, "-n", 2, "--steps", 4, "--solver", "sde-dpm++2m", "--out", tmp_path / "b", "--json"
     ).json
     assert data["grid"] == found["grid"] and data["solver"] == "sde-dpm++2m"
+
+
+@pytest.mark.foreign_rng("diffusers initialises a network before its weights are read")
+def test_a_diffusers_pipeline_is_tuned_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+    network = UNet2DModel(
+        sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, block_out_channels=(8, 8), norm_num_groups=4,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+    )  # fmt: skip
+    DDPMPipeline(network, DDPMScheduler()).save_pretrained(tmp_path / "theirs")
+    before = tree_of(tmp_path / "theirs")
+    monkeypatch.chdir(tmp_path)
+    result = call("tune", "theirs", "--steps", 3, "--pairs", 64, "--budget", "1s", "--json")
+    assert result.status == 0, result.err
+    path = Path(result.json["sequences"][0]["file"])
+    assert path == Path("theirs-grids/steps-003.json")
+    assert tree_of(tmp_path / "theirs") == before
+    data = call("sample", "theirs", "--grid", path, "-n", 2, "--out", "drawn", "--json").json
+    assert (data["steps"], data["grid"]) == (3, result.json["sequences"][0]["grid"])
+    refused = call("tune", "theirs", "--steps", 3, "--churn", "--pairs", 64, "--budget", "1s")
+    assert refused.status == 2 and "leave --churn away" in refused.err

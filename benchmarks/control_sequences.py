@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--mixtures", action="store_true")
     parser.add_argument("--kept", type=Path, help="rows measured so far, gone on with")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--about", default="", help="a sentence on the runs, for the table")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     rows: list[dict[str, Any]] = (
@@ -240,7 +241,8 @@ def main() -> None:
         f"that each offers, the best for each number of calls by {CHOOSE} noises of its own. Ratio: peer over ours, "
         "with a paired bootstrap interval of 95 %. Equal: calls of the best peer that comes as close, and ours over "
         "it. Floor: error of the fine walk that stands for the flow. Seconds of fitting on one thread of a machine "
-        "that other processes shared. `python -m benchmarks.control_sequences --mixtures --runs …`",
+        "that other processes shared. `python -m benchmarks.control_sequences --mixtures --runs …` "
+        + asked.about,
         ["model", "calls", "ours", "median", "kept", "best stock of ours", "best peer", "median", "which",
          "ratio", "equal", "s", "floor"],
         table_of(rows),
@@ -252,7 +254,8 @@ def main() -> None:
         f"with a Gaussian kernel, to up to {REAL:,} held-out items, ± standard errors. Flow: the samples that all arms "
         "aim at. Where an arm is within its errors of the flow's, its distance from the flow no longer matters to "
         "these measures, and nothing is claimed. Fréchet distances of so few samples are too large, for all arms "
-        "alike. `python -m benchmarks.control_sequences --runs …`",
+        "alike. `python -m benchmarks.control_sequences --runs …` "
+        + asked.about,
         ["model", "calls", *(f"{what}, {arm}" for what in ("Fréchet", "MMD²")
                              for arm in ("ours", "our best stock", "best peer", "flow"))],
         quality_table(rows),

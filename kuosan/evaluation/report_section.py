@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kuosan.training.checkpoint import write_bytes
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -64,7 +66,5 @@ def insert(section: Section, path: Path) -> bool:
         link = f'<a href="#{section.id}">{section.name}</a>\n'
         page = page.replace('<a href="#data">', f'{link}<a href="#data">', 1)
         page = page.replace('<section id="data">', f'{text}\n<section id="data">', 1)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_bytes(path, page.encode("utf-8"))
     return True

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,14 +25,14 @@ from kuosan.processes.additive import AdditiveProcess
 from kuosan.recipes import machine
 from kuosan.recipes.calibrate import calibrate
 from kuosan.recipes.facts import Facts
-from kuosan.recipes.finish import SUMMARY, finish
 from kuosan.recipes.lessons import teacher_grid
-from kuosan.recipes.opening import data_fingerprint, folder_for, is_free, lock, reopen, reserve
+from kuosan.recipes.opening import begun, data_fingerprint, folder_for, reserve
 from kuosan.recipes.run import RECIPE, Run
 from kuosan.recipes.schema import DistilPart, SamplingPart
 from kuosan.recipes.session import Session
 from kuosan.recipes.start import starting_point
 from kuosan.recipes.student import GRID, SOLVER
+from kuosan.recipes.train import to_the_end
 from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
 
@@ -66,16 +65,7 @@ def distil(
     Raises:
         UserError: what the user has to mend, in one sentence.
     """
-    session = prepare(run, steps, budget=budget, w=w, seed=seed, data=data, out=out)
-    handle = lock(session.run.path)
-    try:
-        if not (session.training.count.finished and (session.run.path / SUMMARY).exists()):
-            for _ in session.steps():
-                pass
-            finish(session)
-    finally:
-        os.close(handle)
-    return session.run
+    return to_the_end(prepare(run, steps, budget=budget, w=w, seed=seed, data=data, out=out))
 
 
 def prepare(
@@ -108,16 +98,7 @@ def prepare(
     asked = json.loads(json.dumps(asked))  # as it will be read back
     named = f"{teacher.path.resolve().name}-{steps}-step"
     path = Path(out) if out else folder_for(teacher.path.parent / named, asked)
-    if (path / RECIPE).exists():
-        if Run(path).facts.asked != asked:
-            raise UserError(
-                f"{path} already holds a run that was started differently: give another --out, or `kuosan resume "
-                f"{path}` to go on with it"
-            )
-        return reopen(path, started=started)
-    if not is_free(path):
-        raise UserError(f"{path} exists and is not an empty folder: give another --out")
-    return _begin(teacher, path, asked, started)
+    return begun(path, asked, started) or _begin(teacher, path, asked, started)
 
 
 def check_teacher(teacher: Run, steps: int, w: float | None = None) -> None:

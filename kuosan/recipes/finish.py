@@ -86,9 +86,9 @@ def finish(session: Session) -> dict[str, Any]:
 def _choose_sampler(session: Session) -> None:
     """Measure which stock sampler suits this model, where there is time for it; the recipe's own stands otherwise."""
     run, left = session.run, session.remaining()
-    if not (sequences.free(run) and sequences.chooses(run)):
-        return
     sampling = run.facts.recipe.sampling
+    if not (sequences.free(run) and sequences.chooses(run, sampling.steps)):
+        return
     per_call = session.seconds_per_sample / sampling.steps
     if left is None or sequences.calls(sampling.steps) * per_call < SHARE * left:
         sequences.measured(run, sampling.steps, sampling.w)

@@ -169,9 +169,22 @@ def prepare(
     )  # as it will be read back
     started = time.monotonic() if started is None else started
     path = Path(out) if out else folder_for(default_folder(Path(data)), asked)
+    if found := begun(path, asked, started):
+        return found
+    plan = settle(data, path, recipe, asked, started=started)
+    checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
+    checkpoint.write_json(path / "data.json", plan.data.survey.to_json())
+    return Session(Run(path), plan.data, plan.start, started, codec=plan.codec)
+
+
+def begun(path: Path, asked: dict[str, Any], started: float) -> Session | None:
+    """The session that the same command began in this folder; None where one can be begun.
+
+    Raises:
+        UserError: the folder holds another run, or other files.
+    """
     if (path / RECIPE).exists():
-        run = Run(path)
-        if run.facts.asked != asked:
+        if Run(path).facts.asked != asked:
             raise UserError(
                 f"{path} already holds a run that was started differently: give another --out, or `kuosan resume "
                 f"{path}` to go on with it"
@@ -179,10 +192,7 @@ def prepare(
         return reopen(path, started=started)
     if not is_free(path):
         raise UserError(f"{path} exists and is not an empty folder: give another --out")
-    plan = settle(data, path, recipe, asked, started=started)
-    checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
-    checkpoint.write_json(path / "data.json", plan.data.survey.to_json())
-    return Session(Run(path), plan.data, plan.start, started, codec=plan.codec)
+    return None
 
 
 def is_free(path: Path) -> bool:

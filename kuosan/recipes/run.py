@@ -232,7 +232,7 @@ class Run:
         found = self._sequences.get((count, weight))
         if found is None:
             found = sequences.find(self, count, weight)
-            if found is None and sequences.chooses(self):
+            if found is None and sequences.chooses(self, count):
                 found = sequences.measured(self, count, weight)
             if found is not None:
                 self._sequences[count, weight] = found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence as Several
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.solvers.sequence import LEARNED, Sequence, read_sequence
 
 SEED = 1997  # of the pairs: never a user's own samples
+LONGEST = 40  # steps: beyond them every good sampler is on the flow
 FEW, SOME = 12, 12  # pairs to choose by, and to measure the choice on
 _PART = 2**20  # bytes at either end of the weights that tell them from others
 
@@ -123,10 +125,8 @@ def measured(run: Run, steps: int, w: float = 1.0, *, keep: bool = True) -> Sequ
         found = measure(flow, best, pairs[FEW:], piece)
     sequence = sequence_of(run, flow, found, w, {"n": SOME, "calls": flow.calls})
     if keep:
-        try:
+        with suppress(UserError):  # a folder that cannot be written can still be sampled
             sequence.save(path_of(run, steps, w))
-        except OSError:
-            pass  # a folder that cannot be written can still be sampled
     return sequence
 
 
@@ -191,10 +191,10 @@ def missing(run: Run, steps: int | None, w: float | None) -> bool:
     """Whether the sampler of so many steps has yet to be measured."""
     sampling = run.facts.recipe.sampling
     count, weight = sampling.steps if steps is None else steps, sampling.w if w is None else w
-    return free(run) and chooses(run) and find(run, count, weight) is None
+    return free(run) and chooses(run, count) and find(run, count, weight) is None
 
 
-def chooses(run: Run) -> bool:
-    """Whether stock samplers may be measured: there is a folder of ours to keep the choice in, and the run's own
-    sampler is one of them."""
-    return not run.foreign and run.facts.recipe.sampling.solver in STOCK
+def chooses(run: Run, steps: int) -> bool:
+    """Whether stock samplers of so many steps may be measured: there is a folder of ours to keep the choice in, the
+    run's own sampler is one of them, and the steps are few enough for the choice to matter and to be cheap."""
+    return not run.foreign and steps <= LONGEST and run.facts.recipe.sampling.solver in STOCK

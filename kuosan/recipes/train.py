@@ -10,6 +10,7 @@ from kuosan.recipes.finish import SUMMARY, finish
 from kuosan.recipes.opening import lock, prepare
 from kuosan.recipes.run import Run
 from kuosan.recipes.schema import Recipe
+from kuosan.recipes.session import Session
 
 
 def train(
@@ -37,7 +38,11 @@ def train(
     asked = {name.replace("__", "."): value for name, value in leaves.items()}
     asked = {"budget": budget, "seed": seed, "init": init} | asked
     recipe = Recipe().updated(asked)
-    session = prepare(data, out=out, recipe=recipe, asked=asked)
+    return to_the_end(prepare(data, out=out, recipe=recipe, asked=asked))
+
+
+def to_the_end(session: Session) -> Run:
+    """Train what is left of a session, write what a finished run leaves, and hold its folder meanwhile."""
     handle = lock(session.run.path)
     try:
         if not (session.training.count.finished and (session.run.path / SUMMARY).exists()):

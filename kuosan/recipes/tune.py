@@ -21,12 +21,11 @@ from kuosan.processes.additive import AdditiveProcess
 from kuosan.recipes.churn import Stochastic, items_of, stochastic
 from kuosan.recipes.report_tune import section
 from kuosan.recipes.run import Run
-from kuosan.recipes.sequences import SEED, flow_of, pairs_of, path_of, piece_for, sequence_of
+from kuosan.recipes.sequences import LONGEST, SEED, flow_of, pairs_of, path_of, piece_for, sequence_of
 from kuosan.solvers.sequence import Sequence as ControlSequence
 
 PAIRS, HELD_OUT, FEWEST = 512, 192, 64
 MOST = 4.0  # times the usual pairs and batches, where a budget has room for them
-LONGEST = 20  # calls: beyond them every good sampler is on the flow
 Tell = Callable[[str, float], None]
 
 
@@ -47,10 +46,10 @@ def check(run: Run, steps: Sequence[int], pairs: int, w: float, guidance: bool) 
             f"a control sequence has two calls or more, not {few[0] if few else 'none'}: give --steps 4,6,8; for one "
             f"call train a student with `kuosan distil {run.path} --steps 1`"
         )
-    if max(steps) > 2 * LONGEST:
+    if max(steps) > LONGEST:
         raise UserError(
             f"{max(steps)} steps need no tuning, every good sampler is on the flow by then: give --steps up to "
-            f"{2 * LONGEST}"
+            f"{LONGEST}"
         )
     if pairs < FEWEST:
         raise UserError(

@@ -23,6 +23,7 @@ from kuosan.solvers import SOLVERS
 from kuosan.solvers.base import Solver
 from kuosan.solvers.exponential import SDESolverPP
 from kuosan.solvers.multistep import Multistep, Table
+from kuosan.training.checkpoint import write_json
 
 FORMAT = 1
 LEARNED = "learned"  # the solver of a sequence with coefficients of its own
@@ -111,10 +112,7 @@ class Sequence:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.tmp")
-        partial.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_json(path, {"format": FORMAT, **asdict(self)})
 
 
 def read_sequence(path: Path) -> Sequence:

@@ -66,3 +66,12 @@ def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     )  # fmt: skip
     sequence.save(tmp_path / "a" / "steps-002.json")
     assert read_sequence(tmp_path / "a" / "steps-002.json") == sequence
+
+
+def test_many_steps_are_not_measured(copied: Callable[[], kuosan.Run]) -> None:
+    """A thousand steps need no choice, and to measure one would take hours."""
+    run = copied()
+    assert run.sequence(sequences.LONGEST + 1) is None and not sequences.missing(run, 1000, None)
+    assert run.sampler(1000)["solver"] == run.facts.recipe.sampling.solver
+    one = run.sequence(1)
+    assert one is not None and len(run.sample(2, steps=1)) == 2

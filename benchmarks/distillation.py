@@ -120,7 +120,7 @@ class Nothing:
     def __len__(self) -> int:
         return 0
 
-    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, index: Tensor, seeds: object = None) -> tuple[Tensor, dict[str, Tensor]]:
         raise IndexError
 
 

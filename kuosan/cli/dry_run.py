@@ -14,7 +14,7 @@ from kuosan.cli.words import choices_json, choices_table, shown, skipped_lines
 
 if TYPE_CHECKING:
     from kuosan.recipes.opening import Plan
-    from kuosan.training.data import Items
+    from kuosan.training.data import TrainingItems
 
 STEPS = 3  # that are timed, after one that is not: the first sets up memory
 MOST_SECONDS = 20.0
@@ -63,7 +63,7 @@ def probe(plan: Plan) -> Probe:
     return Probe(seconds, memory, timed)
 
 
-def _items(plan: Plan) -> Items:
+def _items(plan: Plan) -> TrainingItems:
     """What the network is fed: the data, or zeros in the shape of their latents, which cost as much."""
     import torch
 

@@ -30,7 +30,9 @@ class Latents:
     def __len__(self) -> int:
         return len(self.z)
 
-    def batch(self, index: Int64[Tensor, " b"]) -> tuple[Float[Tensor, "b c h w"], dict[str, Tensor]]:
+    def batch(
+        self, index: Int64[Tensor, " b"], seeds: Seeds | None = None
+    ) -> tuple[Float[Tensor, "b c h w"], dict[str, Tensor]]:
         """In single precision."""
         return self.z[index].float(), {name: value[index] for name, value in self.cond.items()}
 

@@ -24,6 +24,10 @@ class Denoiser(nn.Module, ABC):
     def forward(self, x_t: State, t: Time, **cond: Tensor) -> Posterior:
         """q(x | x_t) of each example at its own time ``t`` (b,), given its conditions (b, ...)."""
 
+    def curves(self) -> list[nn.Parameter]:
+        """Parameters that are control sequences along time, such as a learned schedule's."""
+        return []
+
     def along(self, times: tuple[Time, ...], like: State) -> Denoiser:
         """The same denoiser, free to work out ahead what only ``times`` decide, for states like ``like``.
 

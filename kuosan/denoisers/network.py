@@ -63,6 +63,9 @@ class NetworkDenoiser(Denoiser):
         # A sampler walks the same grid again and again, batch after batch. A tensor is its own key.
         self._kept = lru_cache(16)(lambda times, like: self._ahead(times, *like))
 
+    def curves(self) -> list[nn.Parameter]:
+        return list(self.schedule.parameters())
+
     def along(self, times: tuple[Time, ...], like: Tensor) -> Denoiser:
         if not is_shared(times[0]) or times[0].requires_grad:
             return self

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Gathered, Modality, Skip, modality_class
 from kuosan.modalities.columns import Vocabulary, choose_columns, number_columns
@@ -74,7 +75,7 @@ class Split:
         return len(self.names)
 
     def batch(
-        self, index: Int64[Tensor, "b"]
+        self, index: Int64[Tensor, "b"], seeds: Seeds | None = None
     ) -> tuple[Float32[Tensor, "b ..."], dict[str, Int64[Tensor, "b"]]]:
         """States of the items at `index`, and their label in each column."""
         return self.modality.to_state(self.x[index]), {

@@ -27,7 +27,7 @@ at the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,9 @@ def positions(rows: int, columns: int, dim: int) -> Float[Tensor, "n d"]:
     return torch.cat([across, down], dim=1).float()
 
 
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
 class Block(nn.Module):
     """One transformer block, eqs. (2) and (3)."""
 
@@ -74,21 +77,29 @@ class Block(nn.Module):
         self.drop1, self.drop2 = Dropout(dropout), Dropout(dropout)
 
     def forward(
-        self, h: Float[Tensor, "b n d"], m: tuple[Float[Tensor, "b 1 d"], ...]
+        self,
+        h: Float[Tensor, "b n d"],
+        m: tuple[Float[Tensor, "b 1 d"], ...],
+        attend: Attend = F.scaled_dot_product_attention,
     ) -> Float[Tensor, "b n d"]:
-        """`m` is shift₁, 1 + scale₁, gate₁, shift₂, 1 + scale₂, gate₂."""
+        """`m` is shift₁, 1 + scale₁, gate₁, shift₂, 1 + scale₂, gate₂; `attend` is what queries, keys and values
+        (b, heads, n, d/heads) come to."""
         b, n, d = h.shape
         shape = (self.dim,)
         u = torch.addcmul(m[0], F.layer_norm(h, shape, eps=EPSILON), m[1])
         qkv = F.linear(u, self.qkv.weight, self.qkv.bias).view(b, n, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        u = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d)
+        u = attend(q, k, v).transpose(1, 2).reshape(b, n, d)
         u = F.linear(u, self.proj.weight, self.proj.bias)
         h = torch.addcmul(h, m[2], self.drop1(u) if self.drop1.rate else u)
         u = torch.addcmul(m[3], F.layer_norm(h, shape, eps=EPSILON), m[4])
-        u = F.gelu(F.linear(u, self.fc1.weight, self.fc1.bias), approximate="tanh")
+        u = self.activate(F.linear(u, self.fc1.weight, self.fc1.bias))
         u = F.linear(self.drop2(u) if self.drop2.rate else u, self.fc2.weight, self.fc2.bias)
         return torch.addcmul(h, m[5], u)
+
+    def activate(self, u: Tensor) -> Tensor:
+        """Of the MLP: DiT's GELU."""
+        return F.gelu(u, approximate="tanh")
 
 
 class Transformer(nn.Module):

@@ -58,7 +58,9 @@ class Encoded:
         """Encode every item."""
         self._latents = encode_items(codec, self.split, seed)
 
-    def batch(self, index: Int64[Tensor, " b"]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(
+        self, index: Int64[Tensor, " b"], seeds: Seeds | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Latents of the items at ``index``, and their conditions."""
         assert self._latents is not None, "the codec comes first"
         return self._latents.batch(index)

@@ -52,7 +52,9 @@ class Pairs:
         self._x = joined.pop("x")
         self._cond = {name.removeprefix("condition."): value for name, value in joined.items()}
 
-    def batch(self, index: Int64[Tensor, " b"]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(
+        self, index: Int64[Tensor, " b"], seeds: Seeds | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Points and ends (b, k+1, ...), see `trajectories`."""
         assert self._x is not None, "the teacher comes first"
         return self._x[index], {name: value[index] for name, value in self._cond.items()}

@@ -18,10 +18,11 @@ from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.calibrated import Calibrated, calibrate
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood, measure_latent_likelihood, measure_likelihood
-from kuosan.evaluation.likelihood.fold import Items, shuffled
+from kuosan.evaluation.likelihood.fold import shuffled
 from kuosan.modalities import Dataset
 from kuosan.recipes.run import VARIANCES, Run
 from kuosan.training.checkpoint import save_weights, write_bytes
+from kuosan.training.data import Items
 
 ENOUGH = 32  # held-out items to fit variances to; of fewer, training items say more
 BATCH = 32

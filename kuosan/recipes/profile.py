@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from kuosan.codecs import Drawn
 from kuosan.denoisers.calibrated import Calibrated
-from kuosan.evaluation.likelihood.fold import Items, shuffled
+from kuosan.evaluation.likelihood.fold import shuffled
 from kuosan.modalities import Dataset
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.entropy import ENTROPY
 from kuosan.recipes.likelihood import ENOUGH, fit_variances
 from kuosan.recipes.run import Run
 from kuosan.training.checkpoint import write_json
+from kuosan.training.data import Items
 
 FEW = 16  # items that it is measured on where no variances were fitted
 UNIT = "nats per element and unit of log-SNR"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,15 @@ class Items(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, index: Int64[Tensor, " b"]) -> tuple[State, dict[str, Tensor]]: ...
+    def batch(self, index: Int64[Tensor, " b"]) -> tuple[Any, dict[str, Tensor]]: ...
+
+
+class TrainingItems(Items, Protocol):
+    """Items to train on: what is augmented is drawn from ``seeds``, one per item of the batch."""
+
+    def batch(
+        self, index: Int64[Tensor, " b"], seeds: Seeds | None = None
+    ) -> tuple[State, dict[str, Tensor]]: ...
 
 
 @lru_cache(maxsize=4)

@@ -28,13 +28,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
 from kuosan.training import checkpoint, ema
-from kuosan.training.data import Items, batch_index, drop_conditions
+from kuosan.training.data import Items, TrainingItems, batch_index, drop_conditions
 from kuosan.training.interrupt import Interrupted, listening
 from kuosan.training.objective import Objective
-from kuosan.training.settings import Settings
+from kuosan.training.settings import Settings, casting
 from kuosan.training.state import pack, unpack
 from kuosan.training.validation import Validation, validate
 
@@ -90,9 +90,9 @@ class Training:
 
     def __init__(
         self,
-        denoiser: NetworkDenoiser,
+        denoiser: Denoiser,
         objective: Objective,
-        train: Items,
+        train: TrainingItems,
         val: Items,
         settings: Settings,
         folder: Path,
@@ -107,7 +107,7 @@ class Training:
         self.objective, self.train, self.val, self.settings = objective, train, val, settings
         self.folder, self.null, self.identity = folder, null or {}, identity or {}
         self.parameters = [p for p in self.denoiser.parameters() if p.requires_grad]
-        self.curves = [p for p in self.denoiser.schedule.parameters() if p.requires_grad]
+        self.curves = [p for p in self.denoiser.curves() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=settings.lr,
@@ -197,10 +197,12 @@ class Training:
         """One update: the loss, the gradient's norm, the learning rate."""
         settings, count = self.settings, self.count
         seeds = Seeds.of(settings.seed, settings.batch).fold("train", count.step, count.returns)
-        x, cond = self.train.batch(batch_index(settings.seed, count.step, settings.batch, len(self.train)))
+        index = batch_index(settings.seed, count.step, settings.batch, len(self.train))
+        x, cond = self.train.batch(index, seeds.fold("items"))
         x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}
         cond = drop_conditions(cond, self.null, settings.drop, seeds)
-        found = self.objective.draw(self.denoiser, x, seeds, **cond)
+        with casting(settings.precision, self.device):
+            found = self.objective.draw(self.denoiser, x, seeds, **cond)
         loss, norm = found.losses.mean(), self._gradients(found.losses)
         rate = settings.rate(progress, count.step) * count.rate_scale
         value, length = float(loss.detach()), float(norm)
@@ -271,7 +273,8 @@ class Training:
         count.validations = max(count.validations + 1, int(done))
         if not len(self.val):
             return None, False
-        result = validate(self.average, self.objective, self.val, self.device)
+        with casting(self.settings.precision, self.device):
+            result = validate(self.average, self.objective, self.val, self.device)
         best = result.loss < count.best_loss
         if best:
             count.best_loss, count.best_step, count.worse = result.loss, count.step, 0

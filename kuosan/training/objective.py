@@ -34,7 +34,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -42,7 +42,7 @@ from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level
-from kuosan.core.shapes import State, Time, at, leaves, per_example
+from kuosan.core.shapes import State, Time, as_time, at, leaves, per_example
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.denoisers.outputs import weight_of_output
@@ -89,6 +89,18 @@ class Objective(ABC):
     def timed(self, timing: Timing) -> Objective:
         """The same objective at times of another density, where it has a choice."""
         return self
+
+    def judged(self) -> Objective:
+        """What held-out items are asked: this, at times that never change."""
+        return self.timed(self.timing.fixed)
+
+    axis: ClassVar[str] = "log-SNR"
+    """What tells levels of noise apart."""
+
+    def place(self, denoiser: Any, u: float) -> float:
+        """Where on that axis the times of quantile ``u`` are."""
+        t = self.timing.quantile(denoiser.schedule, as_time(u, 1))
+        return float(denoiser.schedule.log_snr(t))
 
 
 Weight = Callable[[NetworkDenoiser, Level, Time], Time]

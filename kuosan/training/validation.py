@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.core.shapes import as_time
-from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.denoisers.base import Denoiser
 from kuosan.training.data import Items
 from kuosan.training.objective import Objective
 
@@ -19,7 +19,8 @@ MOST_ITEMS = 128
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean loss, its standard error over items, the number of items, and (λ, loss) at each level of noise."""
+    """Mean loss, its standard error over items, the number of items, and (place, loss) at each level of noise, where
+    the objective's ``axis`` says what places are."""
 
     loss: float
     stderr: float
@@ -28,12 +29,10 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(
-    denoiser: NetworkDenoiser, objective: Objective, items: Items, device: torch.device
-) -> Validation:
+def validate(denoiser: Denoiser, objective: Objective, items: Items, device: torch.device) -> Validation:
     """The loss on the first `MOST_ITEMS` held-out items at the middle of `LEVELS` equal parts of the density
     of times, every item at every level. Of a density that learns it is the usual one: the question must not change."""
-    objective = objective.timed(objective.timing.fixed)
+    objective = objective.judged()
     count = min(len(items), MOST_ITEMS)
     x, cond = items.batch(torch.arange(count))
     x, cond = x.to(device), {k: v.to(device) for k, v in cond.items()}
@@ -43,8 +42,7 @@ def validate(
         u = (j + 0.5) / LEVELS
         seeds = Seeds.of(0, count).fold("validation", j)
         rows.append(objective.at_quantiles(denoiser, x, as_time(u, count), seeds, **cond).double().cpu())
-        t = objective.timing.quantile(denoiser.schedule, as_time(u, 1))
-        places.append(float(denoiser.schedule.log_snr(t)))
+        places.append(objective.place(denoiser, u))
     losses = torch.stack(rows, 1)
     each = losses.mean(1)
     stderr = float(each.std() / count**0.5) if count > 1 else float("nan")

@@ -32,7 +32,7 @@ class Points:
     def __len__(self) -> int:
         return len(self.x)
 
-    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, index: Tensor, seeds: object = None) -> tuple[Tensor, dict[str, Tensor]]:
         return self.x[index], {"class": self.labels[index]}
 
 

@@ -33,7 +33,9 @@ class Units:
     def __len__(self) -> int:
         return 256
 
-    def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def batch(
+        self, index: torch.Tensor, seeds: object = None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         return Seeds.of(4, index.tolist()).normal(torch.empty(len(index), 32)), {}
 
 

@@ -71,7 +71,9 @@ def test_a_transformer_with_dropout_resumes_to_the_bit(tmp_path: Path) -> None:
     spec |= {"heads": 1, "conditions": {"class": CLASSES}, "dropout": 0.2}
 
     class Pictures(Points):
-        def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        def batch(
+            self, index: torch.Tensor, seeds: object = None
+        ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
             x, cond = super().batch(index)
             return x.repeat_interleave(16, 1).reshape(-1, 1, 8, 8), cond
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int64
@@ -26,18 +26,11 @@ from kuosan.evaluation.likelihood.effort import CHOSEN, Effort
 from kuosan.evaluation.likelihood.flow import Flow, choose_dequantisation, flow_likelihood
 from kuosan.evaluation.likelihood.times import NOISIEST, Times
 from kuosan.processes.gaussian import GaussianProcess
+from kuosan.training.data import Items
 
 CHUNK = 64
 Found = TypeVar("Found")
-Fit = Callable[["Items"], Denoiser]
-
-
-class Items(Protocol):
-    """Data with their conditions, by number."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]: ...
+Fit = Callable[[Items], Denoiser]
 
 
 @dataclass(frozen=True)

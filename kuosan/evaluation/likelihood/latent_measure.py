@@ -20,7 +20,7 @@ from kuosan.core.random import Seeds
 from kuosan.denoisers.base import Denoiser
 from kuosan.evaluation.likelihood.bound import plan
 from kuosan.evaluation.likelihood.effort import Effort
-from kuosan.evaluation.likelihood.fold import CHUNK, Chosen, Fit, Items, Rounds, shuffled
+from kuosan.evaluation.likelihood.fold import CHUNK, Chosen, Fit, Rounds, shuffled
 from kuosan.evaluation.likelihood.latent import LatentTerms, latent_bound
 from kuosan.evaluation.likelihood.measure import (
     Likelihood,
@@ -30,6 +30,7 @@ from kuosan.evaluation.likelihood.measure import (
     measurements,
 )
 from kuosan.evaluation.likelihood.times import Times
+from kuosan.training.data import Items
 
 
 def measure_latent_likelihood(

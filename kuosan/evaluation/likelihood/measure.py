@@ -26,7 +26,8 @@ from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.likelihood.bound import Terms, saving
 from kuosan.evaluation.likelihood.effort import Effort
 from kuosan.evaluation.likelihood.flow import Flow
-from kuosan.evaluation.likelihood.fold import Fit, Fold, Items, Rounds, shuffled
+from kuosan.evaluation.likelihood.fold import Fit, Fold, Rounds, shuffled
+from kuosan.training.data import Items
 
 TERMS = ("prior", "diffusion", "reconstruction")
 

@@ -34,7 +34,7 @@ def probe(plan: Plan) -> Probe:
     import torch
 
     from kuosan.recipes import machine
-    from kuosan.recipes.build import build_denoiser, build_objective, build_settings
+    from kuosan.recipes.build import build_model, build_settings, objective_of
     from kuosan.training.budget import Budget
     from kuosan.training.loop import Training
 
@@ -42,8 +42,8 @@ def probe(plan: Plan) -> Probe:
     settings = build_settings(recipe.training, recipe.seed, Budget(steps=10**6), None)
     with TemporaryDirectory(prefix="kuosan-") as folder:
         training = Training(
-            build_denoiser(facts.network, recipe),
-            build_objective(recipe.objective),
+            build_model(facts.network, recipe),
+            objective_of(recipe),
             _items(plan),
             plan.data.val,
             replace(settings, validations=1),  # none within these steps

@@ -67,7 +67,7 @@ def evaluate(
     loaded = Run(run)
     if not loaded.foreign:
         working_in(run)
-    _ = loaded.denoiser  # a damaged run should say so before its data is read
+    _ = loaded.model  # a damaged run should say so before its data is read
     chosen = SEED if seed is None else checked_seed(seed)
     with busy(f"drawing {n:,} samples and measuring them"):
         result = measure(

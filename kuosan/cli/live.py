@@ -71,7 +71,7 @@ def live(run: Run, seconds: float, seed: int, where: dict[str, str], steps: int 
         stopped = True
     took = time.monotonic() - started
     taken, threads = steps or run.facts.recipe.sampling.steps, torch.get_num_threads()
-    device = next(run.denoiser.parameters()).device.type
+    device = next(run.model.parameters()).device.type
     text = (
         f"{count:,} frames in {took:.1f} s: {count / took:.1f} frames per second, each sampled in "
         f"{steps_in_words(taken)} on {threads} thread{'s' if threads > 1 else ''} ({device})"

@@ -66,7 +66,8 @@ class ReportFacts:
         log (rows of codec.jsonl), words (sentences).
     metrics: name → {value, stderr, n, space, floor, floor_stderr, better, note}; `n` is required.
     likelihood: what `report_likelihood` arranges; surprising: (label, picture) of the items that surprised most, least.
-    samples: (label, picture) of the finished model, the first one largest.
+    samples: (label, picture) of the finished model, the first one largest. texts: (caption, text), where that is what
+        it makes.
     nearest: {sample, neighbour (pictures), distance, threshold, percentile (0…100, among n held-out items),
         n, name} of the samples closest to a training item.
     sections: what methods of their own have to show.
@@ -91,6 +92,7 @@ class ReportFacts:
     likelihood: Mapping[str, Any] = field(default_factory=dict)
     surprising: Sequence[tuple[str, Image]] = ()
     samples: Sequence[tuple[str, Image]] = ()
+    texts: Sequence[tuple[str, str]] = ()
     nearest: Sequence[Mapping[str, Any]] = ()
     sections: Sequence[Section] = ()
     events: Sequence[str] = ()

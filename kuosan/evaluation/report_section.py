@@ -18,30 +18,52 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Words:
+    """Texts as they are, each with a caption."""
+
+    texts: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A text as it came to be: its pieces in their order, each with the step (1 … steps) that wrote it; 0: given."""
+
+    pieces: Sequence[tuple[str, int]]
+    steps: int
+
+
+@dataclass(frozen=True)
 class Section:
     """One section.
 
     id: a word, its address on the page. name: in the contents. heading: its title.
-    lead: paragraphs. figures: (caption, picture), or (caption, chart) with the `<svg>` of `plots.draw`.
+    lead: paragraphs. figures: (caption, picture), (caption, chart) with the `<svg>` of `plots.draw`, or texts.
     """
 
     id: str
     name: str
     heading: str
     lead: Sequence[str]
-    figures: Sequence[tuple[str, Image | str]] = ()
+    figures: Sequence[tuple[str, Image | str | Words | Trace]] = ()
 
 
 def section_view(section: Section, inline: Any) -> dict[str, Any]:
     """What the template shows; ``inline(picture)`` puts a picture into the page."""
     from markupsafe import Markup
 
-    figures = [
-        {"caption": caption, "chart": Markup(figure), "picture": None}  # ours, from plots, which escapes
-        if isinstance(figure, str)
-        else {"caption": caption, "chart": None, "picture": inline(figure)}
-        for caption, figure in section.figures
-    ]
+    def view(figure: Image | str | Words | Trace) -> dict[str, Any]:
+        match figure:
+            case str():
+                return {"chart": Markup(figure)}  # ours, from plots, which escapes
+            case Words():
+                return {"words": figure.texts}
+            case Trace():
+                return {"trace": figure}
+            case _:
+                return {"picture": inline(figure)}
+
+    kinds: dict[str, Any] = {"chart": None, "picture": None, "words": None, "trace": None}
+    figures = [{"caption": caption, **kinds, **view(figure)} for caption, figure in section.figures]
     return {"id": section.id, "name": section.name, "heading": section.heading, "lead": section.lead,
             "figures": figures}  # fmt: skip
 

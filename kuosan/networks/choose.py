@@ -54,6 +54,7 @@ from torch import nn
 
 from kuosan.errors import UserError
 from kuosan.networks.stock import StockUNet
+from kuosan.networks.tokens import TokenTransformer
 from kuosan.networks.transformer import Transformer
 from kuosan.networks.unet import UNet
 
@@ -148,7 +149,7 @@ def choose_network(
         (
             "size",
             text,
-            f"{verdict} {_short(wanted)} samples: {_short(seen)} ({best.rate * speed:.0f}/s, {passes:.1f} passes)",
+            f"{verdict} {short(wanted)} samples: {short(seen)} ({best.rate * speed:.0f}/s, {passes:.1f} passes)",
         )
     )
     dropout = 0.1 if passes > 300 else 0.0
@@ -169,7 +170,7 @@ def build_network(spec: Mapping[str, Any], generator: torch.Generator) -> nn.Mod
     """
     leaves = dict(spec)
     kind = leaves.pop("kind", None)
-    builders = {"transformer": Transformer, "unet": UNet, "stock": StockUNet}
+    builders = {"transformer": Transformer, "unet": UNet, "stock": StockUNet, "tokens": TokenTransformer}
     if kind not in builders:
         raise UserError(f"network kind {kind!r} is unknown; choose {', '.join(builders)}")
     try:
@@ -180,7 +181,8 @@ def build_network(spec: Mapping[str, Any], generator: torch.Generator) -> nn.Mod
         ) from error
 
 
-def _short(n: float) -> str:
+def short(n: float) -> str:
+    """12 k, 3.4 M: a count to two or three figures."""
     return f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n / 1e3:.0f} k" if n >= 1e3 else f"{n:.0f}"
 
 

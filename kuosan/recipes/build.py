@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kuosan.core.curves import survival
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import (
     EDM,
@@ -19,14 +20,20 @@ from kuosan.core.schedules import (
     Tabulated,
     VPLinear,
 )
+from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.network import NetworkDenoiser
+from kuosan.denoisers.tokens import TokenDenoiser
+from kuosan.errors import UserError
 from kuosan.networks import build_network
+from kuosan.processes.blocks import BlockMasked
+from kuosan.processes.discrete import DiscreteProcess, Masked, UniformNoise
 from kuosan.recipes.noise import build_process
-from kuosan.recipes.schema import ObjectivePart, Recipe, SchedulePart, TrainingPart
+from kuosan.recipes.schema import ObjectivePart, ProcessPart, Recipe, SchedulePart, TrainingPart
 from kuosan.training.budget import Budget
 from kuosan.training.objective import RESOLUTIONS, Denoising, Objective
 from kuosan.training.settings import Settings
 from kuosan.training.timing import TIMINGS, EntropyTiming
+from kuosan.training.tokens import MaskedTokens, NextToken, TokenBlocks, UniformTokens
 
 _SCHEDULES: dict[str, type[Schedule]] = {
     "cosine": Cosine,
@@ -46,8 +53,25 @@ def build_schedule(part: SchedulePart) -> Schedule:
     return base if part.shift in (1.0, "auto") else Shifted(base, float(part.shift))
 
 
+def objective_of(recipe: Recipe) -> Objective:
+    """The objective of a resolved recipe, over numbers or over tokens."""
+    if not recipe.process.discrete:
+        return build_objective(recipe.objective)
+    weight = recipe.objective.weight
+    assert weight in ("bound", "even")
+    match recipe.process.kind:
+        case "masked":
+            return MaskedTokens(weight)
+        case "blocks":
+            return TokenBlocks(weight)
+        case "autoregressive":
+            return NextToken()
+        case _:
+            return UniformTokens()
+
+
 def build_objective(part: ObjectivePart) -> Objective:
-    """The objective of a resolved part."""
+    """The objective of a resolved part, over numbers."""
     timing = TIMINGS[part.timing]
     weight = "uniform" if part.kind == "elbo" else part.weight
     if isinstance(timing, EntropyTiming):
@@ -57,10 +81,43 @@ def build_objective(part: ObjectivePart) -> Objective:
     return Denoising(weight, timing, part.balance if part.variance == "learned" else 0.0)
 
 
+def build_model(network: Mapping[str, Any], recipe: Recipe) -> Denoiser:
+    """A resolved recipe's denoiser, of numbers or of tokens, with freshly drawn weights."""
+    return (build_tokens if recipe.process.discrete else build_denoiser)(network, recipe)
+
+
+def build_tokens(network: Mapping[str, Any], recipe: Recipe) -> TokenDenoiser:
+    """The denoiser of a recipe whose states are tokens."""
+    net = build_network(network, _generator(recipe))
+    return TokenDenoiser(build_token_process(recipe.process, network["size"]), net)
+
+
+def build_token_process(part: ProcessPart, size: int) -> DiscreteProcess:
+    """The process of a part, for tokens of ``size`` values."""
+    try:
+        keep = survival(part.keep)
+    except ValueError as e:
+        raise UserError(f"process.keep: {e}") from e
+    match part.kind:
+        case "masked":
+            return Masked(size, keep)
+        case "uniform":
+            return UniformNoise(size, keep)
+        case "blocks":
+            return BlockMasked(size, keep, part.block)
+        case "autoregressive":
+            return BlockMasked(size, keep, 1)
+        case _:
+            raise AssertionError(part.kind)
+
+
+def _generator(recipe: Recipe) -> torch.Generator:
+    return torch.Generator().manual_seed(Seeds.of(recipe.seed, 1).fold("weights").number())
+
+
 def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoiser:
-    """A resolved recipe's denoiser with freshly drawn weights."""
-    generator = torch.Generator().manual_seed(Seeds.of(recipe.seed, 1).fold("weights").number())
-    net, objective = build_network(network, generator), recipe.objective
+    """The denoiser of a recipe whose states are numbers."""
+    net, objective = build_network(network, _generator(recipe)), recipe.objective
     assert objective.output != "auto"
     process = build_process(recipe.noise, build_schedule(recipe.schedule))
     learned = objective.variance == "learned"
@@ -69,7 +126,7 @@ def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoise
 
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
-    assert part.batch != "auto" and part.lr != "auto"
+    assert part.batch != "auto" and part.lr != "auto" and part.precision != "auto"
     leaves = part.model_dump(exclude={"batch", "lr"})
     return Settings(
         seed=seed, batch=part.batch, lr=part.lr, steps=budget.steps_of(part.batch), seconds=seconds, **leaves

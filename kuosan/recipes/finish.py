@@ -19,9 +19,10 @@ from kuosan.recipes.report_decided import decided
 from kuosan.recipes.report_residual import residual
 from kuosan.recipes.report_returned import returned
 from kuosan.recipes.session import Session
+from kuosan.recipes.summary import SUMMARY, summary_of
+from kuosan.recipes.text_finish import finish_texts
 from kuosan.training.checkpoint import write_bytes, write_json
 
-SUMMARY = "summary.json"  # written last: it says that all else is there
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
 MOST_NUMBERS = 2**26  # in them: 341 colour pictures of 256×256
 SHARE, LONGEST = 0.15, 30.0  # of what measuring left, and in seconds, for each section of its own
@@ -30,7 +31,9 @@ _STUDENT = "a student knows a few levels of noise, and its likelihood takes all 
 
 def finish(session: Session) -> dict[str, Any]:
     """Write what a finished run leaves, within what its budget has left; the summary of it."""
-    run, count = session.run, session.training.count
+    if session.facts.recipe.process.discrete:
+        return finish_texts(session)
+    run = session.run
     session.write_weights("best")
     _choose_sampler(session)
     left = session.remaining()
@@ -59,23 +62,7 @@ def finish(session: Session) -> dict[str, Any]:
     )
     write_json(run.path / EVALUATION, result)
     path = report.write(session, samples, found, surprise, [] if student else _sections(session), roof)
-    summary = {
-        "run": str(run.path),
-        "steps": count.step,
-        "seconds": round(session.seconds, 2),
-        "stopped": "early"
-        if count.events and "stopped early" in count.events[-1]
-        else "at the end of the budget",
-        "skipped_steps": count.skipped,
-        "best_step": count.best_step or None,
-        "val_loss": count.best_loss if count.best_step else None,
-        "metrics": result["metrics"],
-        **({"pairs": session.lessons.count} if session.lessons else {}),
-        **(
-            {"codec": result["codec"], "codec_steps": session.coding.steps} if roof and session.coding else {}
-        ),
-        "report": str(path),
-    }
+    summary = summary_of(session, result, path)
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)
     if session.lessons:

@@ -28,6 +28,13 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
+def has_bfloat16(where: torch.device) -> bool:
+    """Whether products in bfloat16 have units of their own there: matrix units of a CPU, a GPU since 2020."""
+    if where.type == "cuda":
+        return torch.cuda.get_device_capability(where) >= (8, 0)
+    return where.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
+
 def processor() -> str:
     """The processor's name, as far as the system tells."""
     try:

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,26 @@ from typing import Any
 import torch
 
 from kuosan.codecs import Codec, build_codec
+from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
+from kuosan.modalities.folder import open_folder
 from kuosan.recipes import codec as codecs
-from kuosan.recipes import image, machine
-from kuosan.recipes.build import build_denoiser
+from kuosan.recipes import machine, pictures, texts
+from kuosan.recipes.build import build_model
 from kuosan.recipes.calibrate import Speed, calibrate
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.noise import check_noise
 from kuosan.recipes.run import RECIPE, Run
 from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import Session
+from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.start import Start, starting_point
 from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
+
+RECIPES: dict[str, Callable[[Question], Settled]] = {"image": pictures.settle, "text": texts.settle}
 
 
 def reserve(seconds: float) -> float:
@@ -66,54 +72,13 @@ def settle(
         UserError: unusable data, a recipe that does not fit it, or an unknown budget.
     """
     started = time.monotonic() if started is None else started
-    device, budget = machine.device(), Budget.parse(recipe.budget)
-    source = Path(data)
-    init = starting_point(recipe.init) if recipe.init else None
-    known = not init and codecs.possible(recipe, device)
-    sides = codecs.sides_of(source, recipe.data.modality) if known else []
-    side = codecs.max_side(recipe, device, sides)
-    dataset = load_data(
-        source,
-        modality=recipe.data.modality,
-        max_side=side,
-        size=recipe.data.size,
-        like=init.modality if init else None,
-        columns=init.columns if init else None,
-    )
-    if not len(dataset.train):
-        raise UserError(f"{source} holds nothing to train on: give a folder with pictures")
-    form = dataset.modality.spec()["format"]
-    shape = form["channels"], form["height"], form["width"]
-    if init:
-        if recipe.codec.kind != "auto" and (recipe.codec.kind == "none") != (init.codec is None):
-            raise UserError(
-                f"{recipe.init} {'has a' if init.codec else 'has no'} codec, which stands: leave codec away"
-            )
-        codec, codec_choices = (
-            init.codec,
-            [("codec", "as it is", f"from {recipe.init}")] if init.codec else [],
-        )
-    else:
-        sides = sides if known else codecs.surveyed(dataset.survey)
-        codec, codec_choices = codecs.choose_codec(recipe, device, sides, shape)
-    worth = (0.9 * budget.seconds if budget.seconds else 600.0) * (1 - recipe.codec.share if codec else 1)
+    device, budget, source = machine.device(), Budget.parse(recipe.budget), Path(data)
+    start = starting_point(recipe.init) if recipe.init else None
+    modality = start.modality.name if start else open_folder(source, recipe.data.modality).modality
     speed = calibrate(device) if budget.seconds else Speed(torch.get_num_threads(), 1.0)
-    resolved, network, choices = image.resolve(
-        recipe.updated(
-            {"data.path": str(source.resolve()), "codec.kind": codec.spec()["kind"] if codec else "none"}
-        ),
-        dataset,
-        worth,
-        device,
-        init.facts() if init else None,
-        speed.ratio,
-        shape=codec.latent_shape if codec else shape,
-        side=side,
-    )
-    batch = resolved.training.batch
-    assert isinstance(batch, int)
-    part = codecs.resolved(recipe.codec, codec, budget.steps_of(batch))
-    resolved = resolved.model_copy(update={"codec": part})
+    question = Question(source, recipe, start, budget, device, speed.ratio)
+    found = RECIPES[modality](question)
+    dataset, resolved, choices = found.data, found.recipe, [*found.data.survey.notes, *found.choices]
     left = None
     if budget.seconds is not None:
         choices.append(("threads", speed.threads, "trained fastest here and now, of one and all cores"))
@@ -125,22 +90,23 @@ def settle(
     )
     facts = Facts(
         recipe=resolved,
-        network=network,
+        network=found.network,
         modality=dataset.modality.spec(),
         columns={k: list(v) for k, v in dataset.columns.items()},
         class_names=dict(dataset.survey.class_names),
         frequencies=[(list(row), n) for row, n in sorted(rows.items())],
         data_fingerprint=data_fingerprint(dataset),
         items=len(dataset.train),
-        choices=[*dataset.survey.notes, *codec_choices, *choices],
+        choices=choices,
         asked=asked,
         seconds=left,
-        codec=codec.spec() if codec else None,
+        codec=found.codec.spec() if found.codec else None,
     )
-    model = build_denoiser(network, resolved)
-    check_noise(resolved, model.process)
+    model = build_model(found.network, resolved)
+    if isinstance(model, NetworkDenoiser):
+        check_noise(resolved, model.process)
     count = sum(p.numel() for p in model.parameters())
-    return Plan(out or default_folder(source), facts, dataset, init, codec, count)
+    return Plan(out or default_folder(source), facts, dataset, start, found.codec, count)
 
 
 def data_fingerprint(data: Dataset) -> str:
@@ -172,6 +138,8 @@ def prepare(
     if found := begun(path, asked, started):
         return found
     plan = settle(data, path, recipe, asked, started=started)
+    for name, content in plan.data.modality.files().items():  # before the recipe, which is what makes a run
+        checkpoint.write_bytes(path / name, content)
     checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
     checkpoint.write_json(path / "data.json", plan.data.survey.to_json())
     return Session(Run(path), plan.data, plan.start, started, codec=plan.codec)

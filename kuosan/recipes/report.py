@@ -74,9 +74,9 @@ def write(
         headlines=headlines,
         survey=survey,
         choices=facts.choices,
-        previews=_previews(run.path / "samples"),
+        previews=preview_pictures(run.path / "samples"),
         denoising=_denoising(session),
-        log=_log(run.path / METRICS),
+        log=log_rows(run.path / METRICS),
         curves=_curves(session),
         codec=_codec(session, found, roof) if roof else {},
         metrics=metrics,
@@ -85,7 +85,7 @@ def write(
         surprising=[] if isinstance(surprise, str) else _surprising(session, surprise),
         nearest=_nearest(session, samples, found),
         sections=sections,
-        events=_events(session),
+        events=events(session),
         environment=machine.facts(),
         citations=citations(run),
     )
@@ -120,7 +120,8 @@ def command(session: Session) -> str:
     return shlex.join(words)
 
 
-def _previews(folder: Path) -> list[tuple[int, str, Image.Image]]:
+def preview_pictures(folder: Path) -> list[tuple[int, str, Image.Image]]:
+    """What was drawn on the way, by step."""
     out = []
     for path in sorted(folder.glob("step_*.png")):
         if found := re.fullmatch(r"step_(\d+)\.png", path.name):
@@ -148,7 +149,8 @@ def _picture(run: Any, x: torch.Tensor, scale: int) -> Image.Image:
     return run.modality.show(run.modality.decode(x), 1, scale)
 
 
-def _log(path: Path) -> list[dict[str, Any]]:
+def log_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -259,11 +261,12 @@ def _nearest(session: Session, samples: Samples, found: Evaluation) -> list[dict
     return out
 
 
-def _events(session: Session) -> list[str]:
+def events(session: Session) -> list[str]:
+    """What happened on the way, in sentences."""
     count = session.training.count
-    events = list(count.events)
+    told = list(count.events)
     if count.skipped:
-        events.append(
+        told.append(
             f"{count.skipped} of {count.step:,} steps had a loss or gradient that was not finite and were skipped."
         )
-    return events
+    return told

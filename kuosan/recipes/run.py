@@ -31,12 +31,13 @@ from kuosan.modalities.dataset import resolve
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes import machine, verbs
-from kuosan.recipes.build import build_denoiser
+from kuosan.recipes.build import build_model
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
 from kuosan.recipes.student import Ends, check_sampling, student_grid
+from kuosan.recipes.tokens import Rules, token_sampler, walk_tokens
 from kuosan.solvers import Step, trajectory
 from kuosan.solvers.sequence import CHURN, Sequence
 from kuosan.training.checkpoint import load_weights
@@ -75,17 +76,26 @@ class Run:
 
     @cached_property
     def modality(self) -> Modality[Any]:
-        return modality_from_spec(self.facts.modality)
+        return modality_from_spec(self.facts.modality, self._kept)
+
+    def _kept(self, name: str) -> bytes:
+        """A file that the modality keeps beside the recipe."""
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as e:
+            raise UserError(
+                f"{self.path / name} cannot be read ({e.strerror}): restore it from a copy of the run"
+            ) from e
 
     @cached_property
     @torch.inference_mode(False)  # also when sampling asks first: or nobody could differentiate it afterwards
-    def denoiser(self) -> NetworkDenoiser:
-        """The averaged model, on this machine's best device."""
+    def model(self) -> Denoiser:
+        """The averaged model, of numbers or of tokens, on this machine's best device."""
         if self.foreign:
             loaded = read_diffusers(self.path)
-            model = NetworkDenoiser(GaussianProcess(loaded.schedule), loaded.network, loaded.output)
+            model: Denoiser = NetworkDenoiser(GaussianProcess(loaded.schedule), loaded.network, loaded.output)
         else:
-            model = build_denoiser(self.facts.network, self.facts.recipe)
+            model = build_model(self.facts.network, self.facts.recipe)
             path = self.path / WEIGHTS
             if not path.is_file():
                 raise UserError(f"{path} is missing: run `kuosan resume {self.path}` to write it")
@@ -96,6 +106,20 @@ class Run:
                     f"the weights {path} do not fit the recipe beside them: restore both from one copy"
                 ) from e
         return model.requires_grad_(False).eval().to(machine.device())
+
+    @property
+    def denoiser(self) -> NetworkDenoiser:
+        """The model of a run over numbers.
+
+        Raises:
+            UserError: its states are tokens.
+        """
+        if not isinstance(self.model, NetworkDenoiser):
+            raise UserError(
+                f"{self.path} is a model of {self.facts.recipe.data.modality}, whose states are tokens, and this needs "
+                "states of numbers, such as pictures"
+            )
+        return self.model
 
     @cached_property
     def variances(self) -> dict[str, Tensor] | None:
@@ -128,6 +152,8 @@ class Run:
     def latent_shape(self) -> tuple[int, ...]:
         """Of what the network works on: of one latent, or of one state where there is no codec."""
         network = self.facts.network
+        if self.facts.recipe.process.discrete:
+            return (network["length"],)
         return (network["channels"], network["height"], network["width"])
 
     @property
@@ -190,8 +216,8 @@ class Run:
                 raise UserError(
                     f"guidance w={w} needs conditions and the run {self.path} has none: leave --w away"
                 )
-            return self.denoiser
-        return ClassifierFree(self.denoiser, w, self.facts.null)
+            return self.model
+        return ClassifierFree(self.model, w, self.facts.null)
 
     def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
         """The times of so many steps; of a student, its own.
@@ -223,9 +249,11 @@ class Run:
         if grid.endswith(".json"):
             return sequences.given(Path(grid), steps)
         churn = solver == CHURN
+        if self.facts.recipe.process.discrete:
+            return None
         if grid != "auto" or not (churn or (solver == "auto" and sequences.free(self))):
             return None
-        _ = self.denoiser  # a damaged run should say so first
+        _ = self.model  # a damaged run should say so first
         count, weight = sampling.steps if steps is None else steps, sampling.w if w is None else w
         if churn:
             return sequences.find(self, count, weight, churn=True)
@@ -246,6 +274,8 @@ class Run:
         self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"
     ) -> dict[str, Any]:
         """What these choices come to: steps, solver, grid and w, in words and numbers; see `sequence`."""
+        if self.facts.recipe.process.discrete:
+            return token_sampler(self, steps, solver, grid, w)
         sampling, chosen = self.facts.recipe.sampling, self.sequence(steps, w, solver, grid)
         if chosen:
             weight = chosen.guidance if w is None else w
@@ -268,10 +298,14 @@ class Run:
         w: float | None = None,
         denoiser: Denoiser | None = None,
         noise: Tensor | None = None,
+        rules: Rules | None = None,
     ) -> Iterator[Step]:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
         (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given; of latents,
-        where there is a codec: see `decoded`."""
+        where there is a codec: see `decoded`. ``rules`` are what samples of a text must keep to."""
+        if self.facts.recipe.process.discrete:
+            yield from walk_tokens(self, seeds, cond, steps, solver_name, grid, w, denoiser, rules)
+            return
         sampling, student = self.facts.recipe.sampling, bool(self.facts.recipe.distil.steps)
         if student:
             check_sampling(self.facts, self.path, solver_name, grid, 1.0 if w is None else w)
@@ -316,6 +350,7 @@ class Run:
         exact: bool = False,
         first: int = 0,
         noise: Noise | None = None,
+        rules: Rules | None = None,
     ) -> Samples:
         """Samples number ``first`` to ``first + n - 1`` of a seed; with ``noise``, from its rows of these numbers
         and under its conditions, except those that ``where`` names.
@@ -348,7 +383,9 @@ class Run:
                 z, cond = None, self.conditions(seed, numbers, where)
                 if noise is not None:
                     z, cond = noise.rows(numbers, cond, where or {})
-                for step in self.walk(seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z):
+                for step in self.walk(
+                    seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z, rules=rules
+                ):
                     last = step
                 zs.append(last.x.cpu())
                 xs.append(self.decoded(last.x).cpu())

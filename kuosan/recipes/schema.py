@@ -35,6 +35,28 @@ class DataPart(_Part):
         None, description="side, or height and width, of every picture"
     )
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
+    length: int | Auto = Field("auto", description="tokens of a window of text")
+    tokeniser: str = Field(
+        "auto", description="characters, bytes, bpe, unigram, or the path of a Hugging Face tokeniser"
+    )
+    vocabulary: int | Auto = Field("auto", description="tokens of a tokeniser that is trained here")
+    column: str | None = Field(None, description="the column of a table that holds the text")
+    document: Literal["file", "line", "paragraph"] = Field(
+        "file", description="what a .txt file holds many of"
+    )
+
+
+class ProcessPart(_Part):
+    """How data are corrupted: numbers by noise that is added, see `NoisePart`, tokens as here."""
+
+    kind: Literal["auto", "additive", "masked", "uniform", "blocks", "autoregressive"] = "auto"
+    keep: str = Field("linear", description="survival curve of tokens: linear, cosine or poly:POWER")
+    block: int = Field(16, ge=1, description="blocks: tokens of a block")
+
+    @property
+    def discrete(self) -> bool:
+        """Whether states are tokens; runs from before there was a choice say ``auto``."""
+        return self.kind not in ("auto", "additive")
 
 
 class CodecPart(_Part):
@@ -55,7 +77,7 @@ class CodecPart(_Part):
 class NetworkPart(_Part):
     """The network; leaves that are None are chosen."""
 
-    kind: Literal["auto", "transformer", "unet", "stock"] = "auto"
+    kind: Literal["auto", "transformer", "unet", "stock", "tokens"] = "auto"
     dropout: float | None = None
     patch: int | None = None
     dim: int | None = None
@@ -97,7 +119,7 @@ class ObjectivePart(_Part):
 
     kind: Literal["denoising", "elbo"] = "denoising"
     output: Literal["auto", "x", "eps", "v", "velocity", "score", "edm"] = "auto"
-    weight: Literal["auto", "output", "min_snr", "edm", "sigmoid", "uniform"] = "auto"
+    weight: Literal["auto", "output", "min_snr", "edm", "sigmoid", "uniform", "bound", "even"] = "auto"
     timing: Literal["auto", "uniform", "lognormal", "logitnormal", "logsnr", "entropy"] = "auto"
     sigma_data: float = 1.0
     variance: Literal["fixed", "learned"] = Field(
@@ -127,6 +149,7 @@ class TrainingPart(_Part):
     validations: int = Field(20, ge=1)
     patience: int = Field(6, ge=0)
     save_seconds: float = Field(30.0, ge=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 class SamplingPart(_Part):
@@ -155,6 +178,7 @@ class Recipe(_Part):
     budget: str = "10m"
     init: str = ""
     data: DataPart = DataPart()
+    process: ProcessPart = ProcessPart()
     codec: CodecPart = CodecPart()
     network: NetworkPart = NetworkPart()
     schedule: SchedulePart = SchedulePart()

@@ -20,7 +20,7 @@ from kuosan.codecs import Codec, CodecProgress
 from kuosan.core.random import Seeds
 from kuosan.modalities import Dataset
 from kuosan.recipes import machine
-from kuosan.recipes.build import build_denoiser, build_objective, build_settings
+from kuosan.recipes.build import build_model, build_settings, objective_of
 from kuosan.recipes.calibrate import Threads
 from kuosan.recipes.coding import Coding
 from kuosan.recipes.entropy import is_entropic
@@ -56,7 +56,7 @@ class Session:
         r = facts.recipe
         self.budget = Budget.parse(r.budget)
         settings = build_settings(r.training, r.seed, self.budget, facts.seconds)
-        denoiser = build_denoiser(facts.network, r)
+        denoiser = build_model(facts.network, r)
         if start is not None:
             denoiser.load_state_dict(start.weights)
         device, ready = machine.device(), bool(r.init)
@@ -69,11 +69,12 @@ class Session:
         if r.distil.steps:  # a student, of what its teacher does at each level of noise
             self.lessons = Lessons(run.path, facts, settings.steps, facts.seconds)
             settings = replace(settings, steps=self.lessons.steps)
-            denoiser.schedule.requires_grad_(False)
+            for curve in denoiser.curves():
+                curve.requires_grad_(False)
         of = self.lessons or self.coding or data
         self.training = Training(
             denoiser,
-            self.lessons.objective if self.lessons else build_objective(r.objective),
+            self.lessons.objective if self.lessons else objective_of(r),
             of.train,
             of.val,
             settings,
@@ -185,7 +186,13 @@ class Session:
         }  # fmt: skip
         if event.validation:
             v = event.validation
-            row |= {"val_loss": v.loss, "val_stderr": v.stderr, "val_n": v.n, "val_by_level": v.levels}
+            row |= {
+                "val_loss": v.loss,
+                "val_stderr": v.stderr,
+                "val_n": v.n,
+                "val_by_level": v.levels,
+                "val_axis": v.axis,
+            }
         with (self.run.path / METRICS).open("a", encoding="utf-8") as log:
             log.write(json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n")
         for name in ("loss", "grad_norm", "lr", "val_loss"):

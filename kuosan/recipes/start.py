@@ -51,5 +51,5 @@ def starting_point(init: str) -> Start:
             f"the zoo holds no model {init[4:]!r} in this version: start from a run's or a diffusers folder"
         )
     run = Run(init)
-    weights = {k: v.cpu() for k, v in run.denoiser.state_dict().items()}
+    weights = {k: v.cpu() for k, v in run.model.state_dict().items()}
     return Start(run.facts, run.modality, weights, run.codec)

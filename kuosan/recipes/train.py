@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kuosan.recipes.finish import SUMMARY, finish
+from kuosan.recipes.finish import finish
 from kuosan.recipes.opening import lock, prepare
 from kuosan.recipes.run import Run
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.session import Session
+from kuosan.recipes.summary import SUMMARY
 
 
 def train(

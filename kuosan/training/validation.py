@@ -19,13 +19,14 @@ MOST_ITEMS = 128
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean loss, its standard error over items, the number of items, and (place, loss) at each level of noise, where
-    the objective's ``axis`` says what places are."""
+    """Mean loss, its standard error over items, the number of items, and (place, loss) at each level of noise, places
+    on the ``axis`` that the objective names."""
 
     loss: float
     stderr: float
     n: int
     levels: tuple[tuple[float, float], ...]
+    axis: str
 
 
 @torch.no_grad()
@@ -47,4 +48,4 @@ def validate(denoiser: Denoiser, objective: Objective, items: Items, device: tor
     each = losses.mean(1)
     stderr = float(each.std() / count**0.5) if count > 1 else float("nan")
     levels = tuple(zip(places, losses.mean(0).tolist(), strict=True))
-    return Validation(float(each.mean()), stderr, count, levels)
+    return Validation(float(each.mean()), stderr, count, levels, objective.axis)

@@ -1,0 +1,34 @@
+"""The summary of a finished run: what every kind of data has in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kuosan.recipes.session import Session
+
+SUMMARY = "summary.json"  # written last: it says that all else is there
+
+
+def summary_of(session: Session, result: Mapping[str, Any], report: Path) -> dict[str, Any]:
+    """Counts, times, losses, metrics."""
+    count = session.training.count
+    early = bool(count.events and "stopped early" in count.events[-1])
+    return {
+        "run": str(session.run.path),
+        "steps": count.step,
+        "seconds": round(session.seconds, 2),
+        "stopped": "early" if early else "at the end of the budget",
+        "skipped_steps": count.skipped,
+        "best_step": count.best_step or None,
+        "val_loss": count.best_loss if count.best_step else None,
+        "metrics": result["metrics"],
+        **({"pairs": session.lessons.count} if session.lessons else {}),
+        **(
+            {"codec": result["codec"], "codec_steps": session.coding.steps}
+            if "codec" in result and session.coding
+            else {}
+        ),
+        "report": str(report),
+    }

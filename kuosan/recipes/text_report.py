@@ -1,0 +1,269 @@
+"""The report of a run over texts: how they came to be, how surprised the model is by others', what it copied."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kuosan.core.random import Seeds
+from kuosan.core.shapes import map_state
+from kuosan.core.unmasking import UnmaskingProfile, cosine_counts, linear_counts
+from kuosan.evaluation.base import Measurement
+from kuosan.evaluation.found import Evaluation
+from kuosan.evaluation.plots import FIRST, MUTED, SECOND, draw, plain_ticks
+from kuosan.evaluation.report import ReportFacts, write_report
+from kuosan.evaluation.report_section import Section, Trace, Words
+from kuosan.evaluation.report_words import number, steps_in_words
+from kuosan.processes.discrete import Masked
+from kuosan.recipes import machine
+from kuosan.recipes.cite import citations
+from kuosan.recipes.report import command, events, log_rows, preview_pictures
+from kuosan.recipes.run import Samples
+from kuosan.recipes.session import METRICS, Session, preview_conditions
+from kuosan.recipes.tokens import read_unmasking
+from kuosan.training.budget import clock
+
+SHOWN, COPIED = 9, 6
+LONGEST = 1200  # characters of a text that are shown
+_PROCESSES = {
+    "masked": "masked diffusion",
+    "uniform": "diffusion with random tokens",
+    "blocks": "block diffusion",
+    "autoregressive": "autoregressive, one token after the other",
+}
+_BASELINES = {"unigram": "characters alone", "xz": "xz", "zstd": "zstd", "ppmd": "ppmd"}
+
+
+def write(
+    session: Session,
+    samples: Samples,
+    found: Evaluation,
+    surprise: Mapping[str, Measurement],
+    others: Mapping[str, float],
+) -> Path:
+    """``report.html`` of a run over texts."""
+    run, data, count = session.run, session.data, session.training.count
+    facts = run.facts
+    survey = data.survey.to_json()
+    survey.pop("notes", None)
+    sampler = run.sampler()
+    texts = samples.modality.decode(samples.x)
+    origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
+    what = _PROCESSES[facts.recipe.process.kind]
+    headlines = [
+        f"{origin} ({what}) on {facts.items:,} passages of up to {run.latent_shape[0]} tokens, in "
+        f"{clock(session.seconds)} and {count.step:,} steps.",
+        f"Everything here was sampled in {steps_in_words(sampler['steps'])}, with {sampler['solver']} on the "
+        f"{sampler['grid']} grid; none is picked.",
+    ]
+    if m := surprise.get("bits_per_character"):
+        kind = "exactly" if m.note == "exact" else "at most"
+        headlines.append(
+            f"Held-out text costs {kind} {number(m.value, m.stderr)} bits per character ({m.n:,} passages)."
+        )
+    labels = _labels(session, samples)
+    sections = [s for s in (_written(session), _surprise(surprise, others), _schedule(session)) if s]
+    sections += _copied(session, texts, found)
+    page = ReportFacts(
+        title=Path(data.survey.source).resolve().stem.replace("_", " "),
+        subtitle="A model of texts, and how far to trust it",
+        created=datetime.date.today().isoformat(),
+        command=command(session),
+        headlines=headlines,
+        texts=[(labels[i], text[:LONGEST]) for i, text in enumerate(texts[:SHOWN])],
+        survey=survey,
+        choices=facts.choices,
+        previews=preview_pictures(run.path / "samples"),
+        log=log_rows(run.path / METRICS),
+        metrics=found.to_json()["metrics"],
+        sections=sections,
+        events=events(session),
+        environment=machine.facts(),
+        citations=citations(run),
+        noun="texts",
+    )
+    return write_report(page, run.path / "report.html")
+
+
+def _labels(session: Session, samples: Samples) -> list[str]:
+    """What each of the first samples was asked for."""
+    columns = session.facts.columns
+
+    def one(i: int) -> str:
+        asked = ((k, int(v[i])) for k, v in samples.cond.items())
+        return ", ".join(f"{k} {columns[k][v]}" for k, v in asked if v < len(columns[k]))
+
+    return [f"number {i}" + (f" · {one(i)}" if one(i) else "") for i in range(min(SHOWN, len(samples)))]
+
+
+def _written(session: Session) -> Section | None:
+    """One sample as it was written, step by step."""
+    run = session.run
+    process = run.model.process
+    if not isinstance(process, Masked):
+        return None
+    cond, _ = preview_conditions(run.facts)
+    one = map_state(lambda v: v[:1], cond) if cond else {}
+    when = torch.zeros(run.latent_shape, dtype=torch.int64)
+    steps = 0
+    with torch.inference_mode():
+        for step in run.walk(Seeds.of(run.facts.recipe.seed + 1, 1), one):
+            x = step.x[0].cpu()
+            steps = step.index + 1
+            when[(x != process.size) & (when == 0)] = steps
+    tokeniser = run.modality.tokeniser  # type: ignore[attr-defined]
+    pieces = written_pieces(tokeniser, x, when)
+    if not pieces:
+        return None
+    return Section(
+        "written",
+        "As it is written",
+        "As it is written",
+        [
+            f"One sample in {steps_in_words(steps)}. Colour tells when a token was written, from the first (blue) to the "
+            "last (orange)."
+        ],
+        [(f"seed {run.facts.recipe.seed + 1}, number 0", Trace(pieces, steps))],
+    )
+
+
+def written_pieces(tokeniser: Any, x: torch.Tensor, when: torch.Tensor) -> list[tuple[str, int]]:
+    """The text up to its end, cut where characters begin, each piece with the step of its last token."""
+    out, held, last = [], b"", 0
+    for token, step in zip(x.tolist(), when.tolist(), strict=True):
+        if token == tokeniser.end:
+            break
+        held, last = held + tokeniser.pieces[token], max(last, step)
+        try:
+            out.append((held.decode("utf-8"), last))
+        except UnicodeDecodeError:
+            continue
+        held, last = b"", 0
+    return out
+
+
+def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) -> Section | None:
+    """Bits per character, beside models that need no training."""
+    mine = surprise.get("bits_per_character")
+    if mine is None:
+        return None
+    train, token = surprise.get("bits_per_character_train"), surprise["bits_per_token"]
+    name = "this model" if mine.note == "exact" else "this model (at most)"
+    rows = sorted([(name, mine.value), *((label(k), v) for k, v in others.items())], key=lambda row: -row[1])
+
+    def paint(axes: Any) -> None:
+        values = [value for _, value in rows]
+        colours = [SECOND if text == name else FIRST for text, _ in rows]
+        axes.barh(range(len(rows)), values, color=colours, alpha=0.85, height=0.7)
+        axes.set_yticks(range(len(rows)), [text for text, _ in rows])
+        for i, value in enumerate(values):
+            axes.text(value, i, f" {value:.2f}", va="center", fontsize=8)
+        axes.set_xlabel("bits per character of held-out text; fewer is better")
+        axes.set_xlim(0, 1.12 * max(values))
+
+    exact = "exactly" if mine.note == "exact" else "at most (an upper bound)"
+    lead = [
+        f"Held-out text costs the model {exact} {number(mine.value, mine.stderr)} bits per character and "
+        f"{number(token.value, token.stderr)} per token, n = {mine.n:,} passages. Beside it n-grams (Kneser–Ney) and "
+        "compressors that were given the same training text.",
+    ]
+    if train:
+        lead.append(
+            f"Training text costs it {number(train.value, train.stderr)} (n = {train.n:,}): the difference is what it "
+            "knows by heart."
+        )
+    figure = draw("bits", "Bits per character", paint, height=0.32 * len(rows) + 0.8)
+    return Section("surprise", "Surprise", "How surprised it is by other texts", lead, [("", figure)])
+
+
+def label(name: str) -> str:
+    """A baseline's name for people."""
+    return _BASELINES.get(name, name.replace("_", " "))
+
+
+def _schedule(session: Session) -> Section | None:
+    """The unmasking schedule that the profile leads to, and what it saves."""
+    profile = read_unmasking(session.run.path)
+    if profile is None:
+        return None
+    steps = [k for k in (4, 8, 16, 32, 64, 128) if k < profile.length]
+    if not steps:
+        return None
+    lead = [
+        "A step writes many tokens at once, each as if the others of that step were not there. What that costs is known "
+        "beforehand from how much a hidden token costs by how much is written already, and the schedule with the least "
+        "cost is found exactly. In bits per token, what each schedule adds to one token per step:",
+        "; ".join(_saving(profile, k) for k in steps) + ".",
+    ]
+    return Section(
+        "unmasking", "Schedule", "How many tokens each step writes", lead,
+        [("What a hidden token costs, by the share of text that is written.", _profile_chart(profile)),
+         ("Share of the text that is written after each step.", _counts_chart(profile, steps[len(steps) // 2]))],
+    )  # fmt: skip
+
+
+def excess(profile: UnmaskingProfile, counts: torch.Tensor) -> float:
+    """Bits per token that a schedule adds to one token per step."""
+    least = float(profile.curve().sum())
+    return (profile.cost(counts) - least) / profile.length / 0.6931471805599453
+
+
+def _saving(profile: UnmaskingProfile, k: int) -> str:
+    length = profile.length
+    found = (profile.counts(k), linear_counts(length, k), cosine_counts(length, k))
+    mine, linear, cosine = (excess(profile, counts) for counts in found)
+    return f"{k} steps {mine:.3f} (even {linear:.3f}, cosine {cosine:.3f})"
+
+
+def _profile_chart(profile: UnmaskingProfile) -> str:
+    def paint(axes: Any) -> None:
+        bits = [value / 0.6931471805599453 for value in profile.curve().tolist()]
+        axes.plot([n / profile.length for n in range(profile.length)], bits, color=FIRST, lw=2)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("share of the text that is written")
+        axes.set_ylabel("bits per hidden token")
+        plain_ticks(axes)
+
+    return draw("profile", "What a hidden token costs", paint)
+
+
+def _counts_chart(profile: UnmaskingProfile, k: int) -> str:
+    length = profile.length
+
+    def paint(axes: Any) -> None:
+        for counts, colour, name in (
+            (profile.counts(k), FIRST, "this run's"),
+            (linear_counts(length, k), MUTED, "even"),
+            (cosine_counts(length, k), SECOND, "cosine"),
+        ):
+            axes.plot(
+                range(k + 1), (counts / length).tolist(), color=colour, lw=2, marker="o", ms=3, label=name
+            )
+        axes.set_xlabel(f"step of {k}")
+        axes.set_ylabel("share written")
+        axes.legend(frameon=False)
+
+    return draw("unmasking", "The unmasking schedule", paint)
+
+
+def _copied(session: Session, texts: list[str], found: Evaluation) -> list[Section]:
+    """The samples with the longest passages that stand in the training text, word for word."""
+    spans = found.spans.get("training", {}).get("worst", ())
+    if not spans:
+        return []
+    rows = [
+        (
+            f"number {row['sample']}: {row['length']} of its {len(texts[row['sample']])} characters stand in training",
+            row["span"][:LONGEST],
+        )
+        for row in spans[:COPIED]
+    ]
+    lead = [
+        "The longest passages of samples that stand in the training text character by character; beside how long such "
+        "passages are in held-out texts, see the measurements above."
+    ]
+    return [Section("copies", "Copied passages", "What it copied", lead, [("", Words(rows))])]

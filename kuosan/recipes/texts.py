@@ -1,0 +1,138 @@
+"""The recipe for texts: what ``auto`` means, and why.
+
+Masked diffusion without a time input, on even times, is what is simplest and best founded (Sahoo et al. 2024; Ou et al.
+2025); the autoregressive twin of the same trunk is `process=autoregressive`, and benchmarks/results/text.md has both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kuosan.errors import UserError
+from kuosan.modalities import load
+from kuosan.networks import choose_token_network
+from kuosan.recipes.machine import has_bfloat16
+from kuosan.recipes.schema import NetworkPart, ProcessPart, Recipe
+from kuosan.recipes.settled import Choice, Question, Settled
+
+TOKENS_PER_STEP = 4096
+WHOLE = 0.5  # share of items that are whole documents, from which positions say something
+MOST_STEPS = 32  # of a sample, unless asked for
+_WHY = {
+    "masked": "any order, any gap, exact bounds; needs no time input",
+    "uniform": "asked for",
+    "blocks": "asked for",
+    "autoregressive": "asked for",
+}
+
+
+def settle(asked: Question) -> Settled:
+    """Read the texts and decide every leaf.
+
+    Raises:
+        UserError: unusable data, or leaves that do not fit them.
+    """
+    source, recipe, start = asked.source, asked.recipe, asked.start
+    if recipe.codec.kind not in ("auto", "none"):
+        raise UserError(f"codec={recipe.codec.kind} is for pictures, and {source} holds texts: leave it away")
+    part = recipe.data
+    options = {
+        "length": part.length, "tokeniser": part.tokeniser, "vocabulary": part.vocabulary, "column": part.column,
+        "document": part.document,
+    }  # fmt: skip
+    data = load(
+        source,
+        modality=part.modality,
+        like=start.modality if start else None,
+        columns=start.columns if start else None,
+        text=options,
+    )
+    if not len(data.train):
+        raise UserError(f"{source} holds nothing to train on: give a folder with texts")
+    tree = recipe.model_dump()
+    choices: list[Choice] = []
+
+    def decide(part: str, leaf: str, value: Any, why: str) -> Any:
+        if tree[part][leaf] in ("auto", None):
+            tree[part][leaf] = value
+        else:
+            value, why = tree[part][leaf], "asked for"
+        choices.append((f"{part}.{leaf}", value, why))
+        return value
+
+    modality = data.modality
+    size, length = modality.tokeniser.size, modality.length  # type: ignore[attr-defined]
+    fast = tree["training"]["precision"] != "float32" and has_bfloat16(asked.device)
+    why = "the processor has units for it" if fast else "exact, and as fast here"
+    decide("training", "precision", "bfloat16" if fast else "float32", why)
+    if start:
+        network = start.of.network
+        tree["process"] = start.of.recipe.process.model_dump()
+        choices.append(("network", "tokens", f"from {recipe.init}"))
+    else:
+        kind = decide("process", "kind", "masked", _WHY["masked"])
+        if kind == "additive":
+            raise UserError(
+                f"process=additive is for numbers, and {source} holds texts: choose masked, uniform, blocks or "
+                "autoregressive"
+            )
+        network, reasons = choose_token_network(
+            size, length, {name: len(values) for name, values in data.columns.items()},
+            seconds=asked.seconds, device=asked.device, tokens=len(data.train) * length,
+            block=_block(ProcessPart(**tree["process"])), timed=kind == "uniform", places=_whole(data) >= WHOLE,
+            speed=asked.speed, fast=tree["training"]["precision"] == "bfloat16",
+        )  # fmt: skip
+        given = recipe.network.model_dump(exclude={"kind"}, exclude_none=True)
+        if odd := set(given) - {"dim", "depth", "heads", "dropout"}:
+            raise UserError(
+                f"network.{min(odd)} is of networks for pictures; those of texts have dim, depth, heads and dropout"
+            )
+        choices += [r for r in reasons if not (given and r[0] == "size")]
+        network |= given
+        if "dim" in given and "heads" not in given:
+            network["heads"] = max(1, network["dim"] // 32)
+        choices += [(f"network.{k}", v, "asked for") for k, v in given.items()]
+    tree["network"] = NetworkPart(kind="tokens").model_dump()
+    tree["codec"]["kind"] = "none"
+    tree["noise"]["kind"], tree["schedule"]["kind"], tree["schedule"]["shift"] = "gaussian", "cosine", 1.0
+    tree["objective"]["output"] = "x"
+    _check_objective(recipe)
+    decide("objective", "weight", "bound", "what is trained is what is measured")
+    decide("objective", "timing", "uniform", "stratified")
+    batch = max(8, min(128, 2 ** (TOKENS_PER_STEP // length).bit_length() // 2))
+    batch = max(1, min(batch, 2 ** (len(data.train) // 2).bit_length()))
+    decide("training", "batch", batch, f"about {TOKENS_PER_STEP:,} tokens per step")
+    rate = 5e-4 if start else float(f"{3e-3 * (128 / network['dim']) ** 0.5:.2g}")
+    why = "a start from trained weights" if start else "falls with the network's width"
+    decide("training", "lr", rate, why)
+    kind = tree["process"]["kind"]
+    solver = "ancestral" if kind == "uniform" else "first-hitting"
+    decide("sampling", "solver", solver, "draws from the model's own law" if kind != "uniform" else "redraws")
+    decide("sampling", "grid", "auto", "the unmasking schedule that is fitted when training ends")
+    if recipe.sampling.steps == Recipe().sampling.steps:
+        tree["sampling"]["steps"] = length if kind == "autoregressive" else min(MOST_STEPS, length)
+        choices.append(
+            ("sampling.steps", tree["sampling"]["steps"], "tokens of a step are drawn independently")
+        )
+    tree["data"] |= {"modality": "text", "path": str(source.resolve()), "length": length, "max_side": "auto"}
+    return Settled(data, Recipe.model_validate(tree), network, choices)
+
+
+def _block(part: ProcessPart) -> int:
+    """The network's order: see `TokenTransformer`."""
+    return {"autoregressive": 1, "blocks": part.block}.get(part.kind, 0)
+
+
+def _whole(data: Any) -> float:
+    """The share of items that begin a document of their own."""
+    totals = data.survey.totals
+    return float(totals.get("documents", 0)) / max(1, data.survey.items)
+
+
+def _check_objective(recipe: Recipe) -> None:
+    if recipe.objective.weight not in ("auto", "bound", "even"):
+        raise UserError(
+            f"objective.weight={recipe.objective.weight} is for states of numbers: texts have bound and even"
+        )
+    if recipe.objective.timing not in ("auto", "uniform"):
+        raise UserError(f"objective.timing={recipe.objective.timing} is for states of numbers: leave it away")

@@ -1,0 +1,124 @@
+"""Sampling a run over tokens: from masks (or noise) to text, within rules that a person sets.
+
+The state that sampling starts from is the prior, all masks, except for the places that a template fixes: the masked
+process never changes a revealed token, so these are carried through, and the network reads them from the first step
+on. What must hold of the whole text is an automaton around the denoiser (`guidance.language`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from kuosan.core.random import Seeds
+from kuosan.core.unmasking import UnmaskingProfile, unmasking_grid
+from kuosan.denoisers.base import Denoiser
+from kuosan.errors import UserError
+from kuosan.guidance.language import Constrained, TokenAutomaton
+from kuosan.processes.discrete import DiscreteProcess, Masked
+from kuosan.recipes.noise import build_solver
+from kuosan.solvers import Step, trajectory
+
+if TYPE_CHECKING:
+    from kuosan.recipes.run import Run
+
+PROFILE = "grids/unmasking.json"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What samples must keep to: tokens that are given, masks elsewhere, (L,); and an automaton of whole texts."""
+
+    given: Int64[Tensor, " L"] | None = None
+    automaton: TokenAutomaton | None = None
+
+
+def read_unmasking(run: Path) -> UnmaskingProfile | None:
+    """The profile that training left in the run's folder; None where there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = run / PROFILE
+    if not path.is_file():
+        return None
+    try:
+        return UnmaskingProfile.of_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{path} is no unmasking profile ({e}): restore it from a copy, or remove it") from e
+
+
+def token_sampler(run: Run, steps: int | None, solver: str, grid: str, w: float | None) -> dict[str, Any]:
+    """Steps, solver, grid and w that these choices come to."""
+    sampling = run.facts.recipe.sampling
+    name = sampling.grid if grid == "auto" else grid
+    if name == "auto":
+        own = run.facts.recipe.process.kind == "masked" and (run.path / PROFILE).is_file()
+        name = "optimal" if own else "linear"
+    return {
+        "steps": sampling.steps if steps is None else steps,
+        "solver": sampling.solver if solver == "auto" else solver,
+        "grid": name,
+        "w": sampling.w if w is None else w,
+    }
+
+
+def token_grid(run: Run, steps: int, name: str, process: DiscreteProcess) -> Tensor:
+    """The times of so many steps; the best unmasking schedule has at most one step per token.
+
+    Raises:
+        UserError: no such grid, or no profile to make it of.
+    """
+    profile = read_unmasking(run.path)
+    if name == "optimal" and profile is not None:
+        steps = min(steps, profile.length)
+    try:
+        return unmasking_grid(name, steps, process.keep, profile)
+    except ValueError as e:
+        raise UserError(str(e)) from e
+
+
+def walk_tokens(
+    run: Run,
+    seeds: Seeds,
+    cond: Mapping[str, Tensor],
+    steps: int | None = None,
+    solver: str = "auto",
+    grid: str = "auto",
+    w: float | None = None,
+    denoiser: Denoiser | None = None,
+    rules: Rules | None = None,
+) -> Iterator[Step]:
+    """The trajectory of texts, see `Run.walk`.
+
+    Raises:
+        UserError: no such solver or grid, rules for a process without masks, or rules that nothing satisfies.
+    """
+    asked = token_sampler(run, steps, solver, grid, w)
+    if denoiser is None:
+        denoiser = run.guided(asked["w"])
+    process = denoiser.process
+    assert isinstance(process, DiscreteProcess)
+    rule = build_solver(asked["solver"], process)
+    device = next(denoiser.parameters()).device
+    like = torch.zeros(len(seeds), *run.latent_shape, dtype=torch.int64, device=device)
+    x = process.prior(like, seeds.fold("prior"))
+    if rules is not None and not isinstance(process, Masked):
+        raise UserError(
+            f"templates and constraints need a process of masks, and {run.path} is {process}: train with "
+            "--set process=masked"
+        )
+    if rules is not None and rules.given is not None:
+        x = rules.given.to(device).expand_as(x).clone()
+    if rules is not None and rules.automaton is not None:
+        denoiser = Constrained(denoiser, rules.automaton)
+    cond = {k: v.to(device) for k, v in cond.items()}
+    times = token_grid(run, asked["steps"], asked["grid"], process)
+    yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)

@@ -71,7 +71,7 @@ def gather_text(
     found = read_documents(folder, column, document)
     documents, texts = found.documents, [d.text for d in found.documents]
     if not documents:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.failed[:3])
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in (found.failed + found.left_out)[:3])
         raise UserError(
             f"No text in {folder.root} can be read ({reasons or 'all of it is blank'}); mend the files and try again."
         )

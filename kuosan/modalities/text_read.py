@@ -19,10 +19,11 @@ from pathlib import Path
 from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Skip, Unreadable
 from kuosan.modalities.folder import Entry, Folder
+from kuosan.modalities.kinds import ALONE
 from kuosan.modalities.sides import LEFT, TEST, TRAIN, VAL, settle
 from kuosan.modalities.tables import Row
 from kuosan.modalities.text_encoding import decode_text
-from kuosan.modalities.text_records import choose_column, missing_columns, read_records, split_record
+from kuosan.modalities.text_records import NoText, choose_column, missing_columns, read_records, split_record
 from kuosan.modalities.tokeniser import without_surrogates
 
 WHOLE = (".txt", ".md")  # files that are text as they stand
@@ -71,6 +72,7 @@ def read_documents(folder: Folder, column: str | None = None, document: str = "f
     sides = _sides(folder.entries)
     documents: list[Document] = []
     failed: list[Skip] = []
+    left_out: list[Skip] = []
     chosen = Counter[str]()
     blank = left = 0
     for entry in folder.entries:
@@ -81,7 +83,8 @@ def read_documents(folder: Folder, column: str | None = None, document: str = "f
         try:
             parts = _parts(entry, column, document, chosen)
         except Unreadable as error:
-            failed.append((entry.name, error.reason))
+            harmless = isinstance(error, NoText) and posixpath.splitext(entry.name)[1].lower() in ALONE
+            (left_out if harmless else failed).append((entry.name, error.reason))
             continue
         for name, text, columns in parts:
             if text.strip():
@@ -94,10 +97,10 @@ def read_documents(folder: Folder, column: str | None = None, document: str = "f
     ]
     if blank:
         choices.append(("blank documents", f"{blank:,} left out", "nothing stands in them"))
-    left_out = [
-        (f"{left} files of the test part", "kept for a later evaluation, since there is a validation part")
-    ]
-    return Documents(documents, blank, failed, left_out if left else [], choices)
+    if left:
+        why = "kept for a later evaluation, since there is a validation part"
+        left_out.append((f"{left} files of the test part", why))
+    return Documents(documents, blank, failed, left_out, choices)
 
 
 def _parts(

@@ -39,6 +39,10 @@ _FIELD = re.compile(r"\{([^{}]+)\}")
 _DELIMITERS = ",\t;|"
 
 
+class NoText(Unreadable):
+    """A file in order that holds no text: of a .json, which describes all kinds of things, no fault."""
+
+
 def read_records(path: Path) -> list[Record]:
     """The records of a file, by its suffix.  Raises `Unreadable`, and `UserError` where pyarrow is missing."""
     suffix = path.suffix.lower()
@@ -56,7 +60,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def choose_column(records: Sequence[Record]) -> str:
-    """The column that holds the text (module docstring).  Raises `Unreadable` where none does."""
+    """The column that holds the text (module docstring).  Raises `NoText` where none does."""
     present: dict[str, int] = {}
     length: dict[str, int] = {}
     for record in records:
@@ -70,7 +74,7 @@ def choose_column(records: Sequence[Record]) -> str:
             if name.strip().lower() == wanted and 2 * count >= len(records):
                 return name
     if not length:
-        raise Unreadable("none of its columns holds text")
+        raise NoText("none of its columns holds text")
     return max(sorted(length), key=lambda name: length[name])
 
 
@@ -149,7 +153,7 @@ def _objects(value: Any, above: Record) -> Iterator[Record]:
             value = [{"text": part} for part in value]
         for part in value:
             if not isinstance(part, (dict, list)):
-                raise Unreadable("its arrays hold neither objects nor texts only")
+                raise NoText("its arrays hold neither objects nor texts only")
             yield from _objects(part, above)
     elif isinstance(value, dict):
         inner = [name for name, part in value.items() if _holds_objects(part) and not _are_turns(part)]
@@ -162,7 +166,7 @@ def _objects(value: Any, above: Record) -> Iterator[Record]:
         for name in inner:
             yield from _objects(value[name], {**above, **plain})
     else:
-        raise Unreadable("it is neither an array nor an object of records")
+        raise NoText("it is neither an array nor an object of records")
 
 
 def _holds_objects(value: Any) -> bool:

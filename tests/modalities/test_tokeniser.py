@@ -31,8 +31,10 @@ def corpus(n: int = 400, seed: int = 0) -> list[str]:
 
 TRAINED = {kind: train_tokeniser(corpus(), kind, 400)[0] for kind in KINDS}
 AWKWARD = [
-    "", " ", "  two  blanks  ", "\n", "\r\n", "a\r\nb\rc", "\t\t", "\n\n\n x", "x \n", "<0x0A>", "<0xE4><0xB8>", "END",
-    END, f"the {END} of it", "▁", "Ġthe", "Ċ", "秋风起兮白云飞", "😀👩‍👩‍👧‍👦", "e\u0301é", "\ufffd", "\ufeffmark", "\0\x01",
+    "", " ", "  two  blanks  ", "\n",
+    "\r\n", "a\r\nb\rc", "\t\t", "\n\n\n x", "x \n", "<0x0A>", "<0xE4><0xB8>", "END",
+    END, f"the {END} of it", "▁", "Ġthe", "Ċ", "秋风起兮白云飞",
+    "😀👩‍👩‍👧‍👦", "e\u0301é", "\ufffd", "\ufeffmark", "\0\x01",
     "ﬁ", "\u2028\u2029\x85", "[CLS]", "##ing", "a" * 3_000, "中" * 500,
 ]  # fmt: skip
 

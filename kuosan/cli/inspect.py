@@ -44,7 +44,10 @@ def _data(path: Path, modality: str) -> Answer:
         ("to train on", f"{survey['train']:,}"),
         ("held out", f"{survey['val']:,}"),
     ]
-    rows += [(name, _counts(survey[name])) for name in ("sizes", "modes", "dtypes") if survey[name]]
+    rows += [
+        (name, _counts(survey[name])) for name in ("sizes", "modes", "dtypes", "lengths") if survey[name]
+    ]
+    rows += [(name, f"{count:,}") for name, count in survey["totals"].items()]
     for column, values in survey["classes"].items():
         rows.append((f"--where {column}=", _counts(values, survey["class_names"])))
     if survey["captions"]:

@@ -10,6 +10,10 @@ from kuosan.modalities.grid import as_rgb, grid_picture
 from kuosan.modalities.image import ImageModality
 from kuosan.modalities.image_format import ImageFormat
 from kuosan.modalities.pixels import Picture
+from kuosan.modalities.ragged import Ragged
+from kuosan.modalities.text import TextModality
+from kuosan.modalities.tokeniser import Tokeniser, read_tokeniser
+from kuosan.modalities.tokeniser_training import train_tokeniser
 
 __all__ = [
     "Dataset",
@@ -17,13 +21,18 @@ __all__ = [
     "ImageModality",
     "Modality",
     "Picture",
+    "Ragged",
     "Split",
     "Survey",
+    "TextModality",
+    "Tokeniser",
     "Unreadable",
     "as_rgb",
     "grid_picture",
     "known_modalities",
     "load",
     "modality_from_spec",
+    "read_tokeniser",
     "resolve",
+    "train_tokeniser",
 ]

@@ -6,7 +6,8 @@ A modality is a pair of maps between the files of a person and tensors,
 
 with the law that decode(encode(raw)) is raw, or that the loss is stated and bounded.  It knows nothing of
 diffusion: it could feed any model.  A modality is immutable; what it learned from a folder (sizes, ranges,
-vocabularies) is in `spec()`, from which `modality_from_spec` builds it again without the folder.
+vocabularies) is in `spec()`, from which `modality_from_spec` builds it again without the folder; what is too
+large for a recipe (a tokeniser) is in `files()`, which are kept beside it.
 
 The state of one modality is one tensor; joint states are put together from several modalities elsewhere.
 
@@ -19,13 +20,14 @@ A new modality is one file: a subclass decorated with `@register`, and a line in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from torch import Tensor
 
+from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 Raw = TypeVar("Raw")
 Spec = dict[str, Any]
+Read = Callable[[str], bytes]  # the contents of a file that stands beside the recipe, by its name
+# A Tensor (n …), or `Ragged` where items differ in length. Which of them is settled by the modality.
+Storage: TypeAlias = Any
 Choice = tuple[str, str, str]  # (what, value, why)
 Skip = tuple[str, str]  # (file name, plain reason)
 
@@ -56,11 +61,15 @@ class Gathered:
 
     `hashes` are 32-byte digests of each item's decoded content before resizing; `columns` hold one value per
     item (None where unknown), and those in `declared` are conditions even where they have many values;
-    `sides` say "train" or "val" where the folder decides, and "" where Kuosan does.
+    `sides` say "train" or "val" where the folder decides, and "" where Kuosan does.  Items of one of `groups`
+    stay on one side (by default, items of one hash); items of one hash have one group.  Where items are parts of
+    works, `firsts` are the first of each: columns describe works, so these decide what a condition is.
+    `totals` counts what else there is to count, by name, and `duplicates` says what copies there are that are
+    not exact.
     """
 
     modality: Modality[Any]
-    storage: Tensor
+    storage: Storage
     hashes: list[bytes]
     names: list[str]
     columns: dict[str, list[str | None]]
@@ -71,6 +80,10 @@ class Gathered:
     failed: list[Skip]
     left_out: list[Skip] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
+    groups: list[bytes] | None = None
+    firsts: list[int] | None = None
+    totals: dict[str, float] = field(default_factory=dict)
+    duplicates: dict[str, Any] = field(default_factory=dict)
 
 
 class Modality(ABC, Generic[Raw]):
@@ -93,10 +106,18 @@ class Modality(ABC, Generic[Raw]):
     def spec(self) -> Spec:
         """Everything needed to build this modality again, JSON-able; `spec()["modality"]` is its name."""
 
+    def files(self) -> dict[str, bytes]:
+        """What must be kept beside the recipe to build this modality again, by file name; mostly nothing."""
+        return {}
+
     @classmethod
     @abstractmethod
-    def from_spec(cls, spec: Spec) -> Modality[Raw]:
-        """The inverse of `spec`."""
+    def from_spec(cls, spec: Spec, read: Read | None = None) -> Modality[Raw]:
+        """The inverse of `spec`; `read` gives back the `files`."""
+
+    def confine(self, storage: Storage) -> Storage:
+        """Storage of one side of a split, in which nothing can be seen of the other side's items."""
+        return storage
 
     @abstractmethod
     def read(self, path: Path | str) -> Raw:
@@ -115,8 +136,12 @@ class Modality(ABC, Generic[Raw]):
         """Items of states; undoes `encode`."""
 
     @abstractmethod
-    def to_state(self, storage: Tensor) -> Tensor:
-        """States of a slice of storage (b …), in float32; vectorised."""
+    def to_state(self, storage: Storage, seeds: Seeds | None = None) -> Tensor:
+        """States of a slice of storage (b …): float32, or int64 where they are tokens; vectorised.
+
+        With `seeds`, one per item, each is drawn from the views that its storage allows; without, it is the
+        item as it stands.
+        """
 
     @abstractmethod
     def show(self, raws: Sequence[Raw], columns: int | None = None, scale: int | None = None) -> Image.Image:
@@ -146,6 +171,6 @@ def modality_class(name: str) -> type[Modality[Any]]:
     return _REGISTRY[name]
 
 
-def modality_from_spec(spec: Spec) -> Modality[Any]:
-    """The modality that `spec()` described.  Raises `UserError` for an unknown name."""
-    return modality_class(str(spec.get("modality"))).from_spec(spec)
+def modality_from_spec(spec: Spec, read: Read | None = None) -> Modality[Any]:
+    """The modality that `spec()` described, and its `files()` by `read`.  Raises `UserError` for an unknown name."""
+    return modality_class(str(spec.get("modality"))).from_spec(spec, read)

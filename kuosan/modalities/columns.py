@@ -16,6 +16,7 @@ from torch import Tensor
 from kuosan.modalities.base import MANY_VALUES, Choice
 
 Vocabulary = dict[str, tuple[str, ...]]
+_SHOWN = 60  # characters of a value in a note
 
 
 def natural_key(value: str) -> tuple[int, int, str]:
@@ -36,13 +37,18 @@ def choose_columns(
         count = f"{len(values):,} distinct values in {len(known):,} rows"
         if len(values) < 2:
             if known:
-                choices.append((f"column {name}", "not a condition", f"it is always '{values[0]}'"))
+                choices.append((f"column {name}", "not a condition", f"it is always '{_short(values[0])}'"))
         elif name in declared or (len(values) <= MANY_VALUES and 2 * len(values) < len(known)):
             vocabulary[name] = tuple(values)
             choices.append((f"column {name}", "a condition", count))
         else:
             choices.append((f"column {name}", "not a condition", f"{count}: not categorical"))
     return vocabulary, choices
+
+
+def _short(value: str) -> str:
+    """A value in a sentence; a column may well hold whole essays."""
+    return value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"
 
 
 def number_columns(

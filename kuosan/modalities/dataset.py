@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
-from kuosan.modalities.base import Choice, Gathered, Modality, Skip, modality_class
+from kuosan.modalities.base import Choice, Gathered, Modality, Skip, Storage, modality_class
 from kuosan.modalities.columns import Vocabulary, choose_columns, number_columns
 from kuosan.modalities.folder import CLASS, Folder, open_folder
 from kuosan.modalities.split import plan_split
@@ -36,7 +36,8 @@ class Survey:
     `files` counts data files, also those that failed; `items` what was read from them before exact copies
     were left out; `classes` the kept items of each value of each condition; `skipped` files that could not be
     read; `left_alone` what was not meant to be read; `notes` choices as (what, value, why); `fingerprint`
-    the sha256 over the sorted content hashes of all items.
+    the sha256 over the sorted content hashes of all items; `lengths` how many whole works (documents) are of
+    which length; `totals` what else a modality counts (documents, characters, tokens).
     """
 
     source: str
@@ -56,6 +57,8 @@ class Survey:
     captions: int
     notes: tuple[Choice, ...]
     fingerprint: str
+    lengths: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,7 +69,7 @@ class Split:
     """Items of one side: storage `x` (n …), and `labels`, `names` and `captions` ("" for none) of each."""
 
     modality: Modality[Any]
-    x: Tensor
+    x: Storage
     labels: dict[str, Int64[Tensor, "n"]]
     names: tuple[str, ...]
     captions: tuple[str, ...] = field(default=())
@@ -76,9 +79,12 @@ class Split:
 
     def batch(
         self, index: Int64[Tensor, "b"], seeds: Seeds | None = None
-    ) -> tuple[Float32[Tensor, "b ..."], dict[str, Int64[Tensor, "b"]]]:
-        """States of the items at `index`, and their label in each column."""
-        return self.modality.to_state(self.x[index]), {
+    ) -> tuple[Float32[Tensor, "b ..."] | Int64[Tensor, "b ..."], dict[str, Int64[Tensor, "b"]]]:
+        """States of the items at `index`, and their label in each column.
+
+        With `seeds`, one per item, each state is one of the item's views (`Modality.to_state`): for training.
+        """
+        return self.modality.to_state(self.x[index], seeds), {
             name: label[index] for name, label in self.labels.items()
         }
 
@@ -132,24 +138,29 @@ def load(
     size: int | tuple[int, int] | None = None,
     like: Modality[Any] | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
+    text: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Reads a file or a folder (forms: the module docstrings of `folder` and `arrays`).
+    """Reads a file or a folder (forms: the module docstrings of `folder`, `arrays` and `text_read`).
 
     `max_side` bounds the longer side of pictures and `size` fixes it (a number is a square, a pair height and
-    width).  `like` brings the data into the form of a model that is there already, and `columns` uses its
-    vocabularies.  Nothing is written.  Raises `UserError` for data that cannot be used: missing, empty, of
-    several modalities, or with more than 10 % of its files unreadable.
+    width); `text` holds options for texts (`gather_text`: length, tokeniser, vocabulary, column, document),
+    and neither minds data of another kind.  `like` brings the data into the form of a model that is there
+    already, and `columns` uses its vocabularies.  Nothing is written.  Raises `UserError` for data that cannot
+    be used: missing, empty, of several modalities, or with more than 10 % of its files unreadable.
     """
     folder = open_folder(data, like.name if like is not None else modality)
     kind = modality_class(folder.modality)
     _check_failed(folder, folder.failed, data)
-    gathered = kind.gather(folder, like, max_side=max_side, size=size)
+    options = {"image": {"max_side": max_side, "size": size}, "text": dict(text or {})}
+    gathered = kind.gather(folder, like, **options.get(folder.modality, {}))
     failed = [*folder.failed, *gathered.failed]
     _check_failed(folder, failed, data)
 
     n = len(gathered.names)
     if columns is None:
-        vocabulary, column_choices = choose_columns(gathered.columns, gathered.declared)
+        works = range(n) if gathered.firsts is None else gathered.firsts
+        described = {name: [values[i] for i in works] for name, values in gathered.columns.items()}
+        vocabulary, column_choices = choose_columns(described, gathered.declared)
     else:
         vocabulary, column_choices = {name: tuple(values) for name, values in columns.items()}, []
     numbers = number_columns(gathered.columns, vocabulary, n)
@@ -158,7 +169,7 @@ def load(
     )
     unknown = [len(values) for values in vocabulary.values()]
     labels = [tuple(-1 if v == u else v for v, u in zip(row, unknown, strict=True)) for row in rows]
-    plan = plan_split(gathered.hashes, labels, gathered.sides, gathered.names)
+    plan = plan_split(gathered.hashes, labels, gathered.sides, gathered.names, gathered.groups)
 
     kept = torch.tensor(plan.train + plan.val, dtype=torch.int64)
     classes = {
@@ -171,11 +182,12 @@ def load(
         train=len(plan.train), val=len(plan.val), classes=classes,
         class_names={v: folder.class_names[v] for v in vocabulary.get(CLASS, ()) if v in folder.class_names},
         sizes=gathered.histograms.get("sizes", {}), modes=gathered.histograms.get("modes", {}),
-        dtypes=gathered.histograms.get("dtypes", {}), duplicates=plan.duplicates,
+        dtypes=gathered.histograms.get("dtypes", {}), duplicates=plan.duplicates | gathered.duplicates,
         skipped=tuple(sorted(set(failed))), left_alone=(*folder.left_out, *gathered.left_out),
         captions=sum(bool(gathered.captions[i]) for i in plan.train + plan.val),
         notes=(*gathered.choices, *column_choices, *plan.choices),
         fingerprint=hashlib.sha256(b"".join(sorted(gathered.hashes))).hexdigest(),
+        lengths=gathered.histograms.get("lengths", {}), totals=gathered.totals,
     )  # fmt: skip
     return Dataset(
         gathered.modality,
@@ -190,7 +202,7 @@ def _take(gathered: Gathered, numbers: dict[str, Tensor], items: list[int]) -> S
     index = torch.tensor(items, dtype=torch.int64)
     return Split(
         gathered.modality,
-        gathered.storage[index],
+        gathered.modality.confine(gathered.storage[index]),
         {name: number[index] for name, number in numbers.items()},
         tuple(gathered.names[i] for i in items),
         tuple(gathered.captions[i] for i in items),

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kuosan.errors import UserError
 from kuosan.modalities.base import Skip, Unreadable, known_modalities, modality_class
-from kuosan.modalities.kinds import ARRAY, CLASS_NAMES, MODALITIES, TABLES
+from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, TABLES
 from kuosan.modalities.sides import HELD_OUT, LEFT, TRAIN, find_sides
 from kuosan.modalities.tables import Row, read_caption, read_class_names, read_table, take_caption
 from kuosan.modalities.walk import Found, Listing, walk
@@ -60,12 +60,14 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
     captions, caption_files = _caption_files(listing)
     tables = [f for f in listing.found if posixpath.basename(f.name).lower() in TABLES]
     others = [f for f in listing.found if f not in tables and f.name not in caption_files]
-    if not any(f.kind not in (None, "text") for f in others):
-        others, tables, captions = list(listing.found), [], {}
+    if modality == "text" or not any(f.kind not in (None, "text") for f in others):
+        others, tables = _texts(listing, tables)
+        captions = {}
     chosen = _choose(others, modality, Path(data))
     modality_class(chosen)  # a reader that is not there yet is said before anything is read
 
-    data_files = [f for f in others if f.kind in (chosen, ARRAY)]
+    kinds = (chosen,) if chosen == "text" else (chosen, ARRAY)
+    data_files = [f for f in others if f.kind in kinds]
     sides = find_sides([f.name for f in data_files])
     left_out = [*listing.aside, *_strangers(others, data_files)]
     failed = list(listing.failed)
@@ -104,6 +106,28 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
     return Folder(listing.root, chosen, tuple(entries), tuple(failed), tuple(left_out), class_names)
 
 
+def _texts(listing: Listing, tables: list[Found]) -> tuple[list[Found], list[Found]]:
+    """Where texts are the data: all that can hold one, and those tables that are about texts beside them.
+
+    A metadata table that describes no file of the folder is data like any other table.
+    """
+    names = {found.name for found in listing.found}
+    about = []
+    for table in tables:
+        try:
+            if names & set(read_table(table.path, table.name)):
+                about.append(table)
+        except Unreadable:
+            continue
+    files = []
+    for found in listing.found:
+        kind = ALONE.get(posixpath.splitext(found.name)[1].lower(), found.kind)
+        named = posixpath.basename(found.name).lower() == CLASS_NAMES
+        if found not in about:
+            files.append(found if named else replace(found, kind=kind))
+    return files, about
+
+
 def _choose(files: list[Found], modality: str, data: Path) -> str:
     counts = Counter(found.kind for found in files if found.kind is not None)
     arrays = counts.pop(ARRAY, 0)
@@ -111,6 +135,8 @@ def _choose(files: list[Found], modality: str, data: Path) -> str:
         if not counts[modality] and not arrays:
             raise UserError(f"{data} holds no {modality} files; {_found(counts, files)}.")
         return modality
+    if arrays and counts["text"] and len(counts) == 1:
+        counts["image"] = arrays  # arrays can hold anything, but no texts
     if len(counts) > 1:
         names = " or ".join(name for name, _ in counts.most_common())
         raise UserError(

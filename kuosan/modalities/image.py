@@ -20,9 +20,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import tiff
-from kuosan.modalities.base import Gathered, Modality, Spec, Unreadable, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.grid import grid_picture
 from kuosan.modalities.image_format import ImageFormat
@@ -66,7 +67,7 @@ class ImageModality(Modality[Picture]):
         return {"modality": self.name, "format": self.format.to_json()}
 
     @classmethod
-    def from_spec(cls, spec: Spec) -> ImageModality:
+    def from_spec(cls, spec: Spec, read: Read | None = None) -> ImageModality:
         return cls(ImageFormat.from_json(spec["format"]))
 
     def read(self, path: Path | str) -> Picture:
@@ -105,8 +106,8 @@ class ImageModality(Modality[Picture]):
         pixels = np.ascontiguousarray(np.moveaxis(values, 1, -1)).astype(f.dtype)
         return [Picture(one, f.mode) for one in pixels]
 
-    def to_state(self, storage: Tensor) -> Float[Tensor, "b c h w"]:
-        """Storage (b, c, h, w) in the depth of the format as float32 by equation (1)."""
+    def to_state(self, storage: Tensor, seeds: Seeds | None = None) -> Float[Tensor, "b c h w"]:
+        """Storage (b, c, h, w) in the depth of the format as float32 by equation (1); a picture has one view."""
         f = self.format
         return storage.to(torch.float32, copy=True).sub_(f.low).mul_(2 / (f.high - f.low)).sub_(1)
 

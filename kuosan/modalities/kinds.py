@@ -24,6 +24,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     ARRAY: (".npy", ".npz"),
 }
 MODALITIES = tuple(name for name in SUFFIXES if name != ARRAY)
+# JSON describes data of every kind (annotations, settings): it is text where nothing else is there
+ALONE = {".json": "text"}
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
 CLASS_NAMES = "classes.json"
 

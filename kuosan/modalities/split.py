@@ -5,6 +5,9 @@ by the hash of their content; a group is never divided, and the groups with the 
 so the split does not depend on names or on the order of files.  Where the data brings its own held-out part
 that part is kept as it is, and training items that are copies of it are left out.
 
+Where items are parts of something larger (passages of a document), `groups` say what they are parts of.  A
+group then takes the place of the hash: it is kept together, and held out by the order of its digest.
+
 Counts: 5 % are held out, at least 32, where there are 320 items or more; below that 10 %, at least 1.
 """
 
@@ -38,9 +41,18 @@ def held_out_count(n: int) -> int:
 
 
 def plan_split(
-    hashes: Sequence[bytes], labels: Sequence[Labels], sides: Sequence[str], names: Sequence[str]
+    hashes: Sequence[bytes],
+    labels: Sequence[Labels],
+    sides: Sequence[str],
+    names: Sequence[str],
+    groups: Sequence[bytes] | None = None,
 ) -> Plan:
-    """Removes exact copies and splits; all four sequences have one element per item."""
+    """Removes exact copies and splits; all sequences have one element per item.
+
+    Items of one of `groups` (the hashes unless given) are never divided, and copies always count as one.
+    """
+    first: dict[bytes, bytes] = {}
+    together = [first.setdefault(h, g) for h, g in zip(hashes, groups or hashes, strict=True)]
     explicit = "val" in sides
     val_given = [i for i, side in enumerate(sides) if side == "val"] if explicit else []
     pool = [i for i, side in enumerate(sides) if side != "val"] if explicit else list(range(len(hashes)))
@@ -52,7 +64,7 @@ def plan_split(
         choices = [("held-out items", f"{len(val):,}", "the data comes with its own held-out part")]
         choices += _across_choice(len(across))
     else:
-        train, val = _by_hash(kept, hashes)
+        train, val = _by_hash(kept, together)
         rule = "5 %, at least 32 of 320" if len(kept) >= 320 else "10 %, at least 1"
         choices = [
             (
@@ -66,12 +78,12 @@ def plan_split(
         choices.append(("held-out items", "0", "every training item is a copy of a held-out one"))
     if not val:
         choices.append(("held-out items", "0", "there are too few different items to hold any out"))
-    groups: dict[bytes, list[int]] = defaultdict(list)
+    alike: dict[bytes, list[int]] = defaultdict(list)
     for i, digest in enumerate(hashes):
-        groups[digest].append(i)
-    repeated = [group for group in groups.values() if len(group) > 1]
+        alike[digest].append(i)
+    repeated = [group for group in alike.values() if len(group) > 1]
     duplicates = {
-        "pictures_repeated": len(repeated),
+        "items_repeated": len(repeated),
         "extra_copies": sum(len(group) - 1 for group in repeated),
         "removed_from_training": len(copies) + len(across),
         "removed_copies_of_held_out": len(across),
@@ -105,10 +117,10 @@ def _without_copies(
     return sorted(i for fellows in kept_of.values() for i in fellows), copies
 
 
-def _by_hash(items: list[int], hashes: Sequence[bytes]) -> tuple[list[int], list[int]]:
+def _by_hash(items: list[int], digests: Sequence[bytes]) -> tuple[list[int], list[int]]:
     groups: dict[bytes, list[int]] = defaultdict(list)
     for i in items:
-        groups[hashes[i]].append(i)
+        groups[digests[i]].append(i)
     wanted = held_out_count(len(items))
     train: list[int] = []
     val: list[int] = []

@@ -1,0 +1,96 @@
+"""Items of different lengths in one stream: the storage of text, music, motion and sound.
+
+All items lie one after another in one tensor, the *stream*; item i is stream[start_i : stop_i] and may be seen
+through windows that stay inside its *extent* [low_i, high_i) ⊇ [start_i, stop_i).  A window of L places
+
+    begins at start_i and ends at min(start_i + L, stop_i)                    at the item's own place     (1)
+    begins at low_i, … or max(start_i, high_i - L), uniformly, and
+    ends at min(begin + L, high_i)                                            sliding                     (2)
+
+and is filled up to L with a value of the caller's.  Extents let one long document be seen at every offset:
+with low_i = start_i - L + 1 and high_i = stop_i the beginnings of neighbouring items touch without a gap and
+without an overlap, so that an epoch gives every offset the same chance, and the end of a document is seen too.
+
+`confined` shrinks extents to what the items themselves cover: of items chosen for training, none can then
+look at a place that belongs to a held-out item only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from kuosan.core.random import Seeds
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """n items of one stream (N …); `start`, `stop`, `low` and `high` count places of the stream."""
+
+    stream: Tensor
+    start: Int64[Tensor, " n"]
+    stop: Int64[Tensor, " n"]
+    low: Int64[Tensor, " n"]
+    high: Int64[Tensor, " n"]
+
+    @classmethod
+    def of(cls, items: Sequence[Tensor]) -> Ragged:
+        """Items (n_i …) of one type and one trailing shape, each its own extent."""
+        if not items:
+            raise ValueError("a ragged storage needs at least one item, which tells its type and its shape")
+        stop = torch.tensor([len(item) for item in items], dtype=torch.int64).cumsum(0)
+        start = torch.cat([stop.new_zeros(1), stop[:-1]])
+        return cls(torch.cat(list(items)), start, stop, start, stop)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def __getitem__(self, index: Tensor | slice) -> Ragged:
+        """The items at `index` (an int64 tensor, a mask or a slice); the stream is shared, not copied."""
+        parts = (self.start, self.stop, self.low, self.high)
+        return Ragged(self.stream, *(part[index] for part in parts))
+
+    @property
+    def lengths(self) -> Int64[Tensor, " n"]:
+        return self.stop - self.start
+
+    def item(self, i: int) -> Tensor:
+        """One item (n_i …), whole."""
+        return self.stream[int(self.start[i]) : int(self.stop[i])]
+
+    def windows(self, length: int, fill: float, seeds: Seeds | None = None) -> Tensor:
+        """A window of every item, (n, length, …) in the stream's type: equation (1), with `seeds` (2)."""
+        begin, high = self.start, self.stop
+        if seeds is not None:
+            last = torch.maximum(self.start, self.high - length)
+            choices = last - self.low + 1
+            step = (seeds.uniforms() * choices).floor().long()  # float64: exact below 2^53 places
+            begin, high = self.low + step, self.high
+        place = begin[:, None] + torch.arange(length)
+        inside = place < high[:, None]
+        out = self.stream.new_full((len(self), length, *self.stream.shape[1:]), fill)
+        out[inside] = self.stream[place[inside]]
+        return out
+
+    def confined(self) -> Ragged:
+        """The same items, whose extents end where the places covered by these items end.
+
+        A gap in what they cover is a place of somebody else's: no window reaches into it or beyond.
+        """
+        if not len(self):
+            return self
+        order = torch.argsort(self.start, stable=True)
+        start, reach = self.start[order], self.stop[order].cummax(0).values
+        fresh = torch.ones_like(start, dtype=torch.bool)
+        fresh[1:] = start[1:] > reach[:-1]
+        run = fresh.long().cumsum(0) - 1
+        first = start[fresh]
+        last = reach[torch.cat([fresh[1:], fresh.new_ones(1)])]
+        of = torch.empty_like(run)
+        of[order] = run
+        low, high = torch.maximum(self.low, first[of]), torch.minimum(self.high, last[of])
+        return Ragged(self.stream, self.start, self.stop, low, high)

@@ -13,53 +13,23 @@ What cannot be measured is left out with its reason in `left_out`: nothing is gu
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from kuosan.errors import UserError
-from kuosan.evaluation.base import Measurement, Metric, measure
-from kuosan.evaluation.copies import Copies, Nearest, NearestDistance, honest_distances, nearest_table
+from kuosan.evaluation.copies import Nearest, honest_distances
 from kuosan.evaluation.encoder import Encoder
 from kuosan.evaluation.encoder_training import train_encoder
 from kuosan.evaluation.estimates import nearest
 from kuosan.evaluation.features import FeatureSpace, pixels
-from kuosan.evaluation.frechet import FrechetDistance, FrechetInfinity
-from kuosan.evaluation.kernel import GaussianKernelDistance, KernelDistance
-from kuosan.evaluation.neighbours import Coverage, Density, Precision, Recall
-from kuosan.evaluation.recognition import ClassAccuracy
+from kuosan.evaluation.found import Evaluation, Found, Sides, copied, distances, neighbours, recognised
 from kuosan.evaluation.roles import Roles, roles
 
-FEWEST_ROWS = 10  # below this, a distance between sets says nothing even beside its floor
 FEWEST_TAUGHT = 64  # below this, an encoder is not worth its name
-FEWEST_JUDGED = 10  # held-out items for the ceiling of a classifier
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The measurements by name, the most suspicious samples, what was left out and why, the spaces used."""
-
-    metrics: Mapping[str, Measurement]
-    nearest: tuple[Nearest, ...]
-    left_out: Mapping[str, str]
-    spaces: Mapping[str, Mapping[str, Any]]
-    counts: Mapping[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "metrics": {name: m.to_json() for name, m in self.metrics.items()},
-            "nearest": [row.to_json() for row in self.nearest],
-            "left_out": dict(self.left_out),
-            "spaces": {name: dict(about) for name, about in self.spaces.items()},
-            "counts": dict(self.counts),
-        }
 
 
 def evaluate_samples(
@@ -87,46 +57,37 @@ def evaluate_samples(
     _check(samples, train, val)
     generator = torch.Generator().manual_seed(seed)
     parts = roles(len(train), len(val), len(samples), generator)
-    found = _Found({}, {}, {})
+    found = Found(generator)
+
+    def compared(space: FeatureSpace, pool: Tensor) -> Sides:
+        found.spaces[space.name] = space.describe()
+        reference = torch.cat([val, train[parts.borrowed]])
+        rows = Sides(space(samples), space(reference), space(train[pool]), parts.note)
+        distances(found, space.name, rows)
+        return rows
+
     space = pixels((train.shape[1], train.shape[2], train.shape[3]))
-    _distances(found, space, samples, train, val, parts, parts.pool, generator)
+    fine, rows = space.name, compared(space, parts.pool)
     trained = _encoder(found, train, val, train_labels, val_labels, parts, seed, seconds / 2, device)
     if trained is not None:
-        _distances(found, trained, samples, train, val, parts, parts.unseen, generator)
+        fine, rows = trained.name, compared(trained, parts.unseen)
         if out is not None:
             trained.save(out)
-    fine, pool = (trained, parts.unseen) if trained is not None else (space, parts.pool)
-    _neighbours(found, fine, samples, train, val, parts, pool, generator)
+    neighbours(found, fine, rows)
     _classes(found, trained, samples, val, labels, val_labels)
     table = _copies(found, space, samples, train, val)
     if inception is not None:
         from kuosan.evaluation.inception import Inception
 
         if train.shape[1] in (1, 3):
-            _distances(found, Inception(inception, device), samples, train, val, parts, parts.pool, generator)
+            compared(Inception(inception, device), parts.pool)
         else:
             found.left_out["fd_inception"] = f"inception takes 1 or 3 channels, these have {train.shape[1]}"
     counts = {"samples": len(samples), "train": len(train), "val": len(val), "taught": len(parts.taught)}
     evaluation = Evaluation(found.metrics, table, found.left_out, found.spaces, counts)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(evaluation.to_json(), indent=2, allow_nan=False)
-        (out / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        evaluation.write(out)
     return evaluation
-
-
-@dataclass(frozen=True)
-class _Found:
-    metrics: dict[str, Measurement]
-    left_out: dict[str, str]
-    spaces: dict[str, Mapping[str, Any]]
-
-    def attempt(self, name: str, make: Callable[[], Measurement]) -> None:
-        """Keeps a measurement under `name`, or the reason why there is none."""
-        try:
-            self.metrics[name] = replace(make(), name=name)
-        except ValueError as error:
-            self.left_out[name] = str(error)
 
 
 def _check(samples: Tensor, train: Tensor, val: Tensor) -> None:
@@ -146,57 +107,8 @@ def _check(samples: Tensor, train: Tensor, val: Tensor) -> None:
         raise UserError("There is nothing to compare: give at least one sample and one training picture.")
 
 
-def _sides(
-    space: FeatureSpace, samples: Tensor, train: Tensor, val: Tensor, parts: Roles, pool: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Features of the samples, of the reference and of the floor's pool."""
-    return space(samples), space(torch.cat([val, train[parts.borrowed]])), space(train[pool])
-
-
-def _measure(
-    found: _Found, name: str, metric: Metric, sides: tuple[Tensor, Tensor, Tensor], space: str, note: str,
-    generator: torch.Generator,
-) -> None:  # fmt: skip
-    fewest = min(map(len, sides))
-    if fewest < FEWEST_ROWS:
-        found.left_out[name] = (
-            f"needs {FEWEST_ROWS} each of samples, reference and spare real items; the fewest are {fewest}"
-        )
-        return
-    found.attempt(name, lambda: measure(metric, *sides, generator=generator, space=space, note=note))
-
-
-def _distances(
-    found: _Found, space: FeatureSpace, samples: Tensor, train: Tensor, val: Tensor, parts: Roles,
-    pool: Tensor, generator: torch.Generator,
-) -> None:  # fmt: skip
-    found.spaces[space.name] = space.describe()
-    sides = _sides(space, samples, train, val, parts, pool)
-    for metric in (FrechetDistance(), KernelDistance(), GaussianKernelDistance()):
-        _measure(found, f"{metric.name}_{space.name}", metric, sides, space.name, parts.note, generator)
-    dimensions, fewest = sides[0].shape[1], min(map(len, sides))
-    infinity = FrechetInfinity()
-    name = f"{infinity.name}_{space.name}"
-    if fewest >= len(infinity.parts) * dimensions:
-        _measure(found, name, infinity, sides, space.name, parts.note, generator)
-    else:
-        needed = len(infinity.parts) * dimensions
-        found.left_out[name] = (
-            f"needs {needed} items on every side to extrapolate in {dimensions} dimensions, got {fewest}"
-        )
-
-
-def _neighbours(
-    found: _Found, space: FeatureSpace, samples: Tensor, train: Tensor, val: Tensor, parts: Roles,
-    pool: Tensor, generator: torch.Generator,
-) -> None:  # fmt: skip
-    sides = _sides(space, samples, train, val, parts, pool)
-    for metric in (Precision(), Recall(), Density(), Coverage()):
-        _measure(found, metric.name, metric, sides, space.name, parts.note, generator)
-
-
 def _encoder(
-    found: _Found, train: Tensor, val: Tensor, train_labels: Tensor | None, val_labels: Tensor | None,
+    found: Found, train: Tensor, val: Tensor, train_labels: Tensor | None, val_labels: Tensor | None,
     parts: Roles, seed: int, seconds: float, device: torch.device | str,
 ) -> Encoder | None:  # fmt: skip
     taught = parts.taught
@@ -216,47 +128,21 @@ def _encoder(
 
 
 def _classes(
-    found: _Found, encoder: Encoder | None, samples: Tensor, val: Tensor, labels: Tensor | None,
+    found: Found, encoder: Encoder | None, samples: Tensor, val: Tensor, labels: Tensor | None,
     val_labels: Tensor | None,
 ) -> None:  # fmt: skip
-    name = ClassAccuracy.name
-    if labels is None or val_labels is None:
-        found.left_out[name] = "no classes: neither asked of the samples nor known of the held-out items"
-        return
-    if encoder is None or not encoder.classes:
-        found.left_out[name] = "no classifier: too few labelled training items, or one class only"
-        return
-    known = torch.tensor(encoder.classes)
-    asked, true = labels.cpu().long(), val_labels.cpu().long()
-    mine, theirs = torch.isin(asked, known), torch.isin(true, known)
-    if not bool(mine.any()) or int(theirs.sum()) < FEWEST_JUDGED:
-        found.left_out[name] = (
-            f"needs samples and {FEWEST_JUDGED} held-out items of a class that training has: "
-            f"{int(mine.sum())} and {int(theirs.sum())}"
-        )
-        return
-    scores, real = encoder.logits(samples[mine]), encoder.logits(val[theirs])
-    needs = {
-        "labels": torch.searchsorted(known, asked[mine]),
-        "reference_labels": torch.searchsorted(known, true[theirs]),
-    }
-    found.attempt(name, lambda: ClassAccuracy()(scores, real, space=encoder.name, **needs))
+    def scores(x: Tensor, mask: Tensor) -> Tensor:
+        assert encoder is not None
+        return encoder.logits(x[mask])
+
+    name, classes = (encoder.name, encoder.classes) if encoder is not None else ("encoder", ())
+    recognised(found, name, classes, partial(scores, samples), partial(scores, val), labels, val_labels)
 
 
 def _copies(
-    found: _Found, space: FeatureSpace, samples: Tensor, train: Tensor, val: Tensor
+    found: Found, space: FeatureSpace, samples: Tensor, train: Tensor, val: Tensor
 ) -> tuple[Nearest, ...]:
     training = space(train)
-    honest = honest_distances(training, space(val))
     index, distance = nearest(space(samples), training)
-    for metric in (Copies(), NearestDistance()):
-        name, call = metric.name, partial(metric, distance[:, None], honest.distances, space=space.name)
-        found.attempt(name, call)
-        if name in found.metrics:
-            note = f"{found.metrics[name].note}; {len(train)} training items; honest: {honest.source}"
-            found.metrics[name] = replace(found.metrics[name], note=note)
-    try:
-        return nearest_table(index, distance, honest.distances)
-    except ValueError as error:
-        found.left_out["nearest"] = str(error)
-        return ()
+    honest = honest_distances(training, space(val))
+    return copied(found, space.name, index, distance, honest, f"{len(train)} training items")

@@ -24,18 +24,22 @@ from torch.nn.functional import interpolate
 MOST_PIXELS = 1024
 
 
-class FeatureSpace(ABC):
-    """A fixed map from pictures to rows; the same picture gives the same row whatever its batch."""
+class Space(ABC):
+    """A fixed map from items of some kind to rows; the same item gives the same row whatever its batch."""
 
     name: str
 
     @abstractmethod
-    def __call__(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Rows of features, on the CPU."""
-
-    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the space is, in plain JSON, with a measure of its own quality where it has one."""
+
+
+class FeatureSpace(Space):
+    """A space of pictures."""
+
+    @abstractmethod
+    def __call__(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Rows of features, on the CPU."""
 
 
 @dataclass(frozen=True)

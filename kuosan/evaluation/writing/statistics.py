@@ -1,0 +1,109 @@
+"""Statistics of a set of texts, beside the same statistic of as many real texts.
+
+A statistic here is a number of a whole set: an entropy, a share of repeated words. Most of them move with the size of
+the set (more texts, more chance of repetition), so `measure_texts` cuts samples and real texts to one n, and takes
+the floor over several disjoint draws of real texts where there are enough.
+
+The standard error is a jackknife that leaves out one of G groups of texts in turn (Efron & Stein 1981),
+
+    var θ ≈ (G−1)/G Σ_g (θ_{−g} − mean θ_{−·})²,                                                           (1)
+
+which is why a statistic prepares its texts once and is then asked for its value on some of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from kuosan.evaluation.base import Better, Measurement, subsets
+
+GROUPS = 20
+FEWEST_TEXTS = 10  # below this, a statistic of a set says nothing even beside its floor
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Value = Callable[[Mask], float]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number of a set of texts.
+
+    `prepare(texts)` returns a function of a mask: the statistic of the texts where it is true. It raises ValueError
+    where the statistic is not defined (no character, no n-gram). `space` names the unit that is counted.
+    """
+
+    name: str
+    better: Better
+    space: str
+    note: str
+    prepare: Callable[[Sequence[str]], Value]
+
+    def __call__(self, texts: Sequence[str]) -> float:
+        return self.prepare(texts)(np.ones(len(texts), dtype=bool))
+
+
+def jackknifed(value: Value, n: int, generator: torch.Generator) -> float | None:
+    """Standard error of a statistic of n texts by eq. (1), in random groups; None where it is not defined."""
+    if n < 2:
+        return None
+    group = np.empty(n, dtype=np.int64)
+    group[torch.randperm(n, generator=generator).numpy()] = np.arange(n) % min(GROUPS, n)
+    try:
+        left = np.array([value(group != g) for g in range(min(GROUPS, n))])
+    except ValueError:
+        return None
+    return math.sqrt((len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum())
+
+
+def _estimate(
+    statistic: Statistic, texts: Sequence[str], generator: torch.Generator
+) -> tuple[float, float | None]:
+    value = statistic.prepare(texts)
+    return value(np.ones(len(texts), dtype=bool)), jackknifed(value, len(texts), generator)
+
+
+def measure_texts(
+    statistic: Statistic,
+    samples: Sequence[str],
+    real: Sequence[str],
+    *,
+    generator: torch.Generator,
+    note: str = "",
+    repeats: int = 5,
+) -> Measurement:
+    """The statistic of the samples beside its floor on real texts, both at n = min(len(samples), len(real)).
+
+    Raises ValueError where n is below `FEWEST_TEXTS` or the statistic is not defined.
+    """
+    n = min(len(samples), len(real))
+    if n < FEWEST_TEXTS:
+        raise ValueError(f"needs {FEWEST_TEXTS} samples and real texts, got {len(samples)} and {len(real)}")
+    if n < len(samples):
+        samples = [samples[i] for i in subsets(len(samples), n, generator, 1)[0].tolist()]
+    value, stderr = _estimate(statistic, samples, generator)
+    draws = [[real[i] for i in s.tolist()] for s in subsets(len(real), n, generator, repeats)]
+    own = [_estimate(statistic, texts, generator) for texts in draws]
+    values = np.array([v for v, _ in own])
+    known = [e for _, e in own if e is not None]
+    if len(draws) >= 4:
+        floor_stderr: float | None = float(values.std(ddof=1) / math.sqrt(len(draws)))
+    else:
+        floor_stderr = sum(known) / len(known) if known else None
+    words = (statistic.note, note, f"floor: {len(draws)} × {n} real texts")
+    return Measurement(
+        name=statistic.name,
+        value=value,
+        stderr=stderr,
+        n=n,
+        space=statistic.space,
+        floor=float(values.mean()),
+        floor_stderr=floor_stderr,
+        better=statistic.better,
+        note="; ".join(w for w in words if w),
+    )

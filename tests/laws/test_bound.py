@@ -21,6 +21,7 @@ from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Terms, Times, bound, finite_bound, plan, saving
 from kuosan.evaluation.likelihood.times import edges, surplus
 from kuosan.processes.base import Bridged
+from kuosan.processes.blocks import BlockMasked
 from kuosan.processes.discrete import DiscreteProcess, Masked, UniformNoise
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.processes.joint import JointProcess
@@ -163,6 +164,7 @@ def tokens(k: int = 3, length: int = 2) -> tuple[Tensor, Tensor]:
 PROCESSES: dict[str, DiscreteProcess] = {
     "masked, linear": Masked(3, LinearSurvival()),
     "masked, cosine": Masked(3, CosineSurvival()),
+    "masked, a block each": BlockMasked(3, CosineSurvival(), 1),
     "uniform": UniformNoise(3, LinearSurvival()),
 }
 

@@ -217,7 +217,7 @@ def test_rate_of_tokens_is_the_limit_of_a_step(name: str) -> None:
     words, weights = tokens()
     denoiser = TableDenoiser(PROCESSES[name], words, weights)
     step, rate = one_step(
-        PROCESSES[name], denoiser, words, torch.linspace(0.1, 0.9, len(words), dtype=F64), 1e-6
+        PROCESSES[name], denoiser, words, torch.linspace(0.11, 0.9, len(words), dtype=F64), 1e-6
     )
     assert torch.allclose(step, rate, rtol=1e-4, atol=1e-6)
 

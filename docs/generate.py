@@ -123,6 +123,17 @@ SOURCES = {
         "corrupts a draw of x anew with fresh noise; any process",
         "Bansal et al. 2023, alg. 1; Song et al. 2023, alg. 1",
     ),
+    "first-hitting": (
+        "tokens: as many masks as the curve asks for, at random; at a step per token, the limit of `ancestral`",
+        "Zheng et al. 2024",
+    ),
+    "confidence": (
+        "tokens: the same count, the likeliest values first; sharper than the model, and less diverse",
+        "Chang et al. 2022; Nie et al. 2025",
+    ),
+    "entropy": ("tokens: the same, the least entropy first", "Ye et al. 2025"),
+    "margin": ("tokens: the same, the best value furthest ahead of the second first", "Kim et al. 2025"),
+    "remdm": ("tokens: `ancestral` that masks some of what it wrote again, σ ≤ 0.02", "Wang et al. 2025"),
 }
 
 
@@ -206,14 +217,18 @@ step halves. It is measured in `tests/laws/test_solvers.py` and must be within 0
 `sde-dpm++2m` it is the weak order, that of averages, and `ancestral` is exact for any step where the
 posterior is (one element, or independent ones). The first steps have less history and are of lower order, and
 so is a last step that ends without noise. UniPC's corrector raises the order of its predictor by one. `redraw` keeps
-the law of the state at any step where the posterior is exact, and stays off it where that is a mean alone.
+the law of the state at any step where the posterior is exact, and stays off it where that is a mean alone. On tokens
+`ancestral` converges at first order, and `first-hitting` is there when every step reveals one token; those that choose
+by the values (`confidence`, `entropy`, `margin`) have a law of their own.
 
 *Process* is the least that a solver needs. An `AdditiveProcess` has noise of any law ([noises](../concepts/noises.md)),
-a `Reversible` one a reverse step that can be drawn; a `GaussianProcess` is both.
+a `Reversible` one a reverse step that can be drawn; a `GaussianProcess` is both. `Masked` is that of tokens behind
+masks.
 
 DDIM, SDE-DPM-Solver++ and UniPC take arguments in Python: `DDIM(eta=1.0)` is ancestral (η may be a curve of
 time), `SDESolverPP(eta=0.5)`, `UniPC(2, variant="bh1")`, `DPMSolverPP(steps_back)`,
-`AdamsBashforth(steps_back)`, `Heun(variable="t")`.
+`AdamsBashforth(steps_back)`, `Heun(variable="t")`; those of tokens `FirstHitting(temperature, choice)`, likewise
+`ByConfidence`, `ByEntropy` and `ByMargin`, and `ReMDM(cap)`.
 
 ## Grids
 

@@ -8,6 +8,7 @@ recipe as a number or as a list of [t, value] pairs, see `curve`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -104,6 +105,33 @@ class LinearSurvival(Curve):
 
     def forward(self, t: Time) -> Time:
         return 1 - t
+
+
+class PolynomialSurvival(Curve):
+    """1 - t^power: above 1 tokens vanish late, below 1 early (Shi et al. 2024, sec. 3)."""
+
+    def __init__(self, power: float):
+        super().__init__()
+        if not (math.isfinite(power) and power > 0):
+            raise ValueError(f"the power of a survival curve is a positive number, not {power!r}")
+        self.power = float(power)
+
+    def forward(self, t: Time) -> Time:
+        return 1 - t**self.power
+
+
+def survival(name: str) -> Curve:
+    """A survival curve κ by its name in a recipe: ``linear`` (log-linear noise), ``cosine`` or ``poly:POWER``.
+
+    Raises:
+        ValueError: there is no such curve.
+    """
+    kind, _, power = name.partition(":")
+    if kind == "poly" and power:
+        return PolynomialSurvival(float(power))
+    if name in ("linear", "cosine"):
+        return LinearSurvival() if name == "linear" else CosineSurvival()
+    raise ValueError(f"there is no survival curve {name!r}: choose linear, cosine or poly:POWER")
 
 
 def curve(spec: float | Sequence[Sequence[float]] | Curve) -> Curve:

@@ -1,13 +1,14 @@
 """Discrete processes: tokens that are masked, or replaced at random.
 
 Each position keeps its token until time t with probability κ_t (`keep`), any curve from κ_0 = 1 to κ_1 = 0,
-and otherwise holds a draw from a noise distribution π: the mask itself, or a uniform token.
+and otherwise holds a draw from a noise distribution π: the mask itself, or a uniform token. Where positions have
+curves of their own (`processes.blocks`), κ and κ' below are those of the position.
 
     q(x_t | x) = κ_t [x_t = x] + (1 - κ_t) π(x_t)                                              (1)
 
 Masked, given s < t: a masked position is revealed with probability (κ_s - κ_t)/(1 - κ_t), its value drawn
-from q(x | x_t); a revealed one is carried over. The bound's rate is -κ'/(1 - κ) times the negative
-log-probability of the true tokens behind masks (Shi et al. 2024, eq. 4; Sahoo et al. 2024, eq. 10).
+from q(x | x_t); a revealed one is carried over. The bound's rate is the sum over masked positions of -κ'/(1 - κ)
+times the negative log-probability of the true token (Shi et al. 2024, eq. 4; Sahoo et al. 2024, eq. 10).
 
 Uniform over K values: Bayes with κ_{t|s} = κ_t/κ_s, averaged over x ~ q(x | x_t):
 
@@ -25,6 +26,7 @@ where the plug-in of probabilities into both parts of the ratio is not.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +62,7 @@ class DiscreteProcess(Bridged):
 
     def corrupt(self, x: Tensor, t: Time, seeds: Seeds) -> Tensor:
         u = seeds.fold("keep").uniform(x.double())
-        return torch.where(u < at(self.keep(t), u), x, self.noise(x, seeds.fold("noise")))
+        return torch.where(u < self.keep_at(t, u), x, self.noise(x, seeds.fold("noise")))
 
     def mix(self, x: Tensor, weights: Float[Tensor, "b n"]) -> Categorical:
         hot = F.one_hot(x, self.size).to(weights)
@@ -70,6 +72,10 @@ class DiscreteProcess(Bridged):
         """-dκ/dt."""
         return -derivative(self.keep, t)
 
+    def keep_at(self, t: Time, x: Tensor) -> Float[Tensor, "b ..."]:
+        """κ of the positions of ``x`` (b, ...) at each example's time, in a shape that broadcasts to theirs."""
+        return at(self.keep(t), x)
+
 
 @dataclass(frozen=True)
 class Masked(DiscreteProcess):
@@ -78,27 +84,52 @@ class Masked(DiscreteProcess):
     def noise(self, like: Int64[Tensor, "b ..."], seeds: Seeds) -> Int64[Tensor, "b ..."]:
         return torch.full_like(like, self.size)
 
+    def rate_at(self, t: Time, x: Tensor) -> Float[Tensor, "b ..."]:
+        """-dκ/dt, position by position as `keep_at`."""
+        return at(self.rate(t), x)
+
+    def hazard(self, t: Time, x: Tensor) -> Float[Tensor, "b ..."]:
+        """-κ'/(1 - κ): masks lifted per mask and unit of time, going back; 0 where nothing is masked as yet."""
+        gone = 1 - self.keep_at(t, x)
+        return torch.where(gone > 0, self.rate_at(t, x) / gone.clamp_min(1e-300), torch.zeros_like(gone))
+
+    def reveal(self, t: Time, s: Time, x: Tensor) -> Float[Tensor, "b ..."]:
+        """(κ_s - κ_t)/(1 - κ_t): the probability that a mask at t is lifted by s < t.
+
+        1 where nothing should be masked any more: states that others made, such as a text with gaps, are finished.
+        """
+        keep = self.keep_at(t, x)
+        gone = 1 - keep
+        lifted = (self.keep_at(s, x) - keep) / gone.clamp_min(1e-300)
+        return torch.where(gone > 0, lifted, torch.ones_like(gone))
+
+    def survival(self, like: Tensor) -> Callable[[Time], Time]:
+        """The expected share of positions that survive, of states like ``like`` (b, ...): what the grids of
+        `core.unmasking` are made of."""
+        return lambda t: self.keep_at(t, like[:1].expand(len(t), *like.shape[1:])).flatten(1).mean(1)
+
     def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:
-        keep_t, keep_s = self.keep(t), self.keep(s)
         u = seeds.fold("reveal").uniform(x_t.double())
-        revealed = u < at((keep_s - keep_t) / (1 - keep_t), u)
+        revealed = u < self.reveal(t, s, u)
         return torch.where((x_t == self.size) & revealed, q.sample(seeds.fold("x")), x_t)
 
     def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:
-        nats = -q.mean.clamp_min(1e-30).log().gather(-1, x[..., None])[..., 0]
-        hidden = torch.where(x_t == self.size, nats, torch.zeros_like(nats))
-        return (self.rate(t) / (1 - self.keep(t))).to(nats) * per_example(hidden)
+        nats = self._hidden_nats(x, x_t, q)
+        return per_example(self.hazard(t, x).to(nats) * nats)
 
     def step_divergence(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time, s: Time) -> Time:
         # Both reveal equally often, so they differ only in what they reveal.
+        nats = self._hidden_nats(x, x_t, q)
+        return per_example(self.reveal(t, s, x).to(nats) * nats)
+
+    def _hidden_nats(self, x: Tensor, x_t: Tensor, q: Posterior) -> Float[Tensor, "b ..."]:
+        """-log q of the true tokens behind masks, 0 elsewhere."""
         nats = -q.mean.clamp_min(1e-30).log().gather(-1, x[..., None])[..., 0]
-        hidden = torch.where(x_t == self.size, nats, torch.zeros_like(nats))
-        keep_t = self.keep(t)
-        return ((self.keep(s) - keep_t) / (1 - keep_t)).to(nats) * per_example(hidden)
+        return torch.where(x_t == self.size, nats, torch.zeros_like(nats))
 
     def prior_divergence(self, x: Tensor, t: Time) -> Time:
-        keep = self.keep(t)  # a token that is still there has no chance under a prior of masks alone
-        return torch.where(keep > 0, torch.full_like(keep, torch.inf), torch.zeros_like(keep))
+        there = per_example(self.keep_at(t, x)).to(t) > 0  # has no chance under a prior of masks alone
+        return torch.where(there, torch.full_like(t, torch.inf), torch.zeros_like(t))
 
     def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:
         seen, data = x_t.flatten(1)[:, None], x.flatten(1)[None]

@@ -85,6 +85,11 @@ _SOLVERS = (
     ("adams", ("zhang2023",)),
     ("deis", ("zhang2023",)),
     ("midpoint", ("hairer2006",)),
+    ("first-hitting", ("zheng2024",)),
+    ("confidence", ("chang2022", "nie2025")),
+    ("entropy", ("ye2025",)),
+    ("margin", ("kim2025",)),
+    ("remdm", ("wang2025",)),
 )
 _GRIDS = {
     "logsnr": ("lu2022",),

@@ -12,6 +12,7 @@ from kuosan.core.schedules import Schedule
 from kuosan.errors import UserError
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Process
+from kuosan.processes.discrete import Masked
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.processes.mixtures import ScaleMixtureProcess
 from kuosan.processes.noises import Binary, GeneralisedNormal, Laplace, Student, Uniform
@@ -49,6 +50,7 @@ def build_solver(name: str, process: Process) -> Solver[Any]:
         raise UserError(str(e)) from e
     if not isinstance(process, rule.needs):
         lacks = "a reverse step in closed form" if name == "ancestral" else "Gaussian noise"
+        lacks = "masked tokens" if rule.needs is Masked else lacks
         fit = ", ".join(n for n, make in SOLVERS.items() if isinstance(process, make().needs))
         raise UserError(f"the solver {name} needs {lacks}, and this is {process}: choose one of {fit}")
     return rule

@@ -13,6 +13,7 @@ from kuosan.solvers.inverse import Midpoint, invert
 from kuosan.solvers.multistep import History, Multistep, Table
 from kuosan.solvers.recorrupt import Cold, Redraw
 from kuosan.solvers.runge_kutta import Euler, Heun
+from kuosan.solvers.unmasking import ByConfidence, ByEntropy, ByMargin, FirstHitting, ReMDM, Unmasking
 
 SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
     "ancestral": Ancestral,
@@ -33,6 +34,11 @@ SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
     "sde-dpm++2m": SDESolverPP,
     "cold": Cold,
     "redraw": Redraw,
+    "first-hitting": FirstHitting,
+    "confidence": ByConfidence,
+    "entropy": ByEntropy,
+    "margin": ByMargin,
+    "remdm": ReMDM,
 }
 
 
@@ -44,7 +50,7 @@ def solver(name: str) -> Solver[Any]:
 
 
 __all__ = [
-    "DDIM", "DEIS", "IPNDM", "SOLVERS", "AdamsBashforth", "Ancestral", "Cold", "DPMSolverPP", "Euler", "Heun",
-    "History", "Midpoint", "Multistep", "Redraw", "SDESolverPP", "Solver", "Step", "Table", "UniPC", "invert", "sample",
-    "solver", "trajectory",
+    "DDIM", "DEIS", "IPNDM", "SOLVERS", "AdamsBashforth", "Ancestral", "ByConfidence", "ByEntropy", "ByMargin", "Cold",
+    "DPMSolverPP", "Euler", "FirstHitting", "Heun", "History", "Midpoint", "Multistep", "ReMDM", "Redraw",
+    "SDESolverPP", "Solver", "Step", "Table", "UniPC", "Unmasking", "invert", "sample", "solver", "trajectory",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Terms, Times, bound, finite_bound, plan, saving
 from kuosan.evaluation.likelihood.times import edges, surplus
 from kuosan.processes.base import Bridged
+from kuosan.processes.blocks import BlockMasked
 from kuosan.processes.discrete import DiscreteProcess, Masked, UniformNoise
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.processes.joint import JointProcess
@@ -163,6 +164,7 @@ def tokens(k: int = 3, length: int = 2) -> tuple[Tensor, Tensor]:
 PROCESSES: dict[str, DiscreteProcess] = {
     "masked, linear": Masked(3, LinearSurvival()),
     "masked, cosine": Masked(3, CosineSurvival()),
+    "masked, a block each": BlockMasked(3, CosineSurvival(), 1),
     "uniform": UniformNoise(3, LinearSurvival()),
 }
 
@@ -215,7 +217,7 @@ def test_rate_of_tokens_is_the_limit_of_a_step(name: str) -> None:
     words, weights = tokens()
     denoiser = TableDenoiser(PROCESSES[name], words, weights)
     step, rate = one_step(
-        PROCESSES[name], denoiser, words, torch.linspace(0.1, 0.9, len(words), dtype=F64), 1e-6
+        PROCESSES[name], denoiser, words, torch.linspace(0.11, 0.9, len(words), dtype=F64), 1e-6
     )
     assert torch.allclose(step, rate, rtol=1e-4, atol=1e-6)
 

@@ -20,12 +20,14 @@ from kuosan.core.curves import (
     LinearSurvival,
     Monotone,
     Piecewise,
+    PolynomialSurvival,
     curve,
     derivative,
+    survival,
 )
 
 T = torch.linspace(0, 1, 101, dtype=torch.float64)
-SURVIVALS = [CosineSurvival(), LinearSurvival()]
+SURVIVALS = [CosineSurvival(), LinearSurvival(), PolynomialSurvival(2.5)]
 KNOTS = [(0.1, 2.0), (0.4, -1.0), (0.4, 3.0), (0.9, 0.5)]
 
 
@@ -159,3 +161,15 @@ def test_a_curve_from_a_recipe() -> None:
     assert torch.equal(curve([[0, 1.0], [1, 3.0]])(T), 1 + 2 * T)
     same = Interval(0.1, 0.2, 5.0)
     assert curve(same) is same
+
+
+def test_survival_curves_by_name() -> None:
+    assert torch.equal(survival("linear")(T), 1 - T)
+    assert torch.equal(survival("cosine")(T), CosineSurvival()(T))
+    assert torch.allclose(survival("poly:3")(T), 1 - T * T * T, rtol=1e-14)
+    for name in ("poly", "line", "linear:2", ""):
+        with pytest.raises(ValueError, match="choose linear, cosine or poly:POWER"):
+            survival(name)
+    for power in ("0", "-1", "nan", "inf"):
+        with pytest.raises(ValueError, match="a positive number"):
+            survival(f"poly:{power}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from kuosan.core.curves import CosineSurvival, Curve, LinearSurvival
+from kuosan.core.curves import CosineSurvival, LinearSurvival, PolynomialSurvival, derivative
 from kuosan.core.posteriors import Categorical, draw
 from kuosan.core.random import Seeds
 from kuosan.denoisers.exact import TableDenoiser
+from kuosan.processes.blocks import BlockMasked
 from kuosan.processes.discrete import DiscreteProcess, Masked, UniformNoise
 
 F64 = torch.float64
@@ -27,12 +29,21 @@ DISCRETE: dict[str, DiscreteProcess] = {
     f"{kind.__name__}-{type(keep).__name__}": kind(K, keep)
     for kind in (Masked, UniformNoise)
     for keep in (LinearSurvival(), CosineSurvival())
+} | {
+    f"BlockMasked-{block}": BlockMasked(K, keep, block)
+    for block, keep in ((1, LinearSurvival()), (2, CosineSurvival()), (5, PolynomialSurvival(1.5)))
 }
 P = torch.tensor([0.5, 0.3, 0.2], dtype=F64)
 
 
+def kinds(base: type) -> Iterator[type]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from kinds(kind)
+
+
 def test_every_process_of_tokens_is_a_case() -> None:
-    assert set(DiscreteProcess.__subclasses__()) == {type(p) for p in DISCRETE.values()}
+    assert set(kinds(DiscreteProcess)) == {type(p) for p in DISCRETE.values()}
 
 
 def noise_law(process: DiscreteProcess) -> Tensor:
@@ -42,14 +53,18 @@ def noise_law(process: DiscreteProcess) -> Tensor:
     return torch.full((K,), 1 / K, dtype=F64)
 
 
-def kernel(process: DiscreteProcess, keep: float) -> Tensor:
+def kernel(process: DiscreteProcess, keep: float | Tensor) -> Tensor:
     """q(x_t | x) as a matrix (values of x_s or x, values of x_t) when a share ``keep`` survives."""
     noise = noise_law(process)
     return keep * torch.eye(len(noise), dtype=F64) + (1 - keep) * noise
 
 
-def kept(keep: Curve, t: float) -> float:
-    return float(keep(torch.tensor([t], dtype=F64)))
+def kept(process: DiscreteProcess, t: float, length: int) -> list[float]:
+    """κ of each position; of blocks, by their definition: each has its own stretch of time, the last block first."""
+    block = process.block if isinstance(process, BlockMasked) else length
+    blocks = math.ceil(length / block)
+    times = [min(max(t * blocks - (blocks - 1 - i // block), 0.0), 1.0) for i in range(length)]
+    return process.keep(torch.tensor(times, dtype=F64)).tolist()
 
 
 def agrees(counts: Tensor, probabilities: Tensor) -> bool:
@@ -71,11 +86,10 @@ def test_tokens_survive_with_the_stated_probability(name: str) -> None:
     t = torch.tensor([0.3, 0.8], dtype=F64).repeat_interleave(n // 2)  # one time per example
     x_t = process.corrupt(x, t, Seeds.of(0, n))
     for half, time in ((slice(0, n // 2), 0.3), (slice(n // 2, n), 0.8)):
-        q = kernel(process, kept(process.keep, time))
-        for value in range(K):
-            for position in range(2):
-                seen = x_t[half, position][x[half, position] == value]
-                assert agrees(seen.bincount(minlength=len(q)).double(), q[value])
+        for value, position in itertools.product(range(K), range(2)):
+            q = kernel(process, kept(process, time, 2)[position])
+            seen = x_t[half, position][x[half, position] == value]
+            assert agrees(seen.bincount(minlength=len(q)).double(), q[value])
 
 
 @pytest.mark.parametrize("name", sorted(DISCRETE))
@@ -100,7 +114,7 @@ def test_bridge_after_corruption_has_the_joint_law_of_a_token(name: str, t: floa
     times, ends = (torch.tensor(v, dtype=F64).expand(n) for v in (t, s))
     x_t = process.corrupt(x, times, Seeds.of(2, n))
     x_s = process.bridge(x_t, denoiser(x_t, times), times, ends, Seeds.of(3, n))
-    keep_t, keep_s = kept(process.keep, t), kept(process.keep, s)
+    (keep_t,), (keep_s,) = kept(process, t, 1), kept(process, s, 1)
     law_s = P @ kernel(process, keep_s)[:K]
     joint = law_s[:, None] * kernel(process, keep_t / keep_s)
     size = len(law_s)
@@ -156,23 +170,27 @@ TABLES = {
 }
 
 
-def bound(process: DiscreteProcess, items: Tensor, p: Tensor, model: Tensor) -> float:
-    """∫ E[elbo_rate] dt over all data and all corrupted states, for the exact denoiser of ``model``."""
+def bounds(process: DiscreteProcess, items: Tensor, model: Tensor) -> Tensor:
+    """∫ E[elbo_rate] dt of every datum over all its corrupted states, for the exact denoiser of ``model``."""
     values, length = len(noise_law(process)), items.shape[1]
     states = torch.tensor(list(itertools.product(range(values), repeat=length)))
     denoiser = TableDenoiser(process, items, model)
     u, w = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(60))
     u, w = (1 + u) / 2, w / 2
     times, weights = u**2 * (3 - 2 * u), w * 6 * u * (1 - u)  # the ends, where logarithms grow, are resolved
-    total = 0.0
-    for t, weight in zip(times.tolist(), weights.tolist(), strict=True):
-        q = kernel(process, kept(process.keep, t))
-        each = q[items[:, None], states[None]].prod(-1) * p[:, None]  # p(x) q(x_t | x)
+    pieces = process.blocks(length) if isinstance(process, BlockMasked) else 1  # rates jump between them
+    times = torch.cat([(piece + times) / pieces for piece in range(pieces)])
+    total = torch.zeros(len(items), dtype=F64)
+    for t, weight in zip(times.tolist(), (weights / pieces).repeat(pieces).tolist(), strict=True):
+        laws = [kernel(process, keep) for keep in kept(process, t, length)]
+        each = torch.stack([q[items[:, i]][:, states[:, i]] for i, q in enumerate(laws)]).prod(
+            0
+        )  # q(x_t | x)
         i, j = each.nonzero(as_tuple=True)
         t_ = torch.tensor(t, dtype=F64).expand(len(i))
         rate = process.elbo_rate(items[i], states[j], denoiser(states[j], t_), t_)
         assert bool((rate > -1e-12).all())
-        total += weight * float(each[i, j] @ rate)
+        total.index_add_(0, i, weight * each[i, j] * rate)
     return total
 
 
@@ -185,8 +203,9 @@ def test_the_bound_of_the_exact_denoiser_is_the_entropy(name: str, length: int) 
     items, p = torch.tensor(TABLES[length][0]), torch.tensor(TABLES[length][1], dtype=F64)
     model = torch.linspace(1, 2, len(p), dtype=F64)
     model /= model.sum()
-    assert bound(DISCRETE[name], items, p, p) == pytest.approx(float(-(p * p.log()).sum()), abs=1e-6)
-    assert bound(DISCRETE[name], items, p, model) == pytest.approx(float(-(p * model.log()).sum()), abs=1e-6)
+    for law in (p, model):
+        bound = float(p @ bounds(DISCRETE[name], items, law))
+        assert bound == pytest.approx(float(-(p * law.log()).sum()), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(DISCRETE))
@@ -216,7 +235,77 @@ def test_log_kernel_is_the_log_of_the_kernel(name: str) -> None:
     seen = torch.tensor([[0, 2, 1], [2, 0, 0]])
     if isinstance(process, Masked):
         seen = torch.tensor([[0, K, 1], [K, 0, K]])
+    if isinstance(process, BlockMasked):  # whose masks are never to the left of a whole block
+        seen = torch.tensor([[0, 2, 1], [K, K, K]])
     got = process.log_kernel(items, seen, t).softmax(1)
     for i in range(2):
-        q = kernel(process, kept(process.keep, float(t[i])))[items, seen[i]].prod(-1)
+        laws = [kernel(process, keep) for keep in kept(process, float(t[i]), 3)]
+        q = torch.stack([law[items[:, k], seen[i, k]] for k, law in enumerate(laws)]).prod(0)
         assert torch.allclose(got[i], q / q.sum(), rtol=1e-12, atol=1e-15)
+
+
+BLOCKED = sorted(name for name in DISCRETE if name.startswith("BlockMasked"))
+
+
+@torch.no_grad()
+def test_a_block_as_long_as_the_state_is_the_masked_process() -> None:
+    x = torch.arange(60).remainder(K).reshape(6, 10)
+    t, s = torch.linspace(0.2, 1, 6, dtype=F64), torch.linspace(0.1, 0.6, 6, dtype=F64)
+    plain, blocks = Masked(K, CosineSurvival()), BlockMasked(K, CosineSurvival(), 10)
+    x_t, q = (
+        plain.corrupt(x, t, Seeds.of(0, 6)),
+        Categorical(Seeds.of(1, 6).normal(torch.empty(6, 10, K).double())),
+    )
+    assert torch.equal(blocks.corrupt(x, t, Seeds.of(0, 6)), x_t)
+    assert torch.equal(
+        blocks.bridge(x_t, q, t, s, Seeds.of(2, 6)), plain.bridge(x_t, q, t, s, Seeds.of(2, 6))
+    )
+    for terms in (lambda p: p.elbo_rate(x, x_t, q, t), lambda p: p.step_divergence(x, x_t, q, t, s)):
+        assert torch.allclose(terms(blocks), terms(plain), rtol=1e-12)
+
+
+@torch.no_grad()
+def test_blocks_are_lifted_from_left_to_right() -> None:
+    """Seven positions in blocks of three: at 2/3 and 1/3 the first and the second block are just whole."""
+    process, n = BlockMasked(K, LinearSurvival(), 3), 400
+    x, q = torch.full((n, 7), K), Categorical(torch.zeros(n, 7, K, dtype=F64))
+    times = [torch.tensor(t, dtype=F64).expand(n) for t in (1.0, 5 / 6, 2 / 3, 1 / 3, 0.0)]
+    shares = []
+    for i, (t, s) in enumerate(itertools.pairwise(times)):
+        x = process.bridge(x, q, t, s, Seeds.of(i, n))
+        shares.append((x != K).double().mean(0))
+    assert bool(((shares[0][:3] - 0.5).abs() < 0.1).all()) and not shares[0][3:].any()
+    for share, whole in zip(shares[1:], (3, 6, 7), strict=True):
+        assert share.tolist() == [1.0] * whole + [0.0] * (7 - whole)
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+@torch.no_grad()
+def test_the_rate_of_each_position_is_the_slope_of_its_survival(name: str) -> None:
+    process, x = DISCRETE[name], torch.zeros(9, 7, dtype=torch.long)
+    t = torch.linspace(0.03, 0.96, 9, dtype=F64)
+    for i in range(7):
+        slope = derivative(lambda t, i=i: process.keep_at(t, x)[:, i], t)
+        assert torch.allclose(process.rate_at(t, x)[:, i], -slope, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("model", ["true", "other"])
+@torch.no_grad()
+def test_blocks_of_one_are_autoregressive(model: str) -> None:
+    """The bound of each datum is its -log p, the chain rule from left to right: in continuous time, and in steps that
+    end where blocks do, which leave nothing to chance."""
+    items, p = torch.tensor(TABLES[3][0]), torch.tensor(TABLES[3][1], dtype=F64)
+    p = p if model == "true" else p.flip(0)
+    process = BlockMasked(K, CosineSurvival(), 1)
+    assert torch.allclose(bounds(process, items, p), -p.log(), atol=1e-6)
+    denoiser, total = TableDenoiser(process, items, p), 0
+    for t, s in ((1.0, 2 / 3), (2 / 3, 1 / 3), (1 / 3, 0.0)):
+        t_, s_ = (torch.tensor(v, dtype=F64).expand(len(items)) for v in (t, s))
+        x_t = process.corrupt(items, t_, Seeds.of(0, len(items)))
+        total = total + process.step_divergence(items, x_t, denoiser(x_t, t_), t_, s_)
+    assert torch.allclose(total, -p.log(), rtol=1e-12)
+
+
+def test_a_block_needs_a_position() -> None:
+    with pytest.raises(ValueError, match="one position or more"):
+        BlockMasked(K, LinearSurvival(), 0)

@@ -100,9 +100,8 @@ def _(process: GaussianProcess, x: State, x_t: State, t: Time) -> Time:
 
 @surplus.register
 def _(process: Masked, x: State, x_t: State, t: Time) -> Time:
-    gone = 1 - process.keep(t)
-    hidden = per_example((x_t == process.size).double()).cpu()
-    return process.rate(t) / gone * (hidden - gone * x[0].numel())
+    hidden = (x_t == process.size).double()
+    return per_example(process.hazard(t, hidden) * (hidden - 1 + process.keep_at(t, hidden))).cpu()
 
 
 @surplus.register

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kuosan.recipes.facts import Facts
     from kuosan.recipes.inverse import Noise
     from kuosan.recipes.run import Run, Samples
+    from kuosan.recipes.tokens import Rules
 
 STATES, OVERVIEW = "samples.safetensors", "overview.png"
 
@@ -42,6 +43,14 @@ def sample(
     exact: Flag = False,
     first: int = 0,
     stream: Flag = False,
+    template: str | None = None,
+    prefix: str | None = None,
+    suffix: str | None = None,
+    regex: str | None = None,
+    schema: Path | None = None,
+    require: list[str] | None = None,
+    forbid: list[str] | None = None,
+    ignore_case: Flag = False,
     out: Path | None = None,
     json: Json = False,
 ) -> Answer:
@@ -61,8 +70,21 @@ def sample(
         exact: the same bits whatever the number of samples, not just the same within 1e-5.
         first: number of the first sample: -n 64 and then -n 64 --first 64 are the same as -n 128.
         stream: write each sample as soon as it is ready, and a line with its file on stdout.
+        template: of texts: what stands, with gaps to be filled: "Dear [[gap:5-12]], [[gap]]", in characters; @FILE reads it
+            from a file.
+        prefix: what texts begin with.
+        suffix: what texts end with.
+        regex: a regular expression that every text matches from its beginning to its end.
+        schema: file of a JSON schema that every text satisfies.
+        require: a word that every text contains; may be repeated.
+        forbid: a word that no text contains; may be repeated.
+        ignore_case: of those words.
         out: folder for the files; a new one in the run unless given.
     """
+    wishes = {
+        "template": _text_of(template), "prefix": prefix, "suffix": suffix, "regex": regex, "schema": schema,
+        "require": tuple(require or ()), "forbid": tuple(forbid or ()), "ignore_case": ignore_case,
+    }  # fmt: skip
     at_least("-n", n)
     at_least("--first", first, 0)
     at_least("--steps", steps)
@@ -82,6 +104,7 @@ def sample(
     options: dict[str, Any] = {
         "steps": steps, "solver": solver, "grid": grid, "seed": seed, "where": fixed, "w": w, "exact": exact,
     }  # fmt: skip
+    options["rules"] = _rules(loaded, wishes, seed, fixed)
     started = time.monotonic()
     if given is not None and given.steps and (steps, solver, grid) == (None, "auto", "auto"):
         if stream:
@@ -109,6 +132,30 @@ def sample(
     if stream:  # its lines are what stdout holds
         note(text)
     return Answer("" if stream else text, data)
+
+
+def _text_of(template: str | None) -> str | None:
+    """A template as it is, or from the file that @ names."""
+    if template is None or not template.startswith("@"):
+        return template
+    path = Path(template[1:])
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise UserError(
+            f"the template {path} cannot be read ({why}): give --template @FILE a text file"
+        ) from error
+
+
+def _rules(run: Run, wishes: dict[str, Any], seed: int, where: dict[str, str]) -> Rules | None:
+    """What samples must keep to."""
+    if not any(value for name, value in wishes.items() if name != "ignore_case"):
+        return None
+    from kuosan.recipes.rules import Wishes, rules_of
+
+    with busy("laying out what the texts must keep to"):
+        return rules_of(run, Wishes(**wishes), seed, where)
 
 
 def chosen(run: Run, steps: int | None, w: float | None, solver: str, grid: str) -> dict[str, Any]:

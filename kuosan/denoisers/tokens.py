@@ -6,6 +6,7 @@ A network that sees blocks (`networks.tokens`) is a denoiser of the process whos
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
@@ -13,6 +14,11 @@ from kuosan.core.posteriors import Categorical
 from kuosan.core.shapes import Time
 from kuosan.denoisers.base import Denoiser
 from kuosan.processes.discrete import DiscreteProcess
+
+
+def at_least_single(scores: Tensor) -> Tensor:
+    """Scores in float32 or better: probabilities in half precision would not add up."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 class TokenDenoiser(Denoiser):
@@ -30,4 +36,4 @@ class TokenDenoiser(Denoiser):
         self.process, self.network = process, network
 
     def forward(self, x_t: Int64[Tensor, "b n"], t: Time, **cond: Tensor) -> Categorical:
-        return Categorical(self.network(x_t, t.to(x_t.device), **cond).float())
+        return Categorical(at_least_single(self.network(x_t, t.to(x_t.device), **cond)))

@@ -94,3 +94,17 @@ class Ragged:
         of[order] = run
         low, high = torch.maximum(self.low, first[of]), torch.minimum(self.high, last[of])
         return Ragged(self.stream, self.start, self.stop, low, high)
+
+    def joined(self) -> list[Tensor]:
+        """Items that follow one another within an extent as one, in the order of the stream."""
+        out: list[Tensor] = []
+        begin = stop = high = -1
+        for i in torch.argsort(self.start, stable=True).tolist():
+            first, last = int(self.start[i]), int(self.stop[i])
+            if begin >= 0 and first <= stop and first < high:
+                stop, high = max(stop, last), max(high, int(self.high[i]))
+                continue
+            if begin >= 0:
+                out.append(self.stream[begin:stop])
+            begin, stop, high = first, last, int(self.high[i])
+        return [*out, self.stream[begin:stop]] if begin >= 0 else out

@@ -104,6 +104,10 @@ class TextModality(Modality[str]):
         """Passages whose windows stay among these passages."""
         return storage.confined()
 
+    def works(self, storage: Ragged) -> list[str]:
+        """The texts that passages are of, as far as these cover them without a gap."""
+        return [self.tokeniser.decode(ids.tolist()) for ids in storage.joined()]
+
     def show(self, raws: Sequence[str], columns: int | None = None, scale: int | None = None) -> Image.Image:
         """All texts on one sheet; see `text_sheet`."""
         return text_sheet(raws, columns, scale)

@@ -219,12 +219,11 @@ class TokenTransformer(nn.Module):
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             # On a CPU the gradient of attention takes five times as long in bfloat16 as in float32 (torch 2.13).
-            with torch.autocast(
-                device.type, enabled=device.type != "cpu" and torch.is_autocast_enabled(device.type)
-            ):
-                if device.type == "cpu":
-                    q, k, v = q.to(cos.dtype), k.to(cos.dtype), v.to(cos.dtype)
-                q, k = rotate(q, cos.to(q), sin.to(q)), rotate(k, cos.to(q), sin.to(q))
+            cpu = device.type == "cpu"
+            with torch.autocast(device.type, enabled=not cpu and torch.is_autocast_enabled(device.type)):
+                if cpu and q.dtype == torch.bfloat16:
+                    q, k, v = q.float(), k.float(), v.float()
+                q, k = (rotate(part, cos.to(q), sin.to(q)) for part in (q, k))
                 return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
 
         return attend

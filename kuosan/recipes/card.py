@@ -12,6 +12,8 @@ from kuosan.recipes.report import command
 from kuosan.recipes.session import Session
 from kuosan.training.budget import clock
 
+_PIPELINES = {"image": "unconditional-image-generation", "text": "text-generation"}
+
 
 def card(session: Session, summary: dict[str, Any]) -> str:
     """Markdown: what the model is, what it was trained on, how good it is, how to use it."""
@@ -19,7 +21,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     r, path = facts.recipe, session.run.path
     header = {
         "library_name": "kuosan",
-        "pipeline_tag": "unconditional-image-generation",
+        "pipeline_tag": _PIPELINES.get(r.data.modality, "other"),
         "tags": ["diffusion", "kuosan", r.data.modality],
     }
     shape, sampler = "×".join(map(str, session.run.shape)), session.run.sampler()
@@ -34,14 +36,16 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     )
     columns = columns or "The model has no conditions.\n"
     choices = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in facts.choices)
-    export = f"kuosan export {path} --to diffusers DIR\n" if r.noise.gaussian and r.distil.steps < 2 else ""
+    exports = r.noise.gaussian and r.distil.steps < 2 and not r.process.discrete
+    export = f"kuosan export {path} --to diffusers DIR\n" if exports else ""
+    form = f"up to {shape} tokens" if r.process.discrete else f"shape {shape}"
     return f"""---
 {yaml.safe_dump(header, sort_keys=False).strip()}
 ---
 
 # {path.name}
 
-A diffusion model of {r.data.modality}s of shape {shape}, {origin}, with Kuosan {version} on {facts.items:,} items
+A diffusion model of {r.data.modality}s of {form}, {origin}, with Kuosan {version} on {facts.items:,} items
 in {clock(session.seconds)} ({count.step:,} steps). What was found in the data, how training went and how far the
 model can be trusted stand in `report.html`.
 

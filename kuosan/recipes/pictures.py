@@ -18,8 +18,8 @@ def settle(asked: Question) -> Settled:
     source, recipe, start, device = asked.source, asked.recipe, asked.start, asked.device
     if recipe.process.discrete:
         raise UserError(
-            f"process={recipe.process.kind} is for tokens, and {source} holds pictures, whose states are numbers: leave "
-            "it away"
+            f"process={recipe.process.kind} is for tokens, and {source} holds pictures, whose states are numbers: "
+            "leave it away"
         )
     recipe = recipe.updated({"process.kind": "additive"})
     known = not start and codecs.possible(recipe, device)

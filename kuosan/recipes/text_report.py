@@ -55,10 +55,14 @@ def write(
     origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
     what = _PROCESSES[facts.recipe.process.kind]
     headlines = [
-        f"{origin} ({what}) on {facts.items:,} passages of up to {run.latent_shape[0]} tokens, in "
-        f"{clock(session.seconds)} and {count.step:,} steps.",
-        f"Everything here was sampled in {steps_in_words(sampler['steps'])}, with {sampler['solver']} on the "
-        f"{sampler['grid']} grid; none is picked.",
+        (
+            f"{origin} ({what}) on {facts.items:,} passages of up to {run.latent_shape[0]} tokens, in "
+            f"{clock(session.seconds)} and {count.step:,} steps."
+        ),
+        (
+            f"Everything here was sampled in {steps_in_words(sampler['steps'])}, with {sampler['solver']} on the "
+            f"{sampler['grid']} grid; none is picked."
+        ),
     ]
     if m := surprise.get("bits_per_character"):
         kind = "exactly" if m.note == "exact" else "at most"
@@ -124,8 +128,7 @@ def _written(session: Session) -> Section | None:
         "As it is written",
         "As it is written",
         [
-            f"One sample in {steps_in_words(steps)}. Colour tells when a token was written, from the first (blue) to the "
-            "last (orange)."
+            f"One sample in {steps_in_words(steps)}. Colour tells when a token was written, first blue, last orange."
         ],
         [(f"seed {run.facts.recipe.seed + 1}, number 0", Trace(pieces, steps))],
     )
@@ -167,9 +170,11 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
 
     exact = "exactly" if mine.note == "exact" else "at most (an upper bound)"
     lead = [
-        f"Held-out text costs the model {exact} {number(mine.value, mine.stderr)} bits per character and "
-        f"{number(token.value, token.stderr)} per token, n = {mine.n:,} passages. Beside it n-grams (Kneser–Ney) and "
-        "compressors that were given the same training text.",
+        (
+            f"Held-out text costs the model {exact} {number(mine.value, mine.stderr)} bits per character and "
+            f"{number(token.value, token.stderr)} per token, n = {mine.n:,} passages. Beside it n-grams (Kneser–Ney) "
+            "and compressors that were given the same training text."
+        ),
     ]
     if train:
         lead.append(
@@ -194,9 +199,11 @@ def _schedule(session: Session) -> Section | None:
     if not steps:
         return None
     lead = [
-        "A step writes many tokens at once, each as if the others of that step were not there. What that costs is known "
-        "beforehand from how much a hidden token costs by how much is written already, and the schedule with the least "
-        "cost is found exactly. In bits per token, what each schedule adds to one token per step:",
+        (
+            "A step writes many tokens at once, each as if the others of that step were not there. What that costs is "
+            "known beforehand, from how much a hidden token costs by how much is written already, and the schedule with "
+            "the least cost is found exactly. In bits per token, what each schedule adds to one token per step:"
+        ),
         "; ".join(_saving(profile, k) for k in steps) + ".",
     ]
     return Section(
@@ -263,7 +270,9 @@ def _copied(session: Session, texts: list[str], found: Evaluation) -> list[Secti
         for row in spans[:COPIED]
     ]
     lead = [
-        "The longest passages of samples that stand in the training text character by character; beside how long such "
-        "passages are in held-out texts, see the measurements above."
+        (
+            "The longest passages of samples that stand in the training text, character by character; how long such "
+            "passages are in held-out texts stands among the measurements above."
+        )
     ]
     return [Section("copies", "Copied passages", "What it copied", lead, [("", Words(rows))])]

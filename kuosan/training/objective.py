@@ -94,6 +94,9 @@ class Objective(ABC):
         """What held-out items are asked: this, at times that never change."""
         return self.timed(self.timing.fixed)
 
+    judges: ClassVar[int] = 2**40
+    """Elements of held-out items that are looked at, at most: those of pictures cost little."""
+
     axis: ClassVar[str] = "log-SNR"
     """What tells levels of noise apart."""
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from kuosan.core.curves import derivative
 from kuosan.core.random import Seeds
 from kuosan.core.shapes import Time
-from kuosan.denoisers.tokens import TokenDenoiser
+from kuosan.denoisers.tokens import TokenDenoiser, at_least_single
 from kuosan.training.objective import Bound, Objective
 from kuosan.training.timing import Timing, UniformTiming
 
@@ -42,6 +42,7 @@ GOLDEN = 0.6180339887498949  # multiples of it fill [0, 1) evenly (Weyl 1916)
 class TokenObjective(Objective):
     """What all of them share."""
 
+    judges: ClassVar[int] = 2**13
     axis: ClassVar[str] = "share of tokens under noise"
 
     def place(self, denoiser: TokenDenoiser, u: float) -> float:
@@ -131,5 +132,5 @@ def hidden_nats(
 ) -> Float[Tensor, "b n"]:
     """-log q(x_i | x_t) of the hidden tokens, 0 elsewhere; the output layer works on those alone."""
     scores = denoiser.network(x_t, t.to(x.device), clean, hidden, **cond)
-    found = F.cross_entropy(scores.float(), x[hidden], reduction="none")
+    found = F.cross_entropy(at_least_single(scores), x[hidden], reduction="none")
     return torch.zeros(x.shape, dtype=found.dtype, device=x.device).masked_scatter(hidden, found)

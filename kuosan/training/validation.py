@@ -15,6 +15,7 @@ from kuosan.training.objective import Objective
 
 LEVELS = 8
 MOST_ITEMS = 128
+FEWEST_ITEMS = 16
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ def validate(denoiser: Denoiser, objective: Objective, items: Items, device: tor
     """The loss on the first `MOST_ITEMS` held-out items at the middle of `LEVELS` equal parts of the density
     of times, every item at every level. Of a density that learns it is the usual one: the question must not change."""
     objective = objective.judged()
-    count = min(len(items), MOST_ITEMS)
-    x, cond = items.batch(torch.arange(count))
+    x, cond = items.batch(torch.arange(min(len(items), MOST_ITEMS)))
+    count = min(len(x), max(FEWEST_ITEMS, objective.judges // x[0].numel()))
+    x, cond = x[:count], {k: v[:count] for k, v in cond.items()}
     x, cond = x.to(device), {k: v.to(device) for k, v in cond.items()}
     rows: list[Tensor] = []
     places = []

@@ -39,9 +39,9 @@ class _Pen:
     def glyph(self, character: str) -> tuple[str, int, float]:
         """What is drawn, in which font, and its width."""
         if character not in self.known:
-            shown = character if character.isprintable() else _MISSING
-            which = next((i for i, (_, has) in enumerate(self.fonts) if ord(shown) in has), -1)
-            if which < 0:
+            fonts = [i for i, (_, has) in enumerate(self.fonts) if ord(character) in has]
+            shown, which = character, fonts[0] if fonts else 0
+            if not fonts or not character.isprintable():
                 self.missing.add(character)
                 shown, which = _MISSING, 0
             width = self.fonts[which][0].getlength(shown)

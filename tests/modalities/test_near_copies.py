@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kuosan.modalities.near_copies import near_copies, resemblance, sketch
+from kuosan.modalities.near_copies import near_copies, resemblance, shingle_width, sketch
 
 
 def sentence(n: int, seed: int) -> str:
@@ -55,3 +55,14 @@ def test_a_common_opening_makes_no_copies() -> None:
     texts = [opening + sentence(200, i) for i in range(300)]
     texts[200] = texts[50] + "."
     assert near_copies(texts) == [[50, 200]]
+
+
+@pytest.mark.parametrize(
+    ("alphabet", "widest"), [("ab", 48), ("acgt", 24), ("abcdefghijklmnopqrstuvwxyz", 5)]
+)
+def test_texts_of_few_letters_need_long_runs(alphabet: str, widest: int) -> None:
+    rng = np.random.default_rng(8)
+    texts = ["".join(rng.choice(list(alphabet), 2_000)) for _ in range(60)]
+    assert shingle_width(texts) <= widest and near_copies(texts) == []
+    texts[50] = texts[10][:700] + alphabet[0] * 3 + texts[10][700:]
+    assert near_copies(texts) == [[10, 50]]

@@ -1,0 +1,144 @@
+"""Laws of every modality: files and states go back and forth without a loss that is not stated.
+
+A modality is tested by being registered: one without a case here fails the first test.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kuosan.core.random import Seeds
+from kuosan.modalities import (
+    Dataset,
+    ImageFormat,
+    ImageModality,
+    Modality,
+    Picture,
+    TextModality,
+    Unreadable,
+    known_modalities,
+    load,
+    modality_from_spec,
+    train_tokeniser,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A modality, items that it holds without loss, and the suffix of their files."""
+
+    modality: Modality[Any]
+    raws: list[Any]
+    suffix: str
+
+
+def pictures() -> Case:
+    rng = np.random.default_rng(0)
+    raws = [Picture(rng.integers(0, 256, (6, 5, 3)).astype(np.uint8), "RGB") for _ in range(24)]
+    return Case(ImageModality(ImageFormat(6, 5, 3, "RGB", "uint8", 0.0, 255.0)), raws, ".png")
+
+
+def texts(kind: str) -> Case:
+    rng = np.random.default_rng(1)
+    words = ["river", "moon", "秋风", "\n", "naïve", "<0x0A>", "😀", "  "]
+    raws = [f"{i} " + " ".join(rng.choice(words, 6)) for i in range(24)]
+    tokeniser, _ = train_tokeniser(raws, kind, "auto" if kind == "bytes" else 300)
+    return Case(TextModality(tokeniser, max(len(tokeniser.encode(raw)) for raw in raws)), raws, ".txt")
+
+
+CASES = {"image": [pictures()], "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")]}
+EVERY = [pytest.param(case, id=f"{name}{i}") for name, cases in CASES.items() for i, case in enumerate(cases)]
+every = pytest.mark.parametrize("case", EVERY)
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, Picture):
+        return one.mode == other.mode and np.array_equal(one.pixels, other.pixels)
+    return bool(one == other)
+
+
+def written(case: Case, folder: Path) -> list[Path]:
+    return [case.modality.write(raw, folder / f"{i:03d}{case.suffix}") for i, raw in enumerate(case.raws)]
+
+
+def data(case: Case, folder: Path) -> Dataset:
+    written(case, folder)
+    return load(folder, like=case.modality)
+
+
+def test_every_modality_has_a_case() -> None:
+    assert set(CASES) == set(known_modalities())
+    assert all(case.modality.name == name for name, cases in CASES.items() for case in cases)
+
+
+@every
+def test_decoding_undoes_encoding(case: Case) -> None:
+    x = case.modality.encode(case.raws)
+    assert len(x) == len(case.raws)
+    back = case.modality.decode(x)
+    assert all(same(one, other) for one, other in zip(case.raws, back, strict=True))
+    assert torch.equal(case.modality.encode(back), x)
+
+
+@every
+def test_an_item_is_encoded_alone(case: Case) -> None:
+    x = case.modality.encode(case.raws)
+    assert torch.equal(torch.cat([case.modality.encode([raw]) for raw in case.raws]), x)
+
+
+@every
+def test_reading_undoes_writing(case: Case, tmp_path: Path) -> None:
+    for raw, path in zip(case.raws, written(case, tmp_path), strict=True):
+        assert same(case.modality.read(path), raw)
+
+
+@every
+def test_the_specification_and_the_files_rebuild_it(case: Case) -> None:
+    spec, files = json.loads(json.dumps(case.modality.spec())), case.modality.files()
+    again = modality_from_spec(spec, files.__getitem__)
+    assert again.spec() == case.modality.spec() and again.files() == files
+    assert torch.equal(again.encode(case.raws), case.modality.encode(case.raws))
+    assert again.level == case.modality.level
+
+
+@every
+def test_a_folder_gives_the_states_of_its_files(case: Case, tmp_path: Path) -> None:
+    found = data(case, tmp_path)
+    known = {f"{i:03d}{case.suffix}": x for i, x in enumerate(case.modality.encode(case.raws))}
+    for split in (found.train, found.val):
+        x, _ = split.batch(torch.arange(len(split)))
+        assert all(torch.equal(row, known[name]) for row, name in zip(x, split.names, strict=True))
+    assert len(found.train) + len(found.val) == len(case.raws)
+
+
+@every
+def test_a_view_depends_on_its_item_and_its_seed_alone(case: Case, tmp_path: Path) -> None:
+    train = data(case, tmp_path).train
+    every_item = torch.arange(len(train))
+    together, _ = train.batch(every_item, Seeds.of(5, len(train)))
+    for part in (slice(0, 1), slice(3, 9)):
+        alone, _ = train.batch(every_item[part], Seeds.of(5, range(len(train))[part]))
+        assert torch.equal(alone, together[part])
+    assert torch.equal(train.batch(every_item, Seeds.of(5, len(train)))[0], together)
+
+
+@every
+def test_a_damaged_file_is_named(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / f"damaged{case.suffix}"
+    path.write_bytes(np.random.default_rng(2).integers(0, 256, 500).astype(np.uint8).tobytes())
+    with pytest.raises(Unreadable, match="damaged"):
+        case.modality.read(path)
+
+
+@every
+def test_items_can_be_looked_at(case: Case) -> None:
+    one, many = (case.modality.show(case.raws[:n]) for n in (1, 9))
+    assert one.mode == many.mode == "RGB" and many.width > one.width and many.height > one.height
+    assert len(many.getcolors(1 << 20) or ()) > 2

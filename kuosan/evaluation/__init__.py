@@ -10,6 +10,7 @@ from kuosan.evaluation.base import Estimate, Measurement, Metric, measure
 from kuosan.evaluation.copies import Copies, Nearest, NearestDistance
 from kuosan.evaluation.evaluate import Evaluation, evaluate_samples
 from kuosan.evaluation.frechet import FrechetDistance, FrechetInfinity
+from kuosan.evaluation.frontier import Mauve
 from kuosan.evaluation.kernel import GaussianKernelDistance, KernelDistance
 from kuosan.evaluation.neighbours import Coverage, Density, Precision, Recall
 from kuosan.evaluation.recognition import ClassAccuracy
@@ -25,6 +26,7 @@ METRICS: dict[str, Metric] = {
         Recall(),
         Density(),
         Coverage(),
+        Mauve(),
         ClassAccuracy(),
         Copies(),
         NearestDistance(),
@@ -43,6 +45,7 @@ __all__ = [
     "FrechetInfinity",
     "GaussianKernelDistance",
     "KernelDistance",
+    "Mauve",
     "Measurement",
     "Metric",
     "Nearest",

@@ -115,6 +115,7 @@ _METRICS = (
     ({"recall"}, ("kynkaanniemi2019",)),
     ({"density"}, ("naeem2020",)),
     ({"coverage"}, ("naeem2020",)),
+    ({"mauve"}, ("pillutla2021",)),
     ({"class", "accuracy"}, ("ravuri2019",)),
     ({"copies"}, ("vovk2005",)),
     ({"inception"}, ("szegedy2016",)),

@@ -53,7 +53,7 @@ class _Counts:
         second = np.where(np.r_[starts[1:], True], 0, np.r_[count[1:], 0])[first]
         which = np.cumsum(starts) - 1
         rest = np.where(owner == owner[first][which], second[which], count[first][which])
-        return np.bincount(owner, np.minimum(count, rest), minlength=len(keep))
+        return np.bincount(owner, np.minimum(count, rest), minlength=len(keep)).astype(float)
 
 
 def nearest_lengths(lengths: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -7,8 +7,8 @@
     known_words                         share of words that occur in the training texts, whatever their case
 
 None of these has a best value; real texts have one, and both sides of it are faults: low entropy and high self-BLEU
-are collapse, entropy *above* real texts is noise. A score of quality alone (a perplexity under some other model, a share
-of known words) rewards collapse, so it belongs beside these. All depend on n and on the texts' lengths, hence
+are collapse, entropy *above* real texts is noise. A score of quality alone (a perplexity under some other model, or a
+share of known words) rewards collapse, so it belongs beside these. All depend on n and on the texts' lengths, hence
 the floors. Words are those of words.py: characters, in scripts without blanks.
 """
 

@@ -97,8 +97,9 @@ def _discounts(counts: Ints) -> Floats:
 def _smoothing(counts: Ints, context_of: Ints, contexts: int) -> _Smoothing:
     discounts = _discounts(counts)
     taken = discounts[np.minimum(counts, 3)]
-    totals = np.bincount(context_of, counts, minlength=contexts)
-    return _Smoothing(counts, discounts, totals, np.bincount(context_of, taken, minlength=contexts))
+    totals = np.bincount(context_of, counts, minlength=contexts).astype(float)
+    gammas = np.bincount(context_of, taken, minlength=contexts).astype(float)
+    return _Smoothing(counts, discounts, totals, gammas)
 
 
 def _find(keys: Ints, wanted: Ints) -> Ints:

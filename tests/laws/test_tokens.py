@@ -279,6 +279,14 @@ def test_blocks_are_lifted_from_left_to_right() -> None:
         assert share.tolist() == [1.0] * whole + [0.0] * (7 - whole)
 
 
+def test_what_should_be_whole_by_now_is_made_whole() -> None:
+    """Masks in a block whose time is over: states of others' making are finished, not left with holes."""
+    process, q = BlockMasked(K, LinearSurvival(), 2), Categorical(torch.zeros(9, 4, K, dtype=F64))
+    t, s = (torch.tensor(v, dtype=F64).expand(9) for v in (0.5, 0.4))
+    x_s = process.bridge(torch.full((9, 4), K), q, t, s, Seeds.of(0, 9))
+    assert bool((x_s[:, :2] != K).all()) and bool((x_s[:, 2:] == K).any())
+
+
 @pytest.mark.parametrize("name", BLOCKED)
 @torch.no_grad()
 def test_the_rate_of_each_position_is_the_slope_of_its_survival(name: str) -> None:

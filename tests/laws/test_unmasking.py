@@ -166,20 +166,19 @@ def uneven(length: int) -> Tensor:
 @pytest.mark.parametrize("name", FAMILY)
 @torch.no_grad()
 def test_the_count_follows_the_survival_curve_from_any_state(name: str, curve: str) -> None:
-    """To half a token at every step, for fewer steps than tokens and for more; what is given stays."""
-    n, length = 6, 11
+    """To half a token at every step, for fewer steps than tokens and for more, from any time; what is given stays."""
+    n, length, keep = 6, 11, CURVES[curve]
     x = prior(n, length)
     for row in range(n):
         x[row, 2 : 2 + row] = row % K
     hidden = (x == MASK).sum(1)
-    for steps in (1, 3, 11, 40):
-        solver, seen = SOLVERS[name](), x
-        for step in trajectory(
-            Fixed(Masked(K, CURVES[curve]), uneven(length)), solver, even(steps), x, Seeds.of(0, n)
-        ):
+    for steps, begin in ((1, 1.0), (3, 1.0), (11, 1.0), (40, 1.0), (3, 0.6), (40, 0.6)):
+        seen, gone = x, 1 - keep(torch.tensor([begin], dtype=F64))
+        denoiser, grid = Fixed(Masked(K, keep), uneven(length)), begin * even(steps)
+        for step in trajectory(denoiser, SOLVERS[name](), grid, x, Seeds.of(0, n)):
             assert torch.equal(step.x[seen != MASK], seen[seen != MASK])
             seen = step.x
-            expected = hidden * (1 - CURVES[curve](step.s))
+            expected = hidden * (1 - keep(step.s)) / gone
             assert bool((((seen == MASK).sum(1) - expected).abs() <= 0.5 + 1e-6).all())
         assert not bool((seen == MASK).any())
 
@@ -255,8 +254,12 @@ def test_the_values_of_a_step_are_one_joint_draw(name: str) -> None:
 def test_the_best_go_first(name: str) -> None:
     """Against the definitions, in plain arithmetic; a state of two axes is no different."""
     x, seeds = prior(50, 6).reshape(50, 2, 3), Seeds.of(1, 50)
-    solver, denoiser = SOLVERS[name](), Fixed(PROCESS, uneven(6).reshape(2, 3, K))
-    p = uneven(6).softmax(-1)
+    first = torch.tensor(
+        [0.5, 0.45, 0.6, 0.55, 0.4, 0.8], dtype=F64
+    )  # likeliest, second: three different orders
+    second = torch.tensor([0.49, 0.29, 0.38, 0.24, 0.31, 0.11], dtype=F64)
+    p = torch.stack([first, second, 1 - first - second], 1)
+    solver, denoiser = SOLVERS[name](), Fixed(PROCESS, p.log().reshape(2, 3, K))
     for step in trajectory(denoiser, solver, even(3), x, seeds):
         values = step.q.sample(seeds.fold(step.index).fold("x")).reshape(50, 6)
         before, after = x.reshape(50, 6), step.x.reshape(50, 6)
@@ -275,18 +278,16 @@ def test_the_best_go_first(name: str) -> None:
 
 @torch.no_grad()
 def test_choice_is_the_temperature_of_positions() -> None:
-    """One position of two by confidence c with Gumbel noise of scale τ: the first with 1/(1 + (c_2/c_1)^(1/τ))."""
-    n, c = 8_000, (0.9, 0.6)
-    logits = torch.tensor([[a, (1 - a) / 2, (1 - a) / 2] for a in c], dtype=F64).log()
-    grid = torch.tensor([1.0, 0.5], dtype=F64)
-    for tau in (0.0, 0.5, 2.0):
+    """One position of three by confidences c with Gumbel noise of scale τ: the softmax of (log c)/τ."""
+    n, c = 8_000, torch.tensor([0.9, 0.6, 0.4], dtype=F64)
+    logits = torch.stack([c, (1 - c) / 2, (1 - c) / 2], 1).log()
+    grid = times_of_counts(torch.tensor([0, 1, 3]), LinearSurvival())[:2]
+    for tau in (0.5, 2.0, 0.0):
+        law = (c.log() / tau).softmax(0) if tau else torch.tensor([1.0, 0, 0], dtype=F64)
         for choice in (tau, Piecewise([(0.0, 9.0), (1.0, tau)])):  # a curve is read at the time of the call
             solver = ByConfidence(temperature=0.0, choice=choice)
-            end = sample(Fixed(PROCESS, logits), solver, grid, prior(n, 2), Seeds.of(0, n))
-            first = (end[:, 0] != MASK).double().sum()
-            share = 1 / (1 + (c[1] / c[0]) ** (1 / tau)) if tau else 1.0
-            law = torch.tensor([share, 1 - share], dtype=F64)
-            assert agrees(torch.stack([first, n - first]), law)
+            end = sample(Fixed(PROCESS, logits), solver, grid, prior(n, 3), Seeds.of(0, n))
+            assert agrees((end != MASK).double().sum(0), law)
 
 
 @torch.no_grad()
@@ -378,12 +379,15 @@ class Knows(Denoiser):
 
 @torch.no_grad()
 def test_remasking_keeps_the_law_of_the_whole_state_given_the_data() -> None:
-    """q(x_s | x): every position is whole with κ_s, independently of the others, after any number of steps."""
+    """q(x_s | x): every position is whole with κ_s, independently of the others, after any number of steps; from
+    masks at an earlier time, with κ_s relative to that."""
     x = WORDS[Seeds.of(1, N).uniforms().mul(len(WORDS)).long()]
-    x_s = sample(Knows(x), ReMDM(0.3), even(10)[:8], prior(N), Seeds.of(2, N))
+    begin = 0.9
+    x_s = sample(Knows(x), ReMDM(0.3), begin * even(10)[:8], prior(N), Seeds.of(2, N))
     seen = x_s != MASK
     assert torch.equal(x_s[seen], x[seen])
-    keep = float(CosineSurvival()(even(10)[7:8]))
+    gone = 1 - CosineSurvival()(begin * even(10)[[0, 7]])
+    keep = 1 - float(gone[1] / gone[0])
     patterns = (seen.long() * 2 ** torch.arange(L)).sum(1).bincount(minlength=2**L).double()
     law = torch.tensor([keep ** i.bit_count() * (1 - keep) ** (L - i.bit_count()) for i in range(2**L)])
     assert agrees(patterns, law.double())

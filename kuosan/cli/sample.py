@@ -70,8 +70,7 @@ def sample(
         exact: the same bits whatever the number of samples, not just the same within 1e-5.
         first: number of the first sample: -n 64 and then -n 64 --first 64 are the same as -n 128.
         stream: write each sample as soon as it is ready, and a line with its file on stdout.
-        template: of texts: what stands, with gaps to be filled: "Dear [[gap:5-12]], [[gap]]", in characters; @FILE reads it
-            from a file.
+        template: of texts: what stands, with gaps of so many characters: "Dear [[gap:5-12]], [[gap]]"; or @FILE.
         prefix: what texts begin with.
         suffix: what texts end with.
         regex: a regular expression that every text matches from its beginning to its end.

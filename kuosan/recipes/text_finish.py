@@ -69,5 +69,6 @@ def keep_unmasking(run: Run, session: Session) -> None:
     x, cond = items.batch(torch.arange(len(items)))
     device = next(run.model.parameters()).device
     cond = {k: v.to(device) for k, v in cond.items()}
-    profile = measure_profile(run.model, x.to(device), Seeds.of(0, len(x)).fold("unmasking"), **cond)
+    seeds = Seeds.of(0, len(x)).fold("unmasking")
+    profile = measure_profile(run.model, x.to(device), seeds, None, **cond)  # type: ignore[arg-type]
     write_json(run.path / PROFILE, profile.to_json())

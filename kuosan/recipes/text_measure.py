@@ -15,11 +15,7 @@ from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.likelihood.tokens import token_bound
 from kuosan.evaluation.writing.baselines import text_baselines
-
-try:
-    from kuosan.evaluation.writing.evaluate import evaluate_texts
-except ImportError:
-    evaluate_texts = None
+from kuosan.evaluation.writing.evaluate import evaluate_texts
 from kuosan.modalities import Dataset, Split
 from kuosan.recipes.build import objective_of
 from kuosan.recipes.run import Run, Samples

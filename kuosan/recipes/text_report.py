@@ -14,16 +14,18 @@ from kuosan.core.shapes import map_state
 from kuosan.core.unmasking import UnmaskingProfile, cosine_counts, linear_counts
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
-from kuosan.evaluation.plots import FIRST, MUTED, SECOND, draw, plain_ticks
+from kuosan.evaluation.plots import FIRST, MUTED, SECOND, draw
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section, Trace, Words
 from kuosan.evaluation.report_words import number, steps_in_words
+from kuosan.evaluation.writing.spans import longest_spans, worst_spans
 from kuosan.processes.discrete import Masked
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
 from kuosan.recipes.report import command, events, log_rows, preview_pictures
 from kuosan.recipes.run import Samples
 from kuosan.recipes.session import METRICS, Session, preview_conditions
+from kuosan.recipes.text_measure import texts_of
 from kuosan.recipes.tokens import read_unmasking
 from kuosan.training.budget import clock
 
@@ -71,7 +73,7 @@ def write(
         )
     labels = _labels(session, samples)
     sections = [s for s in (_written(session), _surprise(surprise, others), _schedule(session)) if s]
-    sections += _copied(session, texts, found)
+    sections += _copied(session, texts)
     page = ReportFacts(
         title=Path(data.survey.source).resolve().stem.replace("_", " "),
         subtitle="A model of texts, and how far to trust it",
@@ -201,8 +203,8 @@ def _schedule(session: Session) -> Section | None:
     lead = [
         (
             "A step writes many tokens at once, each as if the others of that step were not there. What that costs is "
-            "known beforehand, from how much a hidden token costs by how much is written already, and the schedule with "
-            "the least cost is found exactly. In bits per token, what each schedule adds to one token per step:"
+            "known beforehand, from how much a hidden token costs by how much is written already, and the schedule "
+            "with the least cost is found exactly. In bits per token, what each schedule adds to one token per step:"
         ),
         "; ".join(_saving(profile, k) for k in steps) + ".",
     ]
@@ -233,7 +235,6 @@ def _profile_chart(profile: UnmaskingProfile) -> str:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("share of the text that is written")
         axes.set_ylabel("bits per hidden token")
-        plain_ticks(axes)
 
     return draw("profile", "What a hidden token costs", paint)
 
@@ -257,17 +258,18 @@ def _counts_chart(profile: UnmaskingProfile, k: int) -> str:
     return draw("unmasking", "The unmasking schedule", paint)
 
 
-def _copied(session: Session, texts: list[str], found: Evaluation) -> list[Section]:
+def _copied(session: Session, texts: list[str]) -> list[Section]:
     """The samples with the longest passages that stand in the training text, word for word."""
-    spans = found.spans.get("training", {}).get("worst", ())
+    training = texts_of(session.data.train)
+    spans = worst_spans(texts, longest_spans(texts, training), COPIED)
     if not spans:
         return []
     rows = [
         (
             f"number {row['sample']}: {row['length']} of its {len(texts[row['sample']])} characters stand in training",
-            row["span"][:LONGEST],
+            row["text"][:LONGEST],
         )
-        for row in spans[:COPIED]
+        for row in spans
     ]
     lead = [
         (

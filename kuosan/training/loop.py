@@ -41,6 +41,7 @@ from kuosan.training.validation import Validation, validate
 FORMAT = 1
 _SKIPS_IN_A_ROW = 5
 _MOST_RETURNS = 4
+_JUDGING = 0.08  # share of a budget of time that validation may take
 _TIMING = "timing."  # before the names of what a density of times has learned
 
 
@@ -117,7 +118,7 @@ class Training:
         )
         self.gamma = ema.gamma_of(settings.ema)
         self.count = Counters()
-        self._saved_at = 0.0
+        self._saved_at = self._judging = 0.0
 
     # -- state ------------------------------------------------------------------------------------------
 
@@ -183,6 +184,8 @@ class Training:
                 count.seconds = before + time.monotonic() - started
                 progress = settings.progress(count.step, count.seconds)
                 due = count.step > 0 and progress * settings.validations >= count.validations + 1
+                # A short budget of time is for training: what validation takes of it is bounded.
+                due &= not settings.seconds or self._judging <= _JUDGING * (count.seconds - before)
                 validation, best = self._validate() if due or progress >= 1 else (None, False)
                 count.finished = progress >= 1 or self._out_of_patience()
                 yield Progress(count.step, progress, count.seconds, loss, norm, rate, validation, best)
@@ -273,8 +276,10 @@ class Training:
         count.validations = max(count.validations + 1, int(done))
         if not len(self.val):
             return None, False
+        started = time.monotonic()
         with casting(self.settings.precision, self.device):
             result = validate(self.average, self.objective, self.val, self.device)
+        self._judging += time.monotonic() - started
         best = result.loss < count.best_loss
         if best:
             count.best_loss, count.best_step, count.worse = result.loss, count.step, 0

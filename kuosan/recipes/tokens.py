@@ -21,11 +21,7 @@ from kuosan.core.random import Seeds
 from kuosan.core.unmasking import UnmaskingProfile, unmasking_grid
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
-
-try:
-    from kuosan.guidance.language import Constrained, TokenAutomaton
-except ImportError:
-    Constrained = TokenAutomaton = None
+from kuosan.guidance.language import Constrained, TokenAutomaton
 from kuosan.processes.discrete import DiscreteProcess, Masked
 from kuosan.recipes.noise import build_solver
 from kuosan.solvers import Step, trajectory

@@ -133,6 +133,8 @@ def level_chart(log: Sequence[Mapping[str, Any]]) -> str | None:
     if not rows:
         return None
     rows = evenly(rows, 8)
+    axis = next((row["val_axis"] for row in log if row.get("val_axis")), "log-SNR")
+    noise = axis == "log-SNR"
 
     def paint(axes: Any) -> None:
         for i, (_, points) in enumerate(rows):
@@ -145,7 +147,7 @@ def level_chart(log: Sequence[Mapping[str, Any]]) -> str | None:
                 axes.plot(*zip(*points, strict=True), color=FIRST, ls="none", marker="o", ms=4)
         _log_scale_if_wide(axes, [y for _, points in rows for _, y in points])
         _plain_ticks(axes)
-        axes.set_xlabel("← noisier · log signal-to-noise ratio · cleaner →")
+        axes.set_xlabel("← noisier · log signal-to-noise ratio · cleaner →" if noise else axis)
         axes.set_ylabel("held-out loss")
         names = [(f"step {count(rows[-1][0])}", rows[-1][1], FIRST)]
         if len(rows) > 1:

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 AGREES = 2.0  # standard errors, eq. 1
+VARIETY = ("entropy_", "distinct_", "self_bleu", "repetition")  # both sides of real data are faults
 
 # prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
 METRICS: dict[str, tuple[str, str]] = {
@@ -40,6 +41,22 @@ METRICS: dict[str, tuple[str, str]] = {
         "Recognised as asked",
         "Does a classifier trained on real {noun} see the class asked for?",
     ),
+    "entropy_characters": ("Entropy of characters", "How many bits of variety have single characters?"),
+    "entropy_words": ("Entropy of words", "How many bits of variety have single words?"),
+    "distinct_1": ("Distinct words", "What share of all words are different ones?"),
+    "distinct_2": ("Distinct pairs of words", "What share of all pairs of words are different ones?"),
+    "distinct_3": ("Distinct triples of words", "The same of three in a row."),
+    "distinct_4": ("Distinct quadruples of words", "The same of four in a row."),
+    "self_bleu": ("Self-BLEU", "How much do texts repeat one another?"),
+    "repetition": ("Repetition", "How much does a text repeat itself?"),
+    "known_words": ("Known words", "What share of the words stands in the training text?"),
+    "longest_span": (
+        "Longest copied passage",
+        "How many characters in a row does a text share with the training text?",
+    ),
+    "mauve": ("MAUVE", "How much of real {noun} do samples cover, and the other way round?"),
+    "bits_per_character": ("Bits per character", "How surprised is the model by {noun} it has not seen?"),
+    "bits_per_token": ("Bits per token", "The same, per token."),
     "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
     "nearest_distance": (
         "Distance to training",
@@ -131,6 +148,11 @@ def verdict(metric: Mapping[str, Any], noun: str = "pictures", name: str = "") -
     if name.startswith("nearest_distance"):
         far = "farther from" if value > floor else "nearer to"
         return f"{value / floor:.0%} of the usual: {far} the training data than held-out real {noun}"
+    if name.startswith(VARIETY):
+        more = "less varied than" if (value < floor) == higher else "more varied than"
+        return f"{more} real {noun}" + (": noise" if (value > floor) == higher else "")
+    if name.startswith("longest_span"):
+        return f"{'longer' if value > floor else 'shorter'} than what other real {noun} share with training"
     if (value < floor) != higher:  # on the far side of real against real
         if higher:
             return f"above what real {noun} reach: samples are more typical than life"
@@ -147,6 +169,10 @@ def verdict(metric: Mapping[str, Any], noun: str = "pictures", name: str = "") -
 
 
 def _agrees(higher: bool, noun: str, name: str) -> str:
+    if name.startswith(VARIETY):
+        return f"as varied as real {noun}"
+    if name.startswith("longest_span"):
+        return f"no longer than what other real {noun} share with training"
     if name.startswith("nearest_distance"):
         return f"as far from the training data as held-out real {noun}"
     if name.startswith("copies"):

@@ -150,6 +150,11 @@ class TokenTransformer(nn.Module):
             self.modulation.weight.zero_()
             self.modulation.bias.zero_()
 
+    @torch.no_grad()
+    def begin_with(self, counts: Float[Tensor, " k"]) -> None:
+        """Start from how often each token occurs: a network that knows nothing else says that."""
+        self.bias.copy_((counts + 1e-3 * counts.sum() / len(counts)).log() - counts.sum().log())
+
     def forward(
         self,
         x: Int64[Tensor, "b n"],

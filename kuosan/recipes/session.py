@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kuosan.codecs import Codec, CodecProgress
 from kuosan.core.random import Seeds
+from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.modalities import Dataset
 from kuosan.recipes import machine
 from kuosan.recipes.build import build_model, build_settings, objective_of
@@ -29,6 +30,7 @@ from kuosan.recipes.lessons import Lessons
 from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
+from kuosan.recipes.tokens import token_counts
 from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
 from kuosan.training.loop import Progress, Training
@@ -59,6 +61,8 @@ class Session:
         denoiser = build_model(facts.network, r)
         if start is not None:
             denoiser.load_state_dict(start.weights)
+        elif isinstance(denoiser, TokenDenoiser):
+            denoiser.network.begin_with(token_counts(data))  # type: ignore[operator]
         device, ready = machine.device(), bool(r.init)
         self.coding = (
             None

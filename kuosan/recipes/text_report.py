@@ -144,9 +144,12 @@ def written_pieces(tokeniser: Any, x: torch.Tensor, when: torch.Tensor) -> list[
             break
         held, last = held + tokeniser.pieces[token], max(last, step)
         try:
-            out.append((held.decode("utf-8"), last))
-        except UnicodeDecodeError:
-            continue
+            text = held.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if error.end - error.start < 4 and error.reason == "unexpected end of data":
+                continue  # the rest of the character is in the next token
+            text = held.decode("utf-8", "replace")
+        out.append((text, last))
         held, last = b"", 0
     return out
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
@@ -22,6 +22,7 @@ from kuosan.core.unmasking import UnmaskingProfile, unmasking_grid
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
 from kuosan.guidance.language import Constrained, TokenAutomaton
+from kuosan.modalities import Dataset
 from kuosan.processes.discrete import DiscreteProcess, Masked
 from kuosan.recipes.noise import build_solver
 from kuosan.solvers import Step, trajectory
@@ -38,6 +39,13 @@ class Rules:
 
     given: Int64[Tensor, " L"] | None = None
     automaton: TokenAutomaton | None = None
+
+
+def token_counts(data: Dataset, most: int = 4096) -> Float[Tensor, " k"]:
+    """How often each token stands in training items, in up to ``most`` of them."""
+    index = torch.arange(min(len(data.train), most)) * len(data.train) // min(len(data.train), most)
+    x, _ = data.train.batch(index)
+    return torch.bincount(x.flatten(), minlength=data.modality.tokeniser.size).double()  # type: ignore[attr-defined]
 
 
 def read_unmasking(run: Path) -> UnmaskingProfile | None:

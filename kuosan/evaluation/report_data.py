@@ -67,6 +67,8 @@ def survey_view(survey: Mapping[str, Any]) -> SurveyView:
             continue
         if not isinstance(value, Mapping):
             facts.append((title, _plain(value)))
+        elif key == "totals":  # counts of different things have no common scale
+            facts += [(label(str(name)), _plain(n)) for name, n in value.items()]
         elif len(value) == 1 and _is_number(next(iter(value.values()))):
             facts += [(title, f"{name} ({count(n)})") for name, n in value.items()]  # one bar shows nothing
         elif any(isinstance(item, (Mapping, str)) or not _is_number(item) for item in value.values()):

@@ -183,6 +183,8 @@ def _table(text: str, delimiter: str | None) -> list[Record]:
     head = text.split("\n", 1)[0]
     if delimiter is None:
         delimiter = max(_DELIMITERS, key=head.count) if any(d in head for d in _DELIMITERS) else ","
+    if delimiter == "\t" and _unquoted(text):
+        return _named([line.split("\t") for line in text.split("\n") if line])
     before = csv.field_size_limit((1 << 31) - 1)  # a text may be longer than the 128 KiB that csv allows
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
@@ -190,7 +192,17 @@ def _table(text: str, delimiter: str | None) -> list[Record]:
         raise Unreadable(f"the table is damaged ({error})") from None
     finally:
         csv.field_size_limit(before)
-    rows = [row for row in rows if row]
+    return _named([row for row in rows if row])
+
+
+def _unquoted(text: str) -> bool:
+    """Whether a table with tabs is one row a line, in which a quotation mark is a character like any other."""
+    rows = [line.split("\t") for line in text.split("\n") if line]
+    quoted = any(len(cell) > 1 and cell[0] == cell[-1] == '"' for row in rows for cell in row)
+    return not quoted and len({len(row) for row in rows}) <= 1
+
+
+def _named(rows: list[list[str]]) -> list[Record]:
     if not rows:
         return []
     header = [name.strip() for name in rows[0]]

@@ -108,6 +108,11 @@ def test_semicolons_and_long_cells(tmp_path: Path) -> None:
     assert texts(tmp_path) == [long, "short"]
 
 
+def test_a_quotation_mark_in_a_table_with_tabs_is_a_character(tmp_path: Path) -> None:
+    write(tmp_path / "x.tsv", "text\tn", '"stray\t1', "plain\t2", 'say "so"\t3')
+    assert texts(tmp_path) == ['"stray', "plain", 'say "so"']
+
+
 @pytest.mark.parametrize(
     ("record", "text"),
     [

@@ -91,8 +91,9 @@ def test_characters_cost_one_token_each_and_pieces_fewer() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_long_texts_are_cut_where_it_changes_nothing(kind: str) -> None:
-    text = "\n  ".join(corpus(3_000, 9)) + "中文" * 40_000
-    tokeniser = TRAINED[kind]
+    indented = [line.strip() + "\n" * (i % 4) + " " * (i % 5) for i, line in enumerate(corpus(2_500, 9))]
+    tokeniser, _ = train_tokeniser(indented[:300], kind, 400)
+    text = "".join(indented) + "中文" * 20_000
     assert len(text) > 3 << 16
     assert tokeniser.encode(text) == tokeniser.library.encode(text, add_special_tokens=False).ids
 

@@ -51,6 +51,7 @@ def text_of(row: tuple[int, ...], pieces: tuple[bytes, ...], end: int) -> str | 
 CASES = [
     pytest.param(matching("(a|b)*abb"), CHARACTERS, 3, 4, id="regex"),
     pytest.param(containing("ab", "c") & length(2, 4), CHARACTERS, 3, 4, id="words"),
+    pytest.param(matching("[ab]{2,3}[abc]?"), CHARACTERS, 3, 4, id="classes of several"),
     pytest.param(containing("ca") & ~containing("bb"), PIECES, 0, 4, id="pieces"),
     pytest.param(matching("[a中]{1,3}") & ~matching("aa"), BYTES, 5, 5, id="bytes"),
 ]
@@ -188,6 +189,17 @@ def test_states_may_be_further_apart_than_numbers_reach() -> None:
     assert p.log_acceptance.item() == pytest.approx(wanted, rel=1e-12)
     assert p.sample(Seeds.of(0, 1)).tolist() == [[0] + [1] * 59]
     assert p.mean[0, 30].tolist() == pytest.approx([0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
+def test_lower_precision_keeps_every_promise_but_digits(kind: torch.dtype) -> None:
+    lifted, x_t = lift(matching("abca|b+c"), CHARACTERS, 3), torch.full((2, 6), 4)
+    q = logits(6, 4, 2, batch=2, spread=9.0).to(kind)
+    q[..., 2] = -torch.inf
+    wanted = Accepted(Categorical(q.double()), x_t, lifted)
+    got = Accepted(Categorical(q), x_t, lifted)
+    torch.testing.assert_close(got.mean.double(), wanted.mean, rtol=1e-4, atol=1e-6)
+    assert got.sample(Seeds.of(0, 2)).tolist() == wanted.sample(Seeds.of(0, 2)).tolist()
 
 
 def test_a_sample_does_not_depend_on_its_neighbours() -> None:

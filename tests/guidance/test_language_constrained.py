@@ -169,6 +169,19 @@ def test_guidance_inside_is_what_is_constrained() -> None:
     torch.testing.assert_close(got.mean, wanted)
 
 
+def test_what_a_network_works_out_ahead_is_used() -> None:
+    class Ahead(Untrained):
+        def along(self, times: tuple[Time, ...], like: Tensor) -> Denoiser:
+            return Untrained(self.process, like.shape[1], seed=len(times))
+
+    lifted, x_t = lift(matching("[a-f]{8}"), ASCII, 96), torch.full((2, 8), 97)
+    t = torch.ones(2, dtype=torch.float64)
+    process = Masked(97, LinearSurvival())
+    got = Constrained(Ahead(process, 8), lifted).along((t, t, t), x_t)(x_t, t)
+    wanted = Constrained(Untrained(process, 8, seed=3), lifted)(x_t, t)
+    torch.testing.assert_close(got.mean, wanted.mean, rtol=0, atol=0)
+
+
 def test_models_that_cannot_be_constrained_are_refused() -> None:
     lifted = lift(matching("a*"), ASCII, 96)
     network = Untrained(Masked(97, LinearSurvival()), 8)

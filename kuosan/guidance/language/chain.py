@@ -59,7 +59,9 @@ class Accepted(Categorical):
         size = q.logits.shape[-1]
         hidden = x_t == size
         # In the network's own precision, as is any other posterior's mean; sums and products are in double.
-        p = q.logits[hidden].softmax(-1).clamp_min(FLOOR)
+        # (Half precision cannot hold the floor.)
+        kind = torch.promote_types(q.logits.dtype, torch.float32)
+        p = q.logits[hidden].to(kind).softmax(-1).clamp_min(FLOOR)
         classes, members = automaton.classes.to(x_t.device), automaton.members.to(x_t.device)
         of_class = members.new_zeros(len(p), members.shape[1]).index_add_(1, classes, p.double())
         sets = members.new_zeros(*x_t.shape, len(members) + 1)  # a last column of 0 for the padding of tables

@@ -1,4 +1,4 @@
-"""The scan for identifiers: each kind is found where it stands, look-alikes are not, and copies are told from fiction."""
+"""The scan for identifiers: each kind is found where it stands, look-alikes are not, copies are told from fiction."""
 
 from __future__ import annotations
 

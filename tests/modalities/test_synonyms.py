@@ -1,4 +1,4 @@
-"""Synonyms: only words of the table change, into words of their set, in the same case; and only by chance of the key."""
+"""Synonyms: only words of the table change, into words of their set, in the same case, by chance of the key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ TABLE = Synonyms.of(
     }
 )
 TEXTS = st.lists(
-    st.sampled_from(["big", "Big", "BIG", "dog", "dogs", "cat", "force", "in", "in force", "x-dog", "今天", "高兴天"]),
+    st.sampled_from(
+        ["big", "Big", "BIG", "dog", "dogs", "cat", "force", "in", "in force", "x-dog", "今天", "高兴天"]
+    ),
     max_size=12,
 ).map(" ".join) | st.text(max_size=30)
 
@@ -85,7 +87,9 @@ def test_the_rate_is_the_share_replaced_and_choices_are_equal() -> None:
 
 def test_tables_are_read_in_both_forms(tmp_path: Path) -> None:
     groups = tmp_path / "groups.tsv.gz"
-    lines = "id\tfile\twords\n1-a\tadj.all\tbig|Large|big\n2-n\tnoun.x\tIT|engineering\n3-n\tnoun.x\tdog|hound\n"
+    lines = (
+        "id\tfile\twords\n1-a\tadj.all\tbig|Large|big\n2-n\tnoun.x\tIT|engineering\n3-n\tnoun.x\tdog|hound\n"
+    )
     groups.write_bytes(gzip.compress(lines.encode()))
     assert dict(read_synonyms(groups).words) == {
         "big": ("Large",), "large": ("big",), "dog": ("hound",), "hound": ("dog",),

@@ -13,7 +13,8 @@ user's own table of two columns:
 A replacement takes the case of what it replaces (`word`, `Word`, `WORD`), and nothing else: an inflected form is
 replaced only where the table has that form. Only whole words are, the longest entry first; in scripts without blanks,
 where no mark says what a word is, the longest entry that begins at a character (maximum matching). Sense is not
-looked at: the larger the table, the more wrong senses.
+looked at: the larger the table, the more wrong senses. WordNet knows "a" as a vitamin, "in" as a metal and "it" as a
+trade, so function words and single letters of its form are left out; a table of the user's own is taken as it is.
 
 Chance: each word that has synonyms is replaced with probability `rate`, by one of them with equal chances. The draws
 come from a key per text (`Seeds`), so a text gets the same replacements whatever its neighbours.
@@ -38,6 +39,15 @@ from kuosan.errors import UserError
 _BLANKLESS = re.compile(
     "[\u0e00-\u109f\u1780-\u17ff\u3040-\u312f\u31a0-\u31ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+FUNCTION_WORDS = frozenset(
+    """a about above after again against all am an and any are as at be because been before being below between both
+    but by can could did do does doing down during each even ever few for from further had has have having he her here
+    hers herself him himself his how i if in into is it its itself just may me might mine more most much must my myself
+    neither no nor not now of off on once one only or other our ours ourselves out over own same shall she should so
+    some such than that the their theirs them themselves then there these they this those though through thus till to
+    too under until up upon us very was we well were what when where whether which while who whom whose why will with
+    within without would yet you your yours yourself yourselves an't thou thee thy thine art hath doth""".split()
+)
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 
 
@@ -58,9 +68,12 @@ class Synonyms:
         return cls(MappingProxyType({k: tuple(v) for k, v in found.items() if k and v}))
 
     @cached_property
-    def longest(self) -> int:
-        """Words in the longest entry that is written with blanks; 1 for an empty table."""
-        return max((len(word.split()) for word in self.words), default=1)
+    def reach(self) -> Mapping[str, int]:
+        """How many words the longest entry that begins with a word has, of entries of several words."""
+        found: dict[str, int] = {}
+        for parts in (word.split() for word in self.words if " " in word):
+            found[parts[0]] = max(found.get(parts[0], 1), len(parts))
+        return MappingProxyType(found)
 
     @cached_property
     def longest_characters(self) -> int:
@@ -100,7 +113,8 @@ def read_synonyms(path: Path | str, categories: Sequence[str] | None = None) -> 
             found.setdefault(cells[0], []).extend(members)
         elif categories is None or cells[1] in categories:
             for word in members:
-                found.setdefault(word, []).extend(members)
+                if len(word) > 1 and word.lower() not in FUNCTION_WORDS:
+                    found.setdefault(word, []).extend(w for w in members if w.lower() not in FUNCTION_WORDS)
     return Synonyms.of(found)
 
 
@@ -135,7 +149,8 @@ def matches(text: str, table: Synonyms) -> Iterator[Match]:
         if _BLANKLESS.search(text, start, end):
             yield from _maximum(text, start, end, table)
             continue
-        for count in range(min(table.longest, len(found) - i + 1), 0, -1):
+        most = table.reach.get(text[start:end].lower(), 1)
+        for count in range(min(most, len(found) - i + 1), 0, -1):
             stop = found[i + count - 2][1]
             word = " ".join(text[start:stop].lower().split())
             if word in table.words:

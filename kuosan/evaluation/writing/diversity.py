@@ -27,6 +27,11 @@ from kuosan.evaluation.writing.words import is_word, words
 NOISE = "below the floor is collapse, above it noise"
 
 
+def _one_in(n: int) -> Callable[[Sequence[str]], float]:
+    """One of all n-grams of the texts."""
+    return lambda texts: 1 / max(1, sum(max(0, len(words(text)) - n + 1) for text in texts))
+
+
 def _entropy(cut: Callable[[str], Iterable[str]], texts: Sequence[str]) -> Value:
     found = grams([cut(text) for text in texts], 1)
 
@@ -99,7 +104,7 @@ SELF_BLEU = Statistic(
     SelfBleu,
 )
 REPETITION = Statistic(
-    "repetition", "lower", "words", "share of a text's 4-grams that it had before", _repetition
+    "repetition", "lower", "words", "share of a text's 4-grams that it had before", _repetition, _one_in(4)
 )
 
 
@@ -111,6 +116,7 @@ def distinct(n: int) -> Statistic:
         "words",
         f"{n}-grams; {NOISE}",
         lambda texts: _distinct(n, texts),
+        _one_in(n),
     )
 
 
@@ -127,6 +133,7 @@ def known_words(vocabulary: Collection[str]) -> Statistic:
         "words",
         f"share found among {len(vocabulary)} words of training; floor: held-out texts",
         lambda texts: _known(vocabulary, texts),
+        _one_in(1),
     )
 
 

@@ -87,7 +87,7 @@ def _discounts(counts: Ints) -> Floats:
     """Eq. (3); where a count of counts is 0, or the estimate is not positive, the usual ½, 1, 3⁄2 (as in KenLM)."""
     n = np.bincount(np.minimum(counts, 5), minlength=6).astype(float)
     usual = np.array([0.0, 0.5, 1.0, 1.5])
-    if (n[1:4] == 0).any():
+    if (n[1:5] == 0).any():
         return usual
     y = n[1] / (n[1] + 2 * n[2])
     found = np.array([0.0, *(i - (i + 1) * y * n[i + 1] / n[i] for i in (1, 2, 3))])

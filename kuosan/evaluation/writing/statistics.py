@@ -8,7 +8,10 @@ The standard error is a jackknife that leaves out one of G groups of texts in tu
 
     var θ ≈ (G−1)/G Σ_g (θ_{−g} − mean θ_{−·})²,                                                           (1)
 
-which is why a statistic prepares its texts once and is then asked for its value on some of them.
+which is why a statistic prepares its texts once and is then asked for its value on some of them. A statistic that
+counts rare events has √k/N of it, and 0 where k = 0 of N happened, which nobody should believe; one event more, 1/N, is
+added in squares, so that the error is √(k+1)/N. Rare events come in clusters, and samples that happen to have none show
+too small an error; so the error of the samples is at least that of real texts, on average over the draws.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ class Statistic:
     """A number of a set of texts.
 
     `prepare(texts)` returns a function of a mask: the statistic of the texts where it is true. It raises ValueError
-    where the statistic is not defined (no character, no n-gram). `space` names the unit that is counted.
+    where the statistic is not defined (no character, no n-gram). `space` names the unit that is counted. `event` is
+    how much one event moves a statistic of these texts that counts events.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Statistic:
     space: str
     note: str
     prepare: Callable[[Sequence[str]], Value]
+    event: Callable[[Sequence[str]], float] = lambda texts: 0.0
 
     def __call__(self, texts: Sequence[str]) -> float:
         return self.prepare(texts)(np.ones(len(texts), dtype=bool))
@@ -65,7 +70,9 @@ def _estimate(
     statistic: Statistic, texts: Sequence[str], generator: torch.Generator
 ) -> tuple[float, float | None]:
     value = statistic.prepare(texts)
-    return value(np.ones(len(texts), dtype=bool)), jackknifed(value, len(texts), generator)
+    stderr = jackknifed(value, len(texts), generator)
+    whole = value(np.ones(len(texts), dtype=bool))
+    return whole, math.hypot(stderr, statistic.event(texts)) if stderr is not None else None
 
 
 def measure_texts(
@@ -91,10 +98,14 @@ def measure_texts(
     own = [_estimate(statistic, texts, generator) for texts in draws]
     values = np.array([v for v, _ in own])
     known = [e for _, e in own if e is not None]
+    usual = sum(known) / len(known) if known else None
+    if stderr is not None and usual is not None:
+        stderr = max(stderr, usual)
     if len(draws) >= 4:
-        floor_stderr: float | None = float(values.std(ddof=1) / math.sqrt(len(draws)))
+        spread = math.hypot(float(values.std(ddof=1)), statistic.event(draws[0]))
+        floor_stderr: float | None = spread / math.sqrt(len(draws))
     else:
-        floor_stderr = sum(known) / len(known) if known else None
+        floor_stderr = usual
     words = (statistic.note, note, f"floor: {len(draws)} × {n} real texts")
     return Measurement(
         name=statistic.name,

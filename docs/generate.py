@@ -128,7 +128,7 @@ SOURCES = {
         "Zheng et al. 2024",
     ),
     "confidence": (
-        "tokens: the same count, the likeliest values first; sharper than the model, and less diverse",
+        "tokens: the same count, the likeliest of the drawn values first; sharper than the model, less diverse",
         "Chang et al. 2022; Nie et al. 2025",
     ),
     "entropy": ("tokens: the same, the least entropy first", "Ye et al. 2025"),
@@ -218,8 +218,8 @@ step halves. It is measured in `tests/laws/test_solvers.py` and must be within 0
 posterior is (one element, or independent ones). The first steps have less history and are of lower order, and
 so is a last step that ends without noise. UniPC's corrector raises the order of its predictor by one. `redraw` keeps
 the law of the state at any step where the posterior is exact, and stays off it where that is a mean alone. On tokens
-`ancestral` converges at first order, and `first-hitting` is there when every step reveals one token; those that choose
-by the values (`confidence`, `entropy`, `margin`) have a law of their own.
+`ancestral` converges at first order; `first-hitting`, `entropy` and `margin` have an exact posterior's law as soon as
+every step reveals one token; `confidence`, which chooses by the values that it drew, has a law of its own.
 
 *Process* is the least that a solver needs. An `AdditiveProcess` has noise of any law ([noises](../concepts/noises.md)),
 a `Reversible` one a reverse step that can be drawn; a `GaussianProcess` is both. `Masked` is that of tokens behind

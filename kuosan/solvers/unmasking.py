@@ -24,10 +24,12 @@ ancestral sampling with infinitely many steps, which is that of the data where t
 are of no use. The times at which ancestral sampling would have lifted them are random and do not matter to a posterior
 that is a function of the state alone, as the exact one is; a network that is told the time hears that of the grid.
 
-The other choices look at the values, so they sample another law: sharper, less diverse, and not the model's. Perplexity
-under another model praises that; print the samples' own entropy beside it. ``choice`` adds Gumbel noise to the scores
-(MaskGIT's temperature), up to `FirstHitting` at infinity. Scores and draws are in float64: Gumbel noise in float32 is a
-temperature below 1 in disguise (Zheng et al. 2024).
+`ByEntropy` and `ByMargin` choose by the state alone, whatever is drawn, so at one step per mask they too have the law
+of an exact posterior, by the chain rule in their order. `ByConfidence` looks at the draw: a position waits until its
+value is likely, which is another law, sharper and less diverse than the model's. Perplexity under another model praises
+that; print the samples' own entropy beside it. ``choice`` adds Gumbel noise to the scores (MaskGIT's temperature), up
+to `FirstHitting` at infinity. Scores and draws are in float64: Gumbel noise in float32 is a temperature below 1 in
+disguise (Zheng et al. 2024).
 """
 
 from __future__ import annotations
@@ -196,7 +198,9 @@ class ReMDM(Solver[Start]):
         σ = min(cap, (1 - κ_s)/κ_t),                                                            (2)
 
     which leaves q(x_s | x) as it was for any σ up to the second term. κ is relative to the start, as in eq. 1: what was
-    given then is never masked, and the rest has the marginals of a process that masks the rest alone.
+    given then is never masked, and the rest has the marginals of a process that masks the rest alone. It draws more
+    tokens in parallel than ancestral sampling in as many steps, which costs where the posterior is good and mends
+    where it is not.
 
     Args:
         cap: the largest σ; 0 is ancestral sampling.

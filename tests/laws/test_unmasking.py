@@ -126,6 +126,17 @@ def test_first_hitting_has_the_law_of_its_counts(counts: tuple[int, ...]) -> Non
         assert not agrees(seen, P), "the test could not tell this law from the data's"
 
 
+@pytest.mark.parametrize("name", FAMILY)
+@torch.no_grad()
+def test_an_order_by_the_state_is_exact_and_one_by_the_draw_is_not(name: str) -> None:
+    """The chain rule in any order that does not look at what was drawn; confidence does, and its words are fewer."""
+    end = law_of(sample(DENOISER, SOLVERS[name](), even(L), prior(N), Seeds.of(7, N)))
+    assert agrees(end, P) == (name != "confidence")
+    if name == "confidence":
+        share = end / N
+        assert float(-torch.xlogy(share, share).sum()) < float(-(P * P.log()).sum()) - 0.5
+
+
 @torch.no_grad()
 def test_ancestral_sampling_comes_to_the_law_of_first_hitting_at_first_order() -> None:
     far = {steps: distance(law_of_ancestral(steps)) for steps in (4, 32, 64, 128)}

@@ -222,7 +222,8 @@ def joined(parts: list[Samples]) -> Samples:
     cond = {k: torch.cat([p.cond[k] for p in parts]) for k in parts[0].cond}
     zs = [p.z for p in parts if p.z is not None]
     z = torch.cat(zs) if zs else None
-    return Samples(torch.cat([p.x for p in parts]), cond, parts[0].first, parts[0].modality, z)
+    x = torch.cat([p.x for p in parts])
+    return Samples(x, cond, parts[0].first, parts[0].modality, z, parts[0].words)
 
 
 def _value(values: list[str], index: int) -> str | None:

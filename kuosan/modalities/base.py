@@ -92,6 +92,9 @@ class Modality(ABC, Generic[Raw]):
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
 
+    remark: ClassVar[str] = ""
+    """What every file that a model makes must say of itself; kept in a table beside the files."""
+
     @property
     def level(self) -> float | None:
         """How far apart two neighbouring values of a state are; None where they are continuous, or tokens."""

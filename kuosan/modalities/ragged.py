@@ -62,17 +62,19 @@ class Ragged:
         """One item (n_i …), whole."""
         return self.stream[int(self.start[i]) : int(self.stop[i])]
 
-    def windows(self, length: int, fill: float, seeds: Seeds | None = None) -> Tensor:
-        """A window of every item, (n, length, …) in the stream's type: equation (1), with `seeds` (2)."""
+    def windows(self, length: int, fill: float, seeds: Seeds | None = None, ahead: int = 0) -> Tensor:
+        """A window of every item, (n, length, …) in the stream's type: equation (1), with `seeds` (2); and,
+        from the same beginnings, ``ahead`` places more of what follows within the extent."""
         begin, high = self.start, self.stop
         if seeds is not None:
             last = torch.maximum(self.start, self.high - length)
             choices = last - self.low + 1
             step = (seeds.uniforms() * choices).floor().long()  # float64: exact below 2^53 places
             begin, high = self.low + step, self.high
-        place = begin[:, None] + torch.arange(length)
+        high = self.high if ahead else high
+        place = begin[:, None] + torch.arange(length + ahead)
         inside = place < high[:, None]
-        out = self.stream.new_full((len(self), length, *self.stream.shape[1:]), fill)
+        out = self.stream.new_full((len(self), length + ahead, *self.stream.shape[1:]), fill)
         out[inside] = self.stream[place[inside]]
         return out
 

@@ -37,6 +37,9 @@ class TextModality(Modality[str]):
 
     name: ClassVar[str] = "text"
     suffixes: ClassVar[tuple[str, ...]] = (*SUFFIXES["text"], ".json")
+    remark: ClassVar[str] = (
+        "synthetic: written by a model; not for care, and no record of anything that happened"
+    )
 
     def __init__(self, tokeniser: Tokeniser, length: int) -> None:
         self.tokeniser = tokeniser

@@ -123,6 +123,21 @@ def evaluate(
         UserError: no data to measure against, an unknown solver or grid, a damaged run, or no likelihood.
     """
     dataset = data_of(run, data)
+    if run.facts.recipe.process.discrete:
+        from kuosan.recipes.text_measure import evaluate_run
+
+        return evaluate_run(
+            run,
+            dataset,
+            n,
+            seconds=seconds,
+            seed=seed,
+            likelihood=likelihood,
+            steps=steps,
+            solver=solver,
+            grid=grid,
+            w=w,
+        )
     if likelihood:
         needs_flow(run.facts, run.path, "the likelihood")
         bridged(run.denoiser)  # or samples would be drawn and measured first

@@ -393,7 +393,7 @@ class Run:
         part = slice(first - start, first - start + n)
         cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
         z = None if self.codec is None else torch.cat(zs)[part].clone()
-        return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality, z)
+        return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality, z, self.facts.columns)
 
     stream = verbs.stream
     distil = verbs.distil

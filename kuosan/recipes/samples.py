@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Samples:
-    """States, the index of every condition that they were asked for, and the modality that writes them; and the
-    latents that the states were decoded from, where there are any."""
+    """States, the index of every condition that they were asked for, and the modality that writes them; the latents
+    that the states were decoded from, where there are any; and what the conditions' indices stand for."""
 
     x: Tensor
     cond: dict[str, Int64[Tensor, " n"]]
     first: int
     modality: Modality[Any]
     z: Tensor | None = None
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -43,6 +46,21 @@ def write_samples(samples: Samples, out: str | Path, overview: Image.Image | Non
     tensors = {"x": samples.x.contiguous()} | {f"condition.{k}": v for k, v in samples.cond.items()}
     if samples.z is not None:
         tensors["z"] = samples.z.contiguous()
-    write_bytes(out / "samples.safetensors", safetensors.torch.save(tensors))
+    about = samples.modality.remark
+    write_bytes(
+        out / "samples.safetensors", safetensors.torch.save(tensors, {"note": about} if about else None)
+    )
+    if about:
+        rows = [_row(samples, i, path, about) for i, path in enumerate(paths)]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_bytes(out / "metadata.jsonl", lines.encode())
     (overview or samples.modality.show(raws[:100])).save(out / "overview.png")
     return paths
+
+
+def _row(samples: Samples, i: int, path: Path, about: str) -> dict[str, Any]:
+    """What a table says of one file, in the form of data folders."""
+    words = {
+        k: samples.words[k][int(v[i])] for k, v in samples.cond.items() if int(v[i]) < len(samples.words[k])
+    }
+    return {"file_name": path.name, **words, "note": about}

@@ -42,7 +42,12 @@ class DataPart(_Part):
     vocabulary: int | Auto = Field("auto", description="tokens of a tokeniser that is trained here")
     column: str | None = Field(None, description="the column of a table that holds the text")
     document: Literal["file", "line", "paragraph"] = Field(
-        "file", description="what a .txt file holds many of"
+        "file", description="what a .txt file holds: one document, one in each line, or in each paragraph"
+    )
+    synonyms: str | None = Field(None, description="a table of synonyms to vary training texts with")
+    synonym_rate: float = Field(0.1, ge=0, le=1, description="share of the words that have synonyms")
+    paraphrase: float = Field(
+        0.0, ge=0, le=1, description="share of training texts in the words of the model of --init"
     )
 
 

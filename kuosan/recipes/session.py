@@ -21,6 +21,7 @@ from kuosan.core.random import Seeds
 from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.modalities import Dataset
 from kuosan.recipes import machine
+from kuosan.recipes.augment import varied
 from kuosan.recipes.build import build_model, build_settings, objective_of
 from kuosan.recipes.calibrate import Threads
 from kuosan.recipes.coding import Coding
@@ -33,6 +34,7 @@ from kuosan.recipes.start import Start
 from kuosan.recipes.tokens import token_counts
 from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
+from kuosan.training.data import TrainingItems
 from kuosan.training.loop import Progress, Training
 
 METRICS = "metrics.jsonl"
@@ -76,10 +78,13 @@ class Session:
             for curve in denoiser.curves():
                 curve.requires_grad_(False)
         of = self.lessons or self.coding or data
+        train: TrainingItems = of.train
+        if r.process.discrete:
+            train = varied(data.train, r.data, run.path, denoiser if start else None, r.seed)
         self.training = Training(
             denoiser,
             self.lessons.objective if self.lessons else objective_of(r),
-            of.train,
+            train,
             of.val,
             settings,
             run.path / "checkpoints",

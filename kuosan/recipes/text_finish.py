@@ -16,7 +16,7 @@ from kuosan.recipes.evaluate import EVALUATION, SEED
 from kuosan.recipes.run import Run
 from kuosan.recipes.session import Session
 from kuosan.recipes.summary import SUMMARY, summary_of
-from kuosan.recipes.text_measure import baselines, bound, chosen, measure_texts
+from kuosan.recipes.text_measure import baselines, bound, chosen, identifiers, measure_texts
 from kuosan.recipes.tokens import PROFILE
 from kuosan.training.checkpoint import write_bytes, write_json
 
@@ -45,10 +45,11 @@ def finish_texts(session: Session) -> dict[str, Any]:
         "samples": len(samples), "seed": SEED, **run.sampler(), "data": data.survey.source,
         "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
-    result = {**found.to_json(), "baselines": dict(others), "about": about}
+    scanned = identifiers(run, data, samples)
+    result = {**found.to_json(), "identifiers": scanned, "baselines": dict(others), "about": about}
     result["metrics"] |= {name: m.to_json() for name, m in surprise.items()}
     write_json(run.path / EVALUATION, result)
-    path = text_report.write(session, samples, found, surprise, others)
+    path = text_report.write(session, samples, found, surprise, others, scanned)
     summary = summary_of(session, result, path)
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kuosan.audit.identifiers import scan
 from kuosan.core.random import Seeds
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
@@ -18,7 +20,9 @@ from kuosan.evaluation.writing.baselines import text_baselines
 from kuosan.evaluation.writing.evaluate import evaluate_texts
 from kuosan.modalities import Dataset, Split
 from kuosan.recipes.build import objective_of
+from kuosan.recipes.evaluate import EVALUATION
 from kuosan.recipes.run import Run, Samples
+from kuosan.training.checkpoint import write_json
 
 MOST_TEXTS = 20_000
 MOST_BOUND = 2_000  # held-out items of the bound
@@ -116,3 +120,37 @@ def measure_texts(
         seconds=seconds,
         encoder=encoder,
     )
+
+
+def evaluate_run(
+    run: Run,
+    data: Dataset,
+    n: int,
+    *,
+    seconds: float,
+    seed: int,
+    likelihood: bool,
+    steps: int | None = None,
+    solver: str = "auto",
+    grid: str = "auto",
+    w: float | None = None,
+) -> dict[str, Any]:
+    """``n`` samples and what they measure; with ``likelihood`` also the bound of held-out texts and its baselines."""
+    started = time.monotonic()
+    samples = run.sample(n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
+    found = measure_texts(run, data, samples, seconds=seconds, out=run.path / "evaluation")
+    result = {**found.to_json(), "identifiers": identifiers(run, data, samples)}
+    if likelihood and len(data.val):
+        result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}
+        result["baselines"] = dict(baselines(data))
+    result["about"] = {
+        "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid), "data": data.survey.source,
+        "seconds": round(time.monotonic() - started, 2),
+    }  # fmt: skip
+    write_json(run.path / EVALUATION, result)
+    return result
+
+
+def identifiers(run: Run, data: Dataset, samples: Samples) -> dict[str, Any]:
+    """What in samples could identify a person, and whether it stands in training; see `kuosan.audit.identifiers`."""
+    return scan(run.modality.decode(samples.x), texts_of(data.train)).to_json()

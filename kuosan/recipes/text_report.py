@@ -46,6 +46,7 @@ def write(
     found: Evaluation,
     surprise: Mapping[str, Measurement],
     others: Mapping[str, float],
+    scanned: Mapping[str, Any],
 ) -> Path:
     """``report.html`` of a run over texts."""
     run, data, count = session.run, session.data, session.training.count
@@ -73,7 +74,7 @@ def write(
         )
     labels = _labels(session, samples)
     sections = [s for s in (_written(session), _surprise(surprise, others), _schedule(session)) if s]
-    sections += _copied(session, texts)
+    sections += [*_copied(session, texts), *_identifiers(scanned)]
     page = ReportFacts(
         title=Path(data.survey.source).resolve().stem.replace("_", " "),
         subtitle="A model of texts, and how far to trust it",
@@ -281,3 +282,23 @@ def _copied(session: Session, texts: list[str]) -> list[Section]:
         )
     ]
     return [Section("copies", "Copied passages", "What it copied", lead, [("", Words(rows))])]
+
+
+def _identifiers(scanned: Mapping[str, Any]) -> list[Section]:
+    """What in the samples looks as if it could identify a person; nothing where nothing does."""
+    if not scanned["findings"]:
+        return []
+    kinds = ", ".join(f"{n:,} × {kind}" for kind, n in scanned["counts"].items() if n)
+    lead = [
+        (
+            f"{scanned['texts_with_findings']:,} of {scanned['texts']:,} samples hold something that looks as if it "
+            f"could identify a person ({kinds}); {scanned['in_training']:,} of these stand word for word in the training text."
+        ),
+        scanned["note"],
+    ]
+    first = sorted(scanned["findings"], key=lambda f: not f["in_training"])[:COPIED]
+    rows = [
+        (f"{f['kind']}, sample {f['index']}{', in the training text' if f['in_training'] else ''}", f["text"])
+        for f in first
+    ]
+    return [Section("identifiers", "Identifiers", "What could identify somebody", lead, [("", Words(rows))])]

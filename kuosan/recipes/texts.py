@@ -6,10 +6,12 @@ Masked diffusion without a time input, on even times, is what is simplest and be
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from kuosan.errors import UserError
 from kuosan.modalities import load
+from kuosan.modalities.synonyms import read_synonyms
 from kuosan.networks import choose_token_network
 from kuosan.recipes.machine import has_bfloat16
 from kuosan.recipes.schema import NetworkPart, ProcessPart, Recipe
@@ -114,6 +116,19 @@ def settle(asked: Question) -> Settled:
         choices.append(
             ("sampling.steps", tree["sampling"]["steps"], "tokens of a step are drawn independently")
         )
+    if part.synonyms:
+        path = Path(part.synonyms).resolve()
+        read_synonyms(path)  # or training would begin and then say so
+        tree["data"]["synonyms"] = str(path)
+        choices.append(
+            ("data.synonyms", path.name, f"{part.synonym_rate:.0%} of the words it knows, anew each time")
+        )
+    if part.paraphrase:
+        if not start:
+            raise UserError(
+                "data.paraphrase needs a model of masked texts to paraphrase with: give --init RUN, or leave it away"
+            )
+        choices.append(("data.paraphrase", part.paraphrase, f"in the words of {recipe.init}"))
     tree["data"] |= {"modality": "text", "path": str(source.resolve()), "length": length, "max_side": "auto"}
     return Settled(data, Recipe.model_validate(tree), network, choices)
 

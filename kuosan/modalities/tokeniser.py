@@ -41,9 +41,8 @@ HIDDEN = "░"  # what a masked place is shown as
 BYTE_FALLBACK = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
 
 _CHUNK = 1 << 16  # characters handed over at a time: the library keeps a hundred bytes for each
-_BREAK = re.compile(
-    r"\n(?=\S)"
-)  # a line end by itself: pre-tokenisers in use treat it alike with nothing behind it
+# a line end that stands alone: pre-tokenisers in use make the same of it with nothing behind it
+_BREAK = re.compile(r"(?<=\S)\n(?=\S)")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _KINDS = {"BPE": "bpe", "Unigram": "unigram", "WordPiece": "wordpiece", "WordLevel": "words"}

@@ -58,10 +58,10 @@ class Accepted(Categorical):
     def __init__(self, q: Categorical, x_t: Int64[Tensor, "b L"], automaton: TokenAutomaton):
         size = q.logits.shape[-1]
         hidden = x_t == size
-        # In the network's own precision, as is any other posterior's mean; sums and products are in double.
-        # (Half precision cannot hold the floor.)
-        kind = torch.promote_types(q.logits.dtype, torch.float32)
-        p = q.logits[hidden].to(kind).softmax(-1).clamp_min(FLOOR)
+        # In the network's own precision, as is any other posterior's mean; sums and products are in double. (Half
+        # precision cannot hold the floor.) Without gradients, which a draw has none of.
+        rows = q.logits.detach().flatten(0, 1) if hidden.all() else q.logits.detach()[hidden]
+        p = rows.to(torch.promote_types(rows.dtype, torch.float32)).softmax(-1).clamp_min_(FLOOR)
         classes, members = automaton.classes.to(x_t.device), automaton.members.to(x_t.device)
         of_class = members.new_zeros(len(p), members.shape[1]).index_add_(1, classes, p.double())
         sets = members.new_zeros(*x_t.shape, len(members) + 1)  # a last column of 0 for the padding of tables
@@ -98,11 +98,11 @@ class Accepted(Categorical):
         state = torch.ones_like(self._beta[0])
         for i, step in enumerate(self._steps):
             q = self._sets[i][step.sets]
-            ratio = self._beta[i + 1][step.into] - self._beta[i][step.source]
-            # The product first: β'/β alone may overflow. A state that is ruled out has neither β nor mass.
-            taken = (ratio + q.log()).exp().nan_to_num(0.0) * state[step.source]
-            state = state.new_zeros(step.following, len(self.x_t)).index_add_(0, step.into, taken)
-            share[i].index_add_(0, step.sets, torch.where(q > 0, taken / q, 0.0))
+            # At most 1/q, hence finite, but where what is written rules a state or a set out: no mass passes there.
+            ratio = (self._beta[i + 1][step.into] - self._beta[i][step.source]).exp_()
+            flow = torch.where(q > 0, ratio * state[step.source], 0.0).nan_to_num_(nan=0.0, posinf=0.0)
+            share[i].index_add_(0, step.sets, flow)
+            state = state.new_zeros(step.following, len(self.x_t)).index_add_(0, step.into, flow * q)
         share = share[:, :-1].permute(2, 0, 1)[self._hidden]
         out = self._p.new_zeros(*self.x_t.shape, self._p.shape[1])
         out[self._hidden] = self._p * (share @ self._members).to(self._p)[:, self._classes]

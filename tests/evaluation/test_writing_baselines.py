@@ -119,7 +119,9 @@ def test_a_longer_memory_pays_and_nothing_is_endless() -> None:
 def test_compressors_know_what_they_have_seen(name: str) -> None:
     """Noise of two equal characters costs its bit; a text that stands in training costs next to nothing."""
     bits = "".join(np.random.default_rng(0).choice(["a", "b"], 40_000))
-    assert 0.995 < compressed_bits(compressors()[name], [bits]) < 1.6, "two symbols, one bit, and their overhead"
+    assert 0.995 < compressed_bits(compressors()[name], [bits]) < 1.6, (
+        "two symbols, one bit, and their overhead"
+    )
     text = "".join(np.random.default_rng(1).choice(list("abcdefgh"), 4000))
     alone, given = (compressed_bits(compressors()[name], [text], known) for known in ([], [text]))
     assert alone > 2.9 and given < 0.3

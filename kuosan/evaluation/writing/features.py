@@ -6,9 +6,8 @@
 
 The first needs no training but counts, works in any script, and sees spelling, words, style and topic, not grammar
 over long distances nor truth. n-grams are hashed to a fixed number of columns, so nothing must be kept but a weight
-per column; both the weights and the directions are fitted on real texts that no comparison uses. One scale for all
-directions: the mean squared row of those texts is the number of dimensions, as the cubic kernel of `kd` wants it,
-and no direction of mere noise is blown up.
+per column; weights and directions are fitted on real texts that no comparison uses. All directions keep their
+proportions, so that none of mere noise is blown up, and are scaled together to a mean square of 1, as `kd` wants it.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from kuosan.evaluation.writing.words import words
 DIMENSIONS = 64
 CHARACTER_COLUMNS, WORD_COLUMNS = 2**15, 2**15
 
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -77,51 +77,74 @@ class Weights:
 
 @dataclass(frozen=True)
 class Ngrams(TextSpace):
-    """The space `ngrams`; `fitted` texts chose its weights and its directions, which hold `kept` of their variance."""
+    """The space `ngrams`; `fitted` texts chose its weights and its directions, which hold `kept` of their variance.
+
+    Directions live in the `columns` that the fitted texts have. What they cannot show of a text is two numbers more:
+    the length of its row outside the directions, and on columns that the fitted texts never had. Without these, a text
+    of strange n-grams would lie at the centre of all texts, near to everything (letters replaced at random in one of
+    twenty places of Shakespeare were then 1 standard error from the floor of `fd`, instead of 13).
+    """
 
     weights: Weights
+    columns: Ints
     directions: Floats
     mean: Floats
-    scale: float
+    scale: Floats
     fitted: int
     kept: float
     name: str = "ngrams"
 
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
-        rows = self.weights.rows(texts) @ self.directions.T
+        rows = _shown(self.weights.rows(texts), self.columns, self.directions)
         return torch.from_numpy((rows - self.mean) * self.scale).float()
 
     def describe(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "what": "tf-idf of character 1- to 3-grams and words, truncated singular value decomposition",
-            "dimensions": len(self.directions),
+            "what": "tf-idf of character 1- to 3-grams and words, truncated singular value decomposition, strangeness",
+            "dimensions": len(self.mean),
             "fitted": self.fitted,
             "quality": {"name": "variance kept", "value": self.kept, "n": self.fitted},
         }
 
 
-def fit_ngrams(texts: Sequence[str], seed: int = 0, dimensions: int = DIMENSIONS) -> Ngrams:
-    """The space from real texts, at most a direction for every four of them; the same bits for the same seed.
+def _shown(sparse: Any, columns: Ints, directions: Floats) -> Floats:
+    """Coordinates along the directions; length outside them; length on columns that are not `columns`."""
+    known = sparse[:, columns]
+    along = known @ directions.T
+    whole, here = (np.asarray(m.multiply(m).sum(1)).ravel() for m in (sparse, known))
+    outside = np.sqrt(np.clip(whole - np.square(along).sum(1), 0, None))
+    return np.column_stack([along, outside, np.sqrt(np.clip(whole - here, 0, None))])
 
-    Raises ValueError for fewer than eight texts, or where they all look the same.
+
+def fit_ngrams(texts: Sequence[str], seed: int = 0, dimensions: int = DIMENSIONS) -> Ngrams:
+    """The space from real texts, at most a dimension for every four of them; the same bits for the same seed.
+
+    Weights and directions come from the first three quarters. The last quarter, which they have not seen, sets the
+    scale: its rows have mean 0 and mean square 1 per dimension.
+    Raises ValueError for fewer than 16 texts, or where they all look the same.
     """
     from sklearn.decomposition import TruncatedSVD
 
-    if len(texts) < 8:
-        raise ValueError(f"ngrams: needs 8 texts to fit, got {len(texts)}")
-    weights = Weights.fit(texts)
-    sparse = weights.rows(texts)
-    d = min(dimensions, len(texts) // 4)
-    svd = TruncatedSVD(d, n_iter=4, random_state=seed)
-    rows = svd.fit_transform(sparse)
-    mean = rows.mean(0)
-    spread = float(((rows - mean) ** 2).sum(1).mean())
-    total = float(sparse.multiply(sparse).sum() / len(texts) - np.square(np.asarray(sparse.mean(0))).sum())
-    if spread <= 1e-12:
+    if len(texts) < 16:
+        raise ValueError(f"ngrams: needs 16 texts to fit, got {len(texts)}")
+    cut = 3 * len(texts) // 4
+    weights = Weights.fit(texts[:cut])
+    sparse = weights.rows(texts[:cut])
+    columns = np.flatnonzero(np.asarray(sparse.sum(0)).ravel())
+    known = sparse[:, columns]
+    total = float(known.multiply(known).sum() / cut - np.square(np.asarray(known.mean(0))).sum())
+    if total <= 1e-9 or len(columns) < 2:
         raise ValueError(f"ngrams: the {len(texts)} texts to fit on all look the same")
-    kept = min(1.0, spread / total)
-    return Ngrams(weights, svd.components_, mean, float(np.sqrt(d / spread)), len(texts), kept)
+    d = max(1, min(dimensions, len(texts) // 4) - 2)
+    svd = TruncatedSVD(min(d, len(columns) - 1), n_iter=4, random_state=seed)
+    kept = float(svd.fit_transform(known).var(0).sum() / total)
+    rows = _shown(weights.rows(texts[cut:]), columns, svd.components_)
+    mean, variance = rows.mean(0), rows.var(0)
+    # One scale for all directions, and one each for the two lengths, which are of another kind.
+    variance[:-2] = variance[:-2].mean()
+    scale = 1 / np.sqrt(np.where(variance > 1e-12, variance, 1.0))
+    return Ngrams(weights, columns, svd.components_, mean, scale, cut, min(1.0, kept))
 
 
 @dataclass(frozen=True)

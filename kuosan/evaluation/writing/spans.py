@@ -16,7 +16,7 @@ distances are common here, so the share of honest texts below the threshold is a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kuosan.evaluation.copies import Honest
+
+MOST_AT_ONCE = 2**23  # training characters sorted at once: about 1 GB
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -94,8 +96,23 @@ def _shared(codes: Ints, a: Ints, b: Ints) -> Ints:
 
 def longest_spans(texts: Sequence[str], training: Sequence[str]) -> tuple[Span, ...]:
     """The longest run of every text that stands in a training text; of several the first in the text."""
-    if not texts:
-        return ()
+    best = [Span(i, 0, 0, 0, 0) for i in range(len(texts))]
+    first = 0
+    while texts and first < len(training):
+        # In parts of bounded memory; a single long text stays whole.
+        last, size = first + 1, len(training[first])
+        while last < len(training) and size + len(training[last]) <= MOST_AT_ONCE:
+            size += len(training[last])
+            last += 1
+        for span in _longest(texts, training[first:last]):
+            known = best[span.sample]
+            if (span.length, -span.start) > (known.length, -known.start):
+                best[span.sample] = replace(span, train=first + span.train)
+        first = last
+    return tuple(best)
+
+
+def _longest(texts: Sequence[str], training: Sequence[str]) -> tuple[Span, ...]:
     theirs, mine = _codes(training), _codes(texts)
     alphabet, codes = np.unique(np.r_[theirs, mine], return_inverse=True)
     t = len(theirs)

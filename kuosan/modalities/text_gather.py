@@ -97,26 +97,29 @@ def gather_text(
     section, together = _sections(counts, divide=not given)
     choices += together
     groups, hashes, names = [], [], []
-    for i, (document_, count) in enumerate(zip(documents, counts, strict=True)):
+    for i, (one, count) in enumerate(zip(documents, counts, strict=True)):
         for k in range(count):
             whole = section == 0 or digests[i] in clusters
             part = b"" if whole else (k * math.ceil(count / section) // count).to_bytes(4, "big")
             groups.append(hashlib.sha256(clusters.get(digests[i], digests[i]) + part).digest())
             hashes.append(hashlib.sha256(digests[i] + k.to_bytes(4, "big")).digest())
-            names.append(document_.name if count == 1 else f"{document_.name}:{k}")
+            names.append(one.name if count == 1 else f"{one.name}:{k}")
     keys = dict.fromkeys(key for d in documents for key in d.columns)
     columns = {key: _spread([d.columns.get(key) for d in documents], counts) for key in keys}
-    characters = sum(map(len, texts))
+    characters, total = sum(map(len, texts)), int(sizes.sum())
+    totals = {
+        "documents": len(documents),
+        "blank documents": found.blank,
+        "characters": characters,
+        "tokens": total,
+        "characters per token": round(characters / max(1, total), 3),
+    }
     return Gathered(
         modality, _storage(tokens, counts, modality), hashes, names, columns, frozenset({CLASS}),
         _spread([d.side for d in documents], counts), [""] * len(names), {"lengths": _histogram(sizes)},
-        found.failed, found.left_out, choices, groups, [0, *np.cumsum(counts)[:-1].tolist()],
-        {
-            "documents": len(documents), "blank documents": found.blank, "characters": characters,
-            "tokens": int(sizes.sum()),
-            "characters per token": round(characters / max(1, int(sizes.sum())), 3),
-        },
-        {"documents_repeated": len(digests) - len(set(digests)), **near},
+        found.failed, found.left_out, choices, groups=groups,
+        firsts=[0, *np.cumsum(counts)[:-1].tolist()], totals=totals,
+        duplicates={"documents_repeated": len(digests) - len(set(digests)), **near},
     )  # fmt: skip
 
 
@@ -166,13 +169,10 @@ def _near(documents: Sequence[Document], digests: list[bytes]) -> tuple[dict[byt
         return {}, {"near_copies": f"not looked for among more than {MOST_TEXTS:,} documents"}
     groups = [[different[j] for j in group] for group in near_copies([documents[i].text for i in different])]
     clusters = {digests[i]: min(digests[j] for j in group) for group in groups for i in group}
-    held = {"across": 0}
-    for group in groups:
-        if any(documents[i].side == "val" for i in group):
-            held["across"] += sum(documents[i].side != "val" for i in group)
+    held = [group for group in groups if any(documents[i].side == "val" for i in group)]
     return clusters, {
         "near_copies": sum(len(group) - 1 for group in groups),
-        "near_copies_of_held_out": held["across"],
+        "near_copies_of_held_out": sum(documents[i].side != "val" for group in held for i in group),
         "near_examples": [[documents[i].name for i in group[:6]] for group in groups[:20]],
     }
 

@@ -23,7 +23,14 @@ from kuosan.modalities.kinds import ALONE
 from kuosan.modalities.sides import LEFT, TEST, TRAIN, VAL, settle
 from kuosan.modalities.tables import Row
 from kuosan.modalities.text_encoding import decode_text
-from kuosan.modalities.text_records import NoText, choose_column, missing_columns, read_records, split_record
+from kuosan.modalities.text_records import (
+    TEXT_COLUMNS,
+    NoText,
+    choose_column,
+    missing_columns,
+    read_records,
+    split_record,
+)
 from kuosan.modalities.tokeniser import without_surrogates
 
 WHOLE = (".txt", ".md")  # files that are text as they stand
@@ -118,6 +125,9 @@ def _parts(
         return [(entry.name, "", {})]
     if column is None:
         name = choose_column(records)
+        unknown = len(records) == 1 and name.strip().lower() not in TEXT_COLUMNS
+        if unknown and entry.path.suffix.lower() in ALONE:
+            raise NoText("it is one object, and none of its columns is known to hold a text")
         chosen[name] += 1
     else:
         name = column

@@ -61,6 +61,17 @@ def test_copies_never_straddle_whatever_the_order(items: list[tuple[int, int]], 
     assert {shuffled[i][0] for i in again.val} == {items[i][0] for i in plan.val}
 
 
+@given(st.lists(st.integers(0, 60), min_size=2, max_size=90), st.integers(1, 12))
+def test_groups_are_never_divided(contents: list[int], count: int) -> None:
+    hashes, groups = [digest(c) for c in contents], [digest(-1 - c % count) for c in contents]
+    n = len(contents)
+    plan = plan_split(hashes, [()] * n, [""] * n, [""] * n, groups)
+    train, val = ({groups[i] for i in side} for side in (plan.train, plan.val))
+    assert not train & val and train | val == set(groups) and plan.train
+    assert len(plan.val) <= held_out_count(len(set(contents)))
+    assert plan.duplicates["extra_copies"] == n - len(set(contents)), "copies are still told by their content"
+
+
 def test_training_copies_of_held_out_items_are_left_out() -> None:
     hashes = [digest(i) for i in (1, 2, 3, 2, 9)]
     plan = plan_split(hashes, [()] * 5, ["train", "train", "", "val", "val"], list("abcde"))

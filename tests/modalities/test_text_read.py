@@ -146,6 +146,15 @@ def test_json_of_many_shapes(tmp_path: Path) -> None:
     assert found[0].columns == {"title": "Songs", "type": "short", "no": "1"}
 
 
+def test_settings_in_json_are_no_texts(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "a text")
+    write(tmp_path / "settings.json", json.dumps({"name": "a long enough name", "size": 3}))
+    found = documents(tmp_path)
+    assert [d.text for d in found.documents] == ["a text"] and not found.failed
+    assert "one object" in dict(found.left_out)["settings.json"]
+    assert texts(tmp_path / "settings.json", column="name") == ["a long enough name"]
+
+
 def test_columns_by_name_and_by_template(tmp_path: Path) -> None:
     write(tmp_path / "x.csv", "title,text,year", "One,first,1990", "Two,,1991")
     assert texts(tmp_path, column="title") == ["One", "Two"]

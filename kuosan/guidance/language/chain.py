@@ -100,10 +100,10 @@ class Accepted(Categorical):
             ahead = state.new_zeros(step.following, len(self.x_t))
             for e in step.chunks():
                 q = self._sets[i].index_select(0, step.sets[e])
-                # At most 1/q, hence finite, but where what is written rules something out: no mass passes there.
+                # At most 1/q, hence finite, but where what is written rules something out: nothing passes there.
                 flow = self._beta[i + 1].index_select(0, step.into[e])
                 flow = flow.sub_(self._beta[i].index_select(0, step.source[e])).exp_()
-                flow = flow.mul_(state.index_select(0, step.source[e])).masked_fill_(q == 0, 0.0)
+                flow = flow.mul_(state.index_select(0, step.source[e]))
                 flow = flow.nan_to_num_(nan=0.0, posinf=0.0)
                 share[i].index_add_(0, step.sets[e], flow)
                 ahead.index_add_(0, step.into[e], flow.mul_(q))
@@ -157,7 +157,7 @@ class Accepted(Categorical):
             text = b"".join(pieces[v] if v < len(pieces) else b"\xe2\x96\xa1" for v in row).decode(
                 errors="replace"
             )
-            text = text.rstrip("□") + "□" if text.endswith("□" * 9) else text
+            text = text.rstrip("□") + "□" if text.endswith("□" * 9) else text  # an open end says little
             raise UserError(
                 f"no text of {len(row)} tokens satisfies {self.automaton.what} and keeps what is already written, "
                 f"{text!r} (example {impossible[0]}; □ is open): loosen the constraint, or write less beforehand"

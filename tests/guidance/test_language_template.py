@@ -181,6 +181,8 @@ def test_what_does_not_fit_is_refused() -> None:
         UserError, match="window of 10 tokens: its text alone takes 2, and the longest gap is at character 3"
     ):
         fill(parse_template("ab[[gap:12]]"), CHARACTERS, 10)
+    with pytest.raises(UserError, match="does not fit into the model's window of 10 tokens"):
+        fill(parse_template("[[gap]]b[[gap:1000000]]"), PIECES, 10)
     with pytest.raises(UserError, match="cannot write 'xy' of the template"):
         fill(parse_template("axby[[gap]]"), CHARACTERS, 10)
     with pytest.raises(UserError, match="cannot write any text that satisfies a length from 3 to 3"):

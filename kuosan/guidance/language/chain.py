@@ -97,12 +97,17 @@ class Accepted(Categorical):
         share = torch.zeros_like(self._sets)  # Σ π β'/β over the edges of every set
         state = torch.ones_like(self._beta[0])
         for i, step in enumerate(self._steps):
-            q = self._sets[i][step.sets]
-            # At most 1/q, hence finite, but where what is written rules a state or a set out: no mass passes there.
-            ratio = (self._beta[i + 1][step.into] - self._beta[i][step.source]).exp_()
-            flow = torch.where(q > 0, ratio * state[step.source], 0.0).nan_to_num_(nan=0.0, posinf=0.0)
-            share[i].index_add_(0, step.sets, flow)
-            state = state.new_zeros(step.following, len(self.x_t)).index_add_(0, step.into, flow * q)
+            ahead = state.new_zeros(step.following, len(self.x_t))
+            for e in step.chunks():
+                q = self._sets[i].index_select(0, step.sets[e])
+                # At most 1/q, hence finite, but where what is written rules something out: nothing passes there.
+                flow = self._beta[i + 1].index_select(0, step.into[e])
+                flow = flow.sub_(self._beta[i].index_select(0, step.source[e])).exp_()
+                flow = flow.mul_(state.index_select(0, step.source[e]))
+                flow = flow.nan_to_num_(nan=0.0, posinf=0.0)
+                share[i].index_add_(0, step.sets[e], flow)
+                ahead.index_add_(0, step.into[e], flow.mul_(q))
+            state = ahead
         share = share[:, :-1].permute(2, 0, 1)[self._hidden]
         out = self._p.new_zeros(*self.x_t.shape, self._p.shape[1])
         out[self._hidden] = self._p * (share @ self._members).to(self._p)[:, self._classes]
@@ -152,7 +157,7 @@ class Accepted(Categorical):
             text = b"".join(pieces[v] if v < len(pieces) else b"\xe2\x96\xa1" for v in row).decode(
                 errors="replace"
             )
-            text = text.rstrip("□") + "□" if text.endswith("□" * 9) else text
+            text = text.rstrip("□") + "□" if text.endswith("□" * 9) else text  # an open end says little
             raise UserError(
                 f"no text of {len(row)} tokens satisfies {self.automaton.what} and keeps what is already written, "
                 f"{text!r} (example {impossible[0]}; □ is open): loosen the constraint, or write less beforehand"
@@ -160,34 +165,30 @@ class Accepted(Categorical):
 
 
 def _backward(steps: list[Step], sets: Float[Tensor, "L sets+1 b"]) -> list[Float[Tensor, "s b"]]:
-    """log β of every position's states, first to last (eq. 1)."""
-    batch = sets.shape[-1]
-    beta = [sets.new_zeros(steps[-1].following, batch)]
+    """log β of every position's states, first to last (eq. 1).
+
+    Sums of plain numbers are several times faster than sums of logarithms, but reach only so far. So states are
+    taken by bands of β that double precision can hold next to each other; mostly there is just one.
+    """
+    beta = [sets.new_zeros(steps[-1].following, sets.shape[-1])]
     for q, step in zip(reversed(sets.unbind()), reversed(steps), strict=True):
         top = beta[-1].amax(0).nan_to_num(neginf=0.0)
-        ahead = beta[-1] - top
-        if bool(((ahead < _SPREAD) & ~ahead.isneginf()).any()):
-            beta.append(_by_logarithms(ahead, q, step) + top)
-            continue
-        terms = q[step.sets] * ahead.exp()[step.into]
-        beta.append(sets.new_zeros(len(step.out), batch).index_add_(0, step.source, terms).log() + top)
+        band = ((top - beta[-1]) / _BAND).floor()
+        last = band.masked_fill(band.isinf(), 0).max()  # an impossible state is in no band
+        sums = []
+        for k in range(int(last) + 1):
+            ahead = torch.where(band == k, (beta[-1] - top + k * _BAND).exp(), 0.0)
+            total = sets.new_zeros(len(step.out), sets.shape[-1])
+            for e in step.chunks():
+                terms = q.index_select(0, step.sets[e]).mul_(ahead.index_select(0, step.into[e]))
+                total.index_add_(0, step.source[e], terms)
+            sums.append(total.log() + top - k * _BAND)
+        beta.append(torch.stack(sums).logsumexp(0) if len(sums) > 1 else sums[0])
     return beta[::-1]
 
 
-_SPREAD = math.log(1e-250)
-"""Down to here times `FLOOR` nothing is lost when eq. 1 is worked out in plain numbers, several times faster."""
-
-
-def _by_logarithms(
-    ahead: Float[Tensor, "s b"], q: Float[Tensor, "sets+1 b"], step: Step
-) -> Float[Tensor, "s b"]:
-    """Eq. 1 for states that are further apart than double precision reaches."""
-    terms = q.log()[step.sets] + ahead[step.into]
-    top = terms.new_full((len(step.out), terms.shape[1]), -torch.inf)
-    top.scatter_reduce_(0, step.source[:, None].expand_as(terms), terms, "amax")
-    top = top.nan_to_num(neginf=0.0)
-    sums = torch.zeros_like(top).index_add_(0, step.source, (terms - top[step.source]).exp())
-    return sums.log() + top
+_BAND = 250 * math.log(10)
+"""With `FLOOR` below it, within the 308 decimal places of double precision."""
 
 
 def invert(weights: Float[Tensor, "n k"], u: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:

@@ -189,7 +189,9 @@ def _writes(text: str, tokeniser: Tokeniser) -> bool:
 
 
 def _counts(gap: Gap, tokeniser: Tokeniser, window: int) -> list[int]:
-    """With how many tokens the gap's characters can be written."""
+    """With how many tokens, up to the window, the gap's characters can be written."""
+    if gap.least > window * max(map(len, tokeniser.pieces)):
+        return []
     return lift(characters(gap.least, gap.most), tokeniser.pieces, tokeniser.end).token_counts(window)
 
 

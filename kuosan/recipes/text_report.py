@@ -292,7 +292,8 @@ def _identifiers(scanned: Mapping[str, Any]) -> list[Section]:
     lead = [
         (
             f"{scanned['texts_with_findings']:,} of {scanned['texts']:,} samples hold something that looks as if it "
-            f"could identify a person ({kinds}); {scanned['in_training']:,} of these stand word for word in the training text."
+            f"could identify a person ({kinds}); {scanned['in_training']:,} of these stand word for word in the "
+            "training text."
         ),
         scanned["note"],
     ]

@@ -78,8 +78,8 @@ def token_sampler(run: Run, steps: int | None, solver: str, grid: str, w: float 
     }
 
 
-def token_grid(run: Run, steps: int, name: str, process: DiscreteProcess) -> Tensor:
-    """The times of so many steps; the best unmasking schedule has at most one step per token.
+def token_grid(run: Run, steps: int, name: str, process: DiscreteProcess, like: Tensor) -> Tensor:
+    """The times of so many steps for states like ``like``; the best unmasking schedule has at most one step per token.
 
     Raises:
         UserError: no such grid, or no profile to make it of.
@@ -88,7 +88,8 @@ def token_grid(run: Run, steps: int, name: str, process: DiscreteProcess) -> Ten
     if name == "optimal" and profile is not None:
         steps = min(steps, profile.length)
     try:
-        return unmasking_grid(name, steps, process.keep, profile)
+        survival = process.survival(like) if isinstance(process, Masked) else process.keep
+        return unmasking_grid(name, steps, survival, profile)
     except ValueError as e:
         raise UserError(str(e)) from e
 
@@ -128,5 +129,5 @@ def walk_tokens(
     if rules is not None and rules.automaton is not None:
         denoiser = Constrained(denoiser, rules.automaton)
     cond = {k: v.to(device) for k, v in cond.items()}
-    times = token_grid(run, asked["steps"], asked["grid"], process)
+    times = token_grid(run, asked["steps"], asked["grid"], process, like)
     yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)

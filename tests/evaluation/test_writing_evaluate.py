@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,7 +119,7 @@ def test_the_same_bits_again_whole_on_disk_and_global_state_untouched(tmp_path: 
     ],
     ids=["empty", "one", "all empty", "identical", "mixed", "marks", "broken"],
 )
-@pytest.mark.parametrize(("train", "val"), [(1, 0), (30, 3), (150, 30)])
+@pytest.mark.parametrize(("train", "val"), [(1, 0), (120, 20)])
 def test_strange_samples_and_tiny_sets_leave_out_with_a_reason(
     samples: list[str], train: int, val: int
 ) -> None:
@@ -163,14 +161,6 @@ def test_what_is_the_users_to_mend() -> None:
         evaluate_texts("abc", ["a"], ["b"])
     with pytest.raises(UserError, match="2 samples but 1 labels"):
         evaluate_texts(["a", "b"], ["a"], ["b"], labels=torch.zeros(1))
-
-
-def test_import_is_light() -> None:
-    heavy = "{'sklearn', 'scipy', 'imagecodecs', 'transformers', 'pyppmd'}"
-    code = f"import sys, kuosan.evaluation.writing; print(sorted({heavy} & set(sys.modules)))"
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_verse_measures_as_real(shared_data: Callable[[str], Path]) -> None:

@@ -150,8 +150,8 @@ def test_roles_are_disjoint_and_the_encoder_sees_no_judge(train: int, heldout: i
 
 
 def test_import_is_light() -> None:
-    heavy = "{'sklearn', 'scipy', 'diffusers', 'matplotlib'}"
-    code = f"import sys, kuosan.evaluation; print(sorted({heavy} & set(sys.modules)))"
+    heavy = "{'sklearn', 'scipy', 'diffusers', 'matplotlib', 'imagecodecs', 'transformers'}"
+    code = f"import sys, kuosan.evaluation.writing; print(sorted({heavy} & set(sys.modules)))"
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kuosan.errors import UserError
@@ -27,6 +27,7 @@ def zipf(n: int, seed: int, length: int = 60) -> list[str]:
     return [" ".join(generator.choice(pool, length // 5, p=weight / weight.sum())) for _ in range(n)]
 
 
+@settings(max_examples=40)
 @given(st.lists(LETTERS, min_size=1, max_size=8), LETTERS, st.integers(1, 6))
 def test_probabilities_sum_to_one_after_any_context(texts: list[str], context: str, order: int) -> None:
     p = KneserNey(texts, 6).probabilities(context, order)
@@ -41,6 +42,7 @@ def test_probabilities_sum_to_one_with_fitted_discounts() -> None:
             assert model.probabilities(context, order).sum() == pytest.approx(1, abs=1e-12)
 
 
+@settings(max_examples=40)
 @given(st.lists(LETTERS, min_size=1, max_size=5), st.text(max_size=10).filter(bool))
 def test_bits_are_those_of_the_probabilities_one_after_another(texts: list[str], text: str) -> None:
     """The sum over characters and END of −log₂ p(next | before), with the escape's price for new characters."""

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kuosan.evaluation.writing import (
@@ -47,6 +47,7 @@ def test_pieces_cut_only_what_is_longer() -> None:
     assert pieces(["abcdef"], 4).texts == ("abcd", "ef"), "half a piece is kept"
 
 
+@settings(max_examples=40)
 @given(TEXTS, st.integers(1, 4))
 def test_grams_are_equal_where_the_tokens_are(texts: list[str], n: int) -> None:
     cut = [words(t) for t in texts]
@@ -92,6 +93,7 @@ def slow_bleu(text: list[str], others: list[list[str]]) -> float:
     return math.exp(logs + min(0.0, 1 - r / len(text)))
 
 
+@settings(max_examples=40)
 @given(TEXTS, st.data())
 def test_self_bleu_is_its_definition_also_on_some_of_the_texts(texts: list[str], data: st.DataObject) -> None:
     keep = np.array(data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))))
@@ -109,6 +111,7 @@ def test_nearest_lengths() -> None:
 
 
 @pytest.mark.parametrize("statistic", [*DIVERSITY, KNOWN], ids=lambda s: s.name)
+@settings(max_examples=40)
 @given(texts=TEXTS, data=st.data())
 def test_a_mask_is_a_choice_of_texts(statistic: Statistic, texts: list[str], data: st.DataObject) -> None:
     """The statistic of some of the prepared texts is that of those texts alone, in any order."""

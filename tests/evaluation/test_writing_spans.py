@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kuosan.evaluation import Copies
@@ -23,6 +23,7 @@ def slow(text: str, training: list[str]) -> tuple[int, int]:
     return 0, 0
 
 
+@settings(max_examples=40)
 @given(st.lists(SHORT, max_size=5), st.lists(SHORT, max_size=5))
 def test_it_is_the_longest_and_it_stands_where_it_says(texts: list[str], training: list[str]) -> None:
     for i, (text, span) in enumerate(zip(texts, longest_spans(texts, training), strict=True)):
@@ -32,6 +33,7 @@ def test_it_is_the_longest_and_it_stands_where_it_says(texts: list[str], trainin
             assert there == text[span.start : span.start + span.length]
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.text(max_size=40), min_size=1, max_size=4),
     st.lists(st.text(max_size=40), max_size=4),

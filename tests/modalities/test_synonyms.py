@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kuosan.core.random import Seeds
@@ -34,11 +34,13 @@ TEXTS = st.lists(
 ).map(" ".join) | st.text(max_size=30)
 
 
+@settings(max_examples=40)
 @given(TEXTS)
 def test_rate_nought_changes_nothing(text: str) -> None:
     assert replace([text], TABLE, Seeds.of(1, 1), 0.0) == [text]
 
 
+@settings(max_examples=40)
 @given(TEXTS, st.integers(0, 2**32))
 def test_everything_else_stands_and_replacements_are_in_their_set(text: str, seed: int) -> None:
     """With rate 1 the text is its matches, each replaced by one of its set in its case, and all else as it was."""
@@ -53,6 +55,7 @@ def test_everything_else_stands_and_replacements_are_in_their_set(text: str, see
     assert re.fullmatch(pattern, replace([text], TABLE, Seeds.of(seed, 1), 1.0)[0], re.DOTALL)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["big", "Dog", "force", "cat,", "BIG"]), max_size=30), st.integers(0, 99))
 def test_single_words_keep_the_count_of_words(words: list[str], seed: int) -> None:
     text = " ".join(words)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
@@ -30,6 +31,11 @@ class Posterior(ABC):
     @abstractmethod
     def sample(self, seeds: Seeds) -> State:
         """A draw of x."""
+
+    def sample_at(self, seeds: Seeds, where: Bool[Tensor, "b ..."]) -> State:
+        """The draw of `sample` at the positions ``where``; what stands elsewhere means nothing. Cheaper where positions
+        are drawn one by one."""
+        return self.sample(seeds)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,12 @@ class Categorical(Posterior):
     def sample(self, seeds: Seeds) -> Tensor:
         return draw(self.mean, seeds)
 
+    def sample_at(self, seeds: Seeds, where: Bool[Tensor, "b ..."]) -> Tensor:
+        u = seeds.uniform(self.logits[..., 0].double())
+        out = torch.zeros(where.shape, dtype=torch.int64, device=where.device)
+        out[where] = invert(self.logits[where].softmax(-1), u[where])
+        return out
+
 
 @dataclass(frozen=True)
 class Joint(Posterior):
@@ -81,13 +93,17 @@ class Joint(Posterior):
         return {name: part.sample(seeds.fold(name)) for name, part in self.parts.items()}
 
 
-def draw(probabilities: Float[Tensor, "b ... k"], seeds: Seeds) -> Tensor:
-    """A value per position, by inversion in float64.
+def draw(probabilities: Float[Tensor, "b ... k"], seeds: Seeds) -> Int64[Tensor, "b ..."]:
+    """A value per position, by inversion in float64."""
+    return invert(probabilities, seeds.uniform(probabilities[..., 0].double()))
+
+
+def invert(probabilities: Float[Tensor, "... k"], u: Float[Tensor, "..."]) -> Int64[Tensor, "..."]:
+    """The values that uniform numbers ``u`` stand for.
 
     Single precision rounds small probabilities away, an accidental low temperature that flatters
     perplexity (Zheng et al. 2024), so the cumulative sums are in double precision.
     """
-    p = probabilities.double()
-    total = p.cumsum(-1)
-    u = seeds.uniform(total[..., 0]) * total[..., -1]
-    return (total <= u[..., None]).sum(-1).clamp_max(p.shape[-1] - 1)
+    total = probabilities.double().cumsum(-1)
+    u = u * total[..., -1]
+    return (total <= u[..., None]).sum(-1).clamp_max(probabilities.shape[-1] - 1)

@@ -111,7 +111,8 @@ class Masked(DiscreteProcess):
     def bridge(self, x_t: Tensor, q: Posterior, t: Time, s: Time, seeds: Seeds) -> Tensor:
         u = seeds.fold("reveal").uniform(x_t.double())
         revealed = u < self.reveal(t, s, u)
-        return torch.where((x_t == self.size) & revealed, q.sample(seeds.fold("x")), x_t)
+        revealed &= x_t == self.size
+        return torch.where(revealed, q.sample_at(seeds.fold("x"), revealed), x_t)
 
     def elbo_rate(self, x: Tensor, x_t: Tensor, q: Posterior, t: Time) -> Time:
         nats = self._hidden_nats(x, x_t, q)

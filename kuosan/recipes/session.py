@@ -269,10 +269,11 @@ def _apart(facts: Facts) -> set[str]:
 
 def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:
     """Conditions that show every value of the first column in turn, and the number of columns to draw."""
+    few = 3 if facts.recipe.process.discrete else 4  # texts and latents are large
     if not facts.columns:
-        return {}, 4 if facts.codec else 8  # latents are of large pictures
+        return {}, 9 if facts.recipe.process.discrete else 4 if facts.codec else 8
     name, values = next(iter(facts.columns.items()))
-    k = min(len(values), 4 if facts.codec else 12)
+    k = min(len(values), few if facts.codec or facts.recipe.process.discrete else 12)
     n = preview_count(facts, k)
     cond = {other: torch.full((n,), facts.null[other], dtype=torch.int64) for other in facts.columns}
     cond[name] = torch.arange(n) % k
@@ -281,6 +282,8 @@ def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:
 
 def preview_count(facts: Facts, columns: int) -> int:
     """How many samples a preview draws."""
+    if facts.recipe.process.discrete:
+        return 3 * columns if facts.columns else columns
     most = 12 if facts.codec else 48
     rows = max(2, min(8, most // columns)) if facts.columns or facts.codec else 6
     return rows * columns

@@ -20,7 +20,7 @@ from kuosan.recipes.text_measure import baselines, bound, chosen, identifiers, m
 from kuosan.recipes.tokens import PROFILE
 from kuosan.training.checkpoint import write_bytes, write_json
 
-FEWEST, MOST = 32, 500  # samples that a run is measured on
+FEWEST, MOST = 32, 256  # samples that a run is measured on
 PROFILE_TEXTS = 64
 
 
@@ -38,7 +38,7 @@ def finish_texts(session: Session) -> dict[str, Any]:
     surprise: dict[str, Measurement] = {}
     others: Mapping[str, float] = {}
     if len(data.val):
-        few = 1000 if left is None else int(max(32, min(1000, 8 * left)))
+        few = 400 if left is None else int(max(32, min(1000, 8 * left)))
         surprise = bound(run, data.val, few) | bound(run, data.train, few // 2, side="_train")
         others = baselines(data)
     about = {

@@ -90,6 +90,8 @@ class Unmasking(Solver[Start]):
     needs: ClassVar[type[Process]] = Masked
     draws: ClassVar[bool] = True
     spread: ClassVar[bool] = True
+    of_state: ClassVar[bool] = True
+    """Whether the scores are those of the state alone, whatever values are drawn."""
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
@@ -115,19 +117,21 @@ class Unmasking(Solver[Start]):
         start = Start.of(process, x_t, t) if memory is None else memory
         masked, left = x_t == process.size, start.left(process, s)
         wanted = (per_example(left * start.hidden) - 0.5 - 1e-9).ceil().long()  # halves go, on any device
-        values = self._values(q, seeds.fold("x"))
-        score = self.score(q, values)
+        values = None if self.of_state else self._values(q, seeds.fold("x"), masked)
+        score = self.score(q, x_t if values is None else values)
         noise = at(curve(self.choice)(t), score)
         if bool((noise > 0).any()):
             u = seeds.fold("choice").uniform(score).clamp_min(1e-300)
             score = score - noise * (-u.log()).log()
         order = ranks(masked, left, score, seeds.fold("ties"))
         chosen = masked & (order < at(per_example(masked.long()) - wanted, order))
+        if values is None:  # only those that are kept need to be drawn
+            values = self._values(q, seeds.fold("x"), chosen)
         return torch.where(chosen, values, x_t), q, start
 
-    def _values(self, q: Posterior, seeds: Seeds) -> Int64[Tensor, "b ..."]:
+    def _values(self, q: Posterior, seeds: Seeds, where: Bool[Tensor, "b ..."]) -> Int64[Tensor, "b ..."]:
         if self.temperature == 1:
-            return q.sample(seeds)
+            return q.sample_at(seeds, where)
         if not isinstance(q, Categorical):
             raise TypeError(
                 f"a temperature of {self.temperature} needs positions that are drawn independently, not a "
@@ -165,6 +169,8 @@ class FirstHitting(Unmasking):
 @dataclass(frozen=True)
 class ByConfidence(Unmasking):
     """The value's log-probability, before any temperature."""
+
+    of_state: ClassVar[bool] = False
 
     def score(self, q: Posterior, values: Tensor) -> Tensor:
         return log_probabilities(q).gather(-1, values[..., None])[..., 0]
@@ -235,6 +241,6 @@ class ReMDM(Solver[Start]):
         sigma = (left_s / keep_t.clamp_min(1e-300)).clamp_max(self.cap)
         lifted = 1 - (left_s - sigma * keep_t) / left_t.clamp_min(1e-300)
         u = seeds.fold("reveal").uniform(start.gone.expand(x_t.shape))
-        written = torch.where(u < lifted, q.sample(seeds.fold("x")), x_t)
+        written = torch.where(lift := u < lifted, q.sample_at(seeds.fold("x"), lift), x_t)
         wiped = torch.where(start.hidden & (u < sigma), process.size, x_t)
         return torch.where(x_t == process.size, written, wiped), q, start

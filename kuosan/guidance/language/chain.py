@@ -120,6 +120,10 @@ class Accepted(Categorical):
         """Logarithms of the marginals; -inf where the constraint rules a token out."""
         return self.mean.log()
 
+    def sample_at(self, seeds: Seeds, where: Bool[Tensor, "b L"]) -> Int64[Tensor, "b L"]:
+        """`sample`: positions are not independent, so none can be left out."""
+        return self.sample(seeds)
+
     def sample(self, seeds: Seeds) -> Int64[Tensor, "b L"]:
         """An exact joint draw: it satisfies the constraint, and so does every text that keeps any part of it."""
         u = {name: seeds.fold(name).uniform(self.x_t.double()) for name in ("path", "class", "token")}

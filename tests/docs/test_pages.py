@@ -93,7 +93,7 @@ def run_bash(block: Block, where: str) -> str:
     printed = []
     for line in commands(block):
         if line.startswith("kuosan "):
-            status, out = call(argv(line, block.tiny))
+            status, out = call(argv(line, block.tiny, block.texts))
         else:
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             done = subprocess.run(["bash", "-ec", line], capture_output=True, text=True, env=environment)

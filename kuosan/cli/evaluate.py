@@ -59,7 +59,7 @@ def evaluate(
         raise UserError(
             f"there is no file {inception}: give --inception a safetensors file of Inception weights"
         )
-    from kuosan.cli.words import codec_lines, likelihood_lines, metric_table
+    from kuosan.cli.words import codec_lines, likelihood_lines, metric_table, noun
     from kuosan.recipes.evaluate import SEED
     from kuosan.recipes.evaluate import evaluate as measure
     from kuosan.recipes.run import Run
@@ -90,7 +90,6 @@ def evaluate(
     left_out = [f"not measured: {name}: {why}" for name, why in result.get("left_out", {}).items()]
     parts = codec_lines(result["codec"]) if "codec" in result else []
     parts += likelihood_lines(result["likelihood"]) if "likelihood" in result else []
-    text = "\n".join(
-        [head, "", metric_table(result["metrics"]), *parts, *([""] if left_out else []), *left_out]
-    )
+    measured = metric_table(result["metrics"], noun(loaded.facts.recipe.data.modality))
+    text = "\n".join([head, "", measured, *parts, *([""] if left_out else []), *left_out])
     return Answer(text, {"run": run, **result})

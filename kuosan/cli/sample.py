@@ -51,6 +51,7 @@ def sample(
     require: list[str] | None = None,
     forbid: list[str] | None = None,
     ignore_case: Flag = False,
+    length: int | None = None,
     out: Path | None = None,
     json: Json = False,
 ) -> Answer:
@@ -78,6 +79,7 @@ def sample(
         require: a word that every text contains; may be repeated.
         forbid: a word that no text contains; may be repeated.
         ignore_case: of those words.
+        length: of texts: how many tokens at most, where that is more than the model's window.
         out: folder for the files; a new one in the run unless given.
     """
     wishes = {
@@ -104,6 +106,9 @@ def sample(
         "steps": steps, "solver": solver, "grid": grid, "seed": seed, "where": fixed, "w": w, "exact": exact,
     }  # fmt: skip
     options["rules"] = _rules(loaded, wishes, seed, fixed)
+    if length is not None:
+        at_least("--length", length)
+        options["length"] = length
     started = time.monotonic()
     if given is not None and given.steps and (steps, solver, grid) == (None, "auto", "auto"):
         if stream:

@@ -126,7 +126,9 @@ def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoise
 
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
-    assert part.batch != "auto" and part.lr != "auto" and part.precision != "auto"
+    assert (
+        part.batch != "auto" and part.lr != "auto" and part.precision != "auto" and part.optimizer != "auto"
+    )
     leaves = part.model_dump(exclude={"batch", "lr"})
     return Settings(
         seed=seed, batch=part.batch, lr=part.lr, steps=budget.steps_of(part.batch), seconds=seconds, **leaves

@@ -155,6 +155,7 @@ class TrainingPart(_Part):
     patience: int = Field(6, ge=0)
     save_seconds: float = Field(30.0, ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    optimizer: Literal["auto", "adamw", "muon"] = "auto"
 
 
 class SamplingPart(_Part):

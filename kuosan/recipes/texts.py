@@ -2,6 +2,10 @@
 
 Masked diffusion without a time input, on even times, is what is simplest and best founded (Sahoo et al. 2024; Ou et al.
 2025); the autoregressive twin of the same trunk is `process=autoregressive`, and benchmarks/results/text.md has both.
+
+tinyshakespeare, characters, windows of 128, width 128, depth 4, 100 s of one core in bfloat16, bits per character of
+600 held-out passages (standard error 0.02, one seed each): weight of the bound 4.12, the same for all times 3.64; with
+Muon for the blocks' matrices 3.59 and 3.36 (four times its rate: 3.37).
 """
 
 from __future__ import annotations
@@ -99,7 +103,8 @@ def settle(asked: Question) -> Settled:
     tree["noise"]["kind"], tree["schedule"]["kind"], tree["schedule"]["shift"] = "gaussian", "cosine", 1.0
     tree["objective"]["output"] = "x"
     _check_objective(recipe)
-    decide("objective", "weight", "bound", "what is trained is what is measured")
+    decide("objective", "weight", "even", "less noise than the bound's own weight, and the same minimum")
+    decide("training", "optimizer", "muon", "learns faster than AdamW from as many texts")
     decide("objective", "timing", "uniform", "stratified")
     batch = max(8, min(128, 2 ** (TOKENS_PER_STEP // length).bit_length() // 2))
     batch = max(1, min(batch, 2 ** (len(data.train) // 2).bit_length()))

@@ -58,3 +58,10 @@ def interpolate(
 
     where = asked.pop("where", None)
     return interpolate(run, (one_item(run, a, where), one_item(run, b, where)), n, **asked)[0]
+
+
+def sample_long(run: Run, n: int, length: int, **asked: Any) -> Samples:
+    """Texts longer than the model's window: `kuosan.recipes.long_texts.sample_long`."""
+    from kuosan.recipes.long_texts import sample_long
+
+    return sample_long(run, n, length, **asked)

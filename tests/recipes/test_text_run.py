@@ -22,7 +22,12 @@ from kuosan.recipes.text_measure import bound
 from kuosan.training import checkpoint
 from tests.recipes.texts import corpus
 
-SMALL: dict[str, Any] = {"network__dim": 64, "network__depth": 2, "training__batch": 16, "data__tokeniser": "characters"}
+SMALL: dict[str, Any] = {
+    "network__dim": 64,
+    "network__depth": 2,
+    "training__batch": 16,
+    "data__tokeniser": "characters",
+}
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +60,9 @@ def test_a_run_over_texts_is_a_run(run: kuosan.Run) -> None:
     metrics = json.loads((run.path / "evaluation.json").read_text())["metrics"]
     held = metrics["bits_per_character"]
     assert held["n"] > 0 and held["stderr"] > 0
-    assert held["value"] == pytest.approx(metrics["bits_per_token"]["value"], rel=0.1)  # a character is a token
+    assert held["value"] == pytest.approx(
+        metrics["bits_per_token"]["value"], rel=0.1
+    )  # a character is a token
 
 
 def test_training_learns(run: kuosan.Run) -> None:
@@ -108,7 +115,9 @@ RULES: list[tuple[Wishes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("wishes", "pattern"), RULES, ids=lambda value: "" if isinstance(value, str) else None)
+@pytest.mark.parametrize(
+    ("wishes", "pattern"), RULES, ids=lambda value: "" if isinstance(value, str) else None
+)
 @pytest.mark.parametrize("steps", [2, 16])
 def test_rules_hold_for_every_text(run: kuosan.Run, wishes: Wishes, pattern: str, steps: int) -> None:
     for text in texts(run, 12, steps=steps, rules=rules_of(run, wishes)):
@@ -118,7 +127,10 @@ def test_rules_hold_for_every_text(run: kuosan.Run, wishes: Wishes, pattern: str
 def test_a_schema_holds_for_every_text(run: kuosan.Run) -> None:
     schema = {
         "type": "object",
-        "properties": {"who": {"type": "string", "maxLength": 8}, "n": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "properties": {
+            "who": {"type": "string", "maxLength": 8},
+            "n": {"type": "integer", "minimum": 0, "maximum": 99},
+        },
         "required": ["who", "n"],
     }
     for text in texts(run, 12, rules=rules_of(run, Wishes(schema=schema))):
@@ -188,7 +200,9 @@ def test_additive_noise_is_refused_for_texts_and_masks_for_pictures(folder: Path
 
 
 def opened(folder: Path, out: Path, leaves: dict[str, Any], init: str = "") -> Session:
-    asked = {"budget": "12steps", "seed": 0, "init": init} | {k.replace("__", "."): v for k, v in leaves.items()}
+    asked = {"budget": "12steps", "seed": 0, "init": init} | {
+        k.replace("__", "."): v for k, v in leaves.items()
+    }
     session = prepare(folder, out=out, recipe=Recipe().updated(asked), asked=asked)
     session.training.settings = replace(session.training.settings, save_seconds=0.0)
     return session
@@ -223,11 +237,15 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(
     assert state(whole) == state(cut)
 
 
-def test_training_sees_other_words_and_evaluation_does_not(run: kuosan.Run, folder: Path, tmp_path: Path) -> None:
+def test_training_sees_other_words_and_evaluation_does_not(
+    run: kuosan.Run, folder: Path, tmp_path: Path
+) -> None:
     from kuosan.core.random import Seeds
 
     table = str(synonyms(tmp_path / "table.tsv"))
-    session = opened(folder, tmp_path / "varied", SMALL | {"data__synonyms": table, "data__synonym_rate": 1.0})
+    session = opened(
+        folder, tmp_path / "varied", SMALL | {"data__synonyms": table, "data__synonym_rate": 1.0}
+    )
     train = session.training.train
     assert isinstance(train, Varied)
     index = torch.arange(40)

@@ -45,7 +45,7 @@ def evaluate(
         seed: of the samples and of all that measuring draws.
         inception: local safetensors file of the weights that FID is defined with.
         likelihood: also bits per dimension of up to n held-out items: the evidence bound and its terms, in few steps,
-            and the probability flow's.
+            and the probability flow's; of texts, bits per character beside n-grams and compressors.
         probes: of the flow's trace; 0 is exact, at a price that grows with the size.
         tolerance: of the flow's steps.
     """
@@ -59,7 +59,7 @@ def evaluate(
         raise UserError(
             f"there is no file {inception}: give --inception a safetensors file of Inception weights"
         )
-    from kuosan.cli.words import codec_lines, likelihood_lines, metric_table
+    from kuosan.cli.words import baseline_lines, codec_lines, likelihood_lines, metric_table, noun
     from kuosan.recipes.evaluate import SEED
     from kuosan.recipes.evaluate import evaluate as measure
     from kuosan.recipes.run import Run
@@ -90,7 +90,9 @@ def evaluate(
     left_out = [f"not measured: {name}: {why}" for name, why in result.get("left_out", {}).items()]
     parts = codec_lines(result["codec"]) if "codec" in result else []
     parts += likelihood_lines(result["likelihood"]) if "likelihood" in result else []
+    parts += baseline_lines(result["metrics"], result["baselines"]) if "baselines" in result else []
+    things = noun(loaded.facts.modality["modality"])
     text = "\n".join(
-        [head, "", metric_table(result["metrics"]), *parts, *([""] if left_out else []), *left_out]
+        [head, "", metric_table(result["metrics"], things), *parts, *([""] if left_out else []), *left_out]
     )
     return Answer(text, {"run": run, **result})

@@ -82,7 +82,7 @@ class CodecPart(_Part):
 class NetworkPart(_Part):
     """The network; leaves that are None are chosen."""
 
-    kind: Literal["auto", "transformer", "unet", "stock", "tokens"] = "auto"
+    kind: Literal["auto", "transformer", "unet", "stock", "tokens", "stock-lm"] = "auto"
     dropout: float | None = None
     patch: int | None = None
     dim: int | None = None

@@ -16,7 +16,7 @@ from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.plots import FIRST, SECOND, draw
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section, Trace, Words
-from kuosan.evaluation.report_words import number, steps_in_words
+from kuosan.evaluation.report_words import baseline, number, steps_in_words
 from kuosan.evaluation.writing.spans import longest_spans, worst_spans
 from kuosan.processes.discrete import Masked
 from kuosan.recipes import machine
@@ -37,7 +37,6 @@ _PROCESSES = {
     "blocks": "block diffusion",
     "autoregressive": "autoregressive, one token after the other",
 }
-_BASELINES = {"unigram": "characters alone", "xz": "xz", "zstd": "zstd", "ppmd": "ppmd"}
 
 
 def write(
@@ -162,7 +161,9 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
         return None
     train, token = surprise.get("bits_per_character_train"), surprise["bits_per_token"]
     name = "this model" if mine.note == "exact" else "this model (at most)"
-    rows = sorted([(name, mine.value), *((label(k), v) for k, v in others.items())], key=lambda row: -row[1])
+    rows = sorted(
+        [(name, mine.value), *((baseline(k), v) for k, v in others.items())], key=lambda row: -row[1]
+    )
 
     def paint(axes: Any) -> None:
         values = [value for _, value in rows]
@@ -189,11 +190,6 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
         )
     figure = draw("bits", "Bits per character", paint, height=0.32 * len(rows) + 0.8)
     return Section("surprise", "Surprise", "How surprised it is by other texts", lead, [("", figure)])
-
-
-def label(name: str) -> str:
-    """A baseline's name for people."""
-    return _BASELINES.get(name, name.replace("_", " "))
 
 
 def _schedule(session: Session) -> Section | None:

@@ -71,6 +71,18 @@ def _unmasking(path: Path) -> tuple[UnmaskingProfile, dict[str, str]] | None:
         raise UserError(f"{path} is no unmasking profile ({e}): restore it from a copy, or remove it") from e
 
 
+def unmasking_in_words(run: Run) -> str:
+    """What the grid ``auto`` of a run of masked texts is made of; UserError where that is damaged."""
+    found = _unmasking(run.path)
+    if found is None:
+        return "even, until training has ended"
+    profile, kept = found
+    first, last = profile.nats[0], profile.nats[-1]
+    text = f"fitted: a token costs {first:.2f} nats where none is known, {last:.2f} where all others are"
+    tuned = ", ".join(f"{k} steps {name}" for k, name in kept.items())
+    return f"{text}; tuned: {tuned}" if tuned else text
+
+
 def token_sampler(run: Run, steps: int | None, solver: str, grid: str, w: float | None) -> dict[str, Any]:
     """Steps, solver, grid and w that these choices come to."""
     sampling = run.facts.recipe.sampling

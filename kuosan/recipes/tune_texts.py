@@ -167,7 +167,8 @@ def tune_texts(
     if out is None:
         from kuosan.recipes.report_unmasking import section
 
-        insert(section(profile, found), run.path / "report.html")
+        if shown := section(profile, found):
+            insert(shown, run.path / "report.html")
     return found
 
 

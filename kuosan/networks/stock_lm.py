@@ -158,7 +158,7 @@ def read_masked_lm(folder: Path, size: int, vocabulary: Mapping[str, int], dropo
             f"the tokeniser of {folder} has no mask token: give the folder of a masked language model"
         )
     config = {k: v for k, v in config.items() if k not in _FOREIGN}
-    spec = {
+    spec: dict[str, Any] = {
         "kind": "stock-lm", "size": size, "config": config, "mask": special["mask_token"],
         "begin": special["cls_token"], "finish": special["sep_token"], "dropout": dropout,
     }  # fmt: skip
@@ -256,8 +256,8 @@ def _special(folder: Path, vocabulary: Mapping[str, int]) -> dict[str, int | Non
         told |= _json(folder / name) if (folder / name).is_file() else {}
 
     def number(role: str) -> int | None:
-        name = told.get(role)
-        name = name.get("content") if isinstance(name, dict) else name
+        given = told.get(role)
+        name = str(given.get("content") if isinstance(given, dict) else given)
         return next((vocabulary[n] for n in (name, *_NAMES[role]) if n in vocabulary), None)
 
     return {role: number(role) for role in _NAMES}

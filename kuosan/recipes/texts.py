@@ -79,9 +79,9 @@ def settle(asked: Question) -> Settled:
     if start:
         network = start.of.network | {"length": length}
         own = recipe.network.model_dump(exclude={"kind", "dropout"}, exclude_none=True)
-        if odd := sorted(set(own)):
+        if other := sorted(k for k, v in own.items() if network.get(k) != v):
             raise UserError(
-                f"network.{odd[0]} is that of {recipe.init}, whose weights it starts from: leave it away"
+                f"network.{other[0]} is that of {recipe.init}, whose weights it starts from: leave it away"
             )
         if recipe.network.dropout is not None and start.most is not None:
             network["dropout"] = recipe.network.dropout

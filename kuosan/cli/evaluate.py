@@ -68,6 +68,10 @@ def evaluate(
     if not loaded.foreign:
         working_in(run)
     _ = loaded.model  # a damaged run should say so before its data is read
+    given = {"--inception": inception is not None, "--probes": probes is not None}
+    if loaded.facts.recipe.process.discrete and any(given.values()):
+        flag = next(name for name, is_given in given.items() if is_given)
+        raise UserError(f"{flag} is for pictures, and {run} is a model of texts: leave it away")
     chosen = SEED if seed is None else checked_seed(seed)
     with busy(f"drawing {n:,} samples and measuring them"):
         result = measure(

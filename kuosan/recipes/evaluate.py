@@ -38,7 +38,8 @@ def data_of(run: Run, data: str | Path | None = None) -> Dataset:
         raise UserError(
             f"the data {source} of {run.path} is not there: name the data to measure against with --data"
         )
-    return load_data(source, like=run.modality, columns=run.facts.columns or None)
+    facts = run.facts
+    return load_data(source, like=run.modality, columns=facts.columns or None, text=facts.recipe.data.reading)
 
 
 def states(split: Split, most: int = 20_000) -> Tensor:

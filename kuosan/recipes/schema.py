@@ -50,6 +50,11 @@ class DataPart(_Part):
         0.0, ge=0, le=1, description="share of training texts in the words of the model of --init"
     )
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What a text is in the files, which must be read again as it was."""
+        return {"column": self.column, "document": self.document}
+
 
 class ProcessPart(_Part):
     """How data are corrupted: numbers by noise that is added, see `NoisePart`, tokens as here."""

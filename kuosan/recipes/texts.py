@@ -43,11 +43,17 @@ def settle(asked: Question) -> Settled:
     source, recipe, start = asked.source, asked.recipe, asked.start
     if recipe.codec.kind not in ("auto", "none"):
         raise UserError(f"codec={recipe.codec.kind} is for pictures, and {source} holds texts: leave it away")
+    if recipe.network.kind not in ("auto", start.of.network["kind"] if start else "tokens"):
+        raise UserError(
+            f"network={recipe.network.kind} is not for {source}, which holds texts: leave it away, or give --init the "
+            "folder of a masked language model for network=stock-lm"
+        )
     part = recipe.data
     options = {
-        "length": part.length, "tokeniser": part.tokeniser, "vocabulary": part.vocabulary, "column": part.column,
-        "document": part.document,
-    }  # fmt: skip
+        "length": part.length,
+        "tokeniser": part.tokeniser,
+        "vocabulary": part.vocabulary,
+    } | part.reading
     like = start.modality if start else None
     if start and start.most is not None:
         options, like = windows_of(start, options, source), None

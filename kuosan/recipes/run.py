@@ -354,8 +354,8 @@ class Run:
         length: int | None = None,
     ) -> Samples:
         """Samples number ``first`` to ``first + n - 1`` of a seed; with ``noise``, from its rows of these numbers
-        and under its conditions, except those that ``where`` names. Of texts, keeping to ``rules``, and of up to ``length``
-        tokens, where that is not the window's.
+        and under its conditions, except those that ``where`` names. Of texts, keeping to ``rules``, and of up to
+        ``length`` tokens, where that is not the window's.
 
         Sample i of a seed is the same state, within 1e-5, however many are drawn beside it; with ``exact`` to
         the bit, as then the work is done in whole chunks of one size, each sample always at its own place.

@@ -17,6 +17,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import load
 from kuosan.modalities.synonyms import read_synonyms
 from kuosan.networks import choose_token_network
+from kuosan.networks.choose_tokens import heads_of
 from kuosan.recipes.machine import has_bfloat16
 from kuosan.recipes.schema import NetworkPart, ProcessPart, Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
@@ -96,7 +97,7 @@ def settle(asked: Question) -> Settled:
         choices += [r for r in reasons if not (given and r[0] == "size")]
         network |= given
         if "dim" in given and "heads" not in given:
-            network["heads"] = max(1, network["dim"] // 32)
+            network["heads"] = heads_of(network["dim"])
         choices += [(f"network.{k}", v, "asked for") for k, v in given.items()]
     tree["network"] = NetworkPart(kind="tokens").model_dump()
     tree["codec"]["kind"] = "none"

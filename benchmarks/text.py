@@ -90,9 +90,9 @@ def main() -> None:
     command = (
         f'python -m benchmarks.text {asked.data.name} --budget {asked.budget} --arms "{asked.arms}" {told}'
     )
-    notes = f"""`{command.strip()}`. Time is that of the whole
-command, report included. Samples: {about["samples"]} of {about["steps"]} steps to a model (the autoregressive one: a step
-per token); beside each number what real held-out texts score at the same count.
+    notes = f"""`{command.strip()}`. Time is that of
+the whole command, report included. Samples: {about["samples"]} to a model, of {about["steps"]} steps (the
+autoregressive one: a step per token); beside each number what real held-out texts score at the same count.
 
 The same held-out text under models without training (bits per character): {listed}."""
     write(asked.name, f"Models of texts at equal time: {asked.data.name}", notes, HEAD, rows)

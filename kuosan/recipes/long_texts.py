@@ -39,7 +39,7 @@ def sample_long(
     """Samples number ``first`` to ``first + n - 1`` of a seed, of up to ``length`` tokens.
 
     Args:
-        asked: steps, solver, grid, w and rules, as of `Run.sample`; the steps are of each window, the rules of the first.
+        asked: steps, solver, grid, w and rules, as of `Run.sample`: steps of each window, rules of the first.
 
     Raises:
         UserError: the process has no masks to write on with.

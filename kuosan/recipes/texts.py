@@ -18,6 +18,7 @@ from kuosan.modalities import load
 from kuosan.modalities.synonyms import read_synonyms
 from kuosan.modalities.text_gather import LONGEST
 from kuosan.networks import choose_token_network
+from kuosan.networks.choose_tokens import heads_of
 from kuosan.recipes.machine import has_bfloat16
 from kuosan.recipes.schema import NetworkPart, ProcessPart, Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
@@ -114,7 +115,7 @@ def settle(asked: Question) -> Settled:
         choices += [r for r in reasons if not (given and r[0] == "size")]
         network |= given
         if "dim" in given and "heads" not in given:
-            network["heads"] = max(1, network["dim"] // 32)
+            network["heads"] = heads_of(network["dim"])
         choices += [(f"network.{k}", v, "asked for") for k, v in given.items()]
     stock = network["kind"] == "stock-lm"
     tree["network"] = NetworkPart(kind=network["kind"]).model_dump()

@@ -56,6 +56,7 @@ def interpolate(
     """``n`` samples on the way from one item to another: `kuosan.recipes.inverse.interpolate`."""
     from kuosan.recipes.inverse import interpolate, one_item
 
+    _ = run.denoiser  # a model of tokens should say so before anybody's items are read
     where = asked.pop("where", None)
     return interpolate(run, (one_item(run, a, where), one_item(run, b, where)), n, **asked)[0]
 

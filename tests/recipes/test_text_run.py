@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +21,30 @@ from kuosan.recipes.rules import Wishes, rules_of
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.session import Session
 from kuosan.recipes.text_measure import bound
+from kuosan.recipes.tokens import Rules
 from kuosan.training import checkpoint
 from tests.recipes.texts import corpus
 
 SMALL: dict[str, Any] = {
-    "network__dim": 64,
-    "network__depth": 2,
+    "network__dim": 32,
+    "network__depth": 1,
     "training__batch": 16,
     "data__tokeniser": "characters",
+    "data__length": 64,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_samples() -> Iterator[None]:
+    """Every training here is measured on few samples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kuosan.recipes.text_finish.MOST", 32)
+        yield
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus(tmp_path_factory.mktemp("texts") / "sentences")
+    return corpus(tmp_path_factory.mktemp("texts") / "sentences", 160)
 
 
 @pytest.fixture(scope="session")
@@ -115,12 +127,18 @@ RULES: list[tuple[Wishes, str]] = [
 ]
 
 
+@cache
+def laid_out(run: kuosan.Run, wishes: Wishes) -> Rules | None:
+    """`rules_of`, which for templates takes longer than the sampling."""
+    return rules_of(run, wishes)
+
+
 @pytest.mark.parametrize(
     ("wishes", "pattern"), RULES, ids=lambda value: "" if isinstance(value, str) else None
 )
 @pytest.mark.parametrize("steps", [2, 16])
 def test_rules_hold_for_every_text(run: kuosan.Run, wishes: Wishes, pattern: str, steps: int) -> None:
-    for text in texts(run, 12, steps=steps, rules=rules_of(run, wishes)):
+    for text in texts(run, 8, steps=steps, rules=laid_out(run, wishes)):
         assert re.fullmatch(pattern, text, re.DOTALL), text
 
 
@@ -175,7 +193,7 @@ def test_a_solver_of_another_kind_is_refused(run: kuosan.Run, solver: str) -> No
 @pytest.mark.parametrize("kind", ["uniform", "blocks", "autoregressive"])
 def test_other_processes_train_and_sample(folder: Path, tmp_path: Path, kind: str) -> None:
     leaves = SMALL | {"process": kind, "data__length": 48, "process__block": 12, "sampling__steps": 6}
-    run = kuosan.train(folder, out=tmp_path / kind, budget="20steps", **leaves)
+    run = kuosan.train(folder, out=tmp_path / kind, budget="8steps", **leaves)
     x = run.sample(3, steps=48 if kind == "autoregressive" else 8).x
     assert x.shape == (3, 48) and int(x.max()) < run.modality.tokeniser.size  # type: ignore[attr-defined]
     assert (run.path / "report.html").is_file() and not (run.path / "grids/unmasking.json").exists()
@@ -200,7 +218,7 @@ def test_additive_noise_is_refused_for_texts_and_masks_for_pictures(folder: Path
 
 
 def opened(folder: Path, out: Path, leaves: dict[str, Any], init: str = "") -> Session:
-    asked = {"budget": "12steps", "seed": 0, "init": init} | {
+    asked = {"budget": "8steps", "seed": 0, "init": init} | {
         k.replace("__", "."): v for k, v in leaves.items()
     }
     session = prepare(folder, out=out, recipe=Recipe().updated(asked), asked=asked)

@@ -27,6 +27,7 @@ def evaluate(
     w: Annotated[float | None, Parameter(name="--w")] = None,
     seed: int | None = None,
     inception: Path | None = None,
+    encoder: Path | None = None,
     likelihood: Flag = False,
     probes: int | None = None,
     tolerance: float = 1e-4,
@@ -44,6 +45,7 @@ def evaluate(
         w: guidance weight; 1 is no guidance.
         seed: of the samples and of all that measuring draws.
         inception: local safetensors file of the weights that FID is defined with.
+        encoder: of texts: local folder of a sentence encoder, whose features are measured in too.
         likelihood: also bits per dimension of up to n held-out items: the evidence bound and its terms, in few steps,
             and the probability flow's; of texts, bits per character beside n-grams and compressors.
         probes: of the flow's trace; 0 is exact, at a price that grows with the size.
@@ -72,6 +74,10 @@ def evaluate(
     if loaded.facts.recipe.process.discrete and any(given.values()):
         flag = next(name for name, is_given in given.items() if is_given)
         raise UserError(f"{flag} is for pictures, and {run} is a model of texts: leave it away")
+    if encoder is not None and not loaded.facts.recipe.process.discrete:
+        raise UserError(f"--encoder is for texts, and {run} is no model of texts: leave it away")
+    if encoder is not None and not encoder.is_dir():
+        raise UserError(f"there is no folder {encoder}: give --encoder the folder of a sentence encoder")
     chosen = SEED if seed is None else checked_seed(seed)
     with busy(f"drawing {n:,} samples and measuring them"):
         result = measure(
@@ -84,6 +90,7 @@ def evaluate(
             w=w,
             seed=chosen,
             inception=inception,
+            encoder=encoder,
             likelihood=likelihood,
             probes=probes,
             tolerance=tolerance,

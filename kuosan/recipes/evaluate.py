@@ -108,6 +108,7 @@ def evaluate(
     w: float | None = None,
     seed: int = SEED,
     inception: str | Path | None = None,
+    encoder: str | Path | None = None,
     likelihood: bool = False,
     probes: int | None = None,
     tolerance: float = TOLERANCE,
@@ -116,6 +117,7 @@ def evaluate(
     """Draw ``n`` samples and measure them; kept beside the run as ``evaluation.json``.
 
     Args:
+        encoder: of texts, the local folder of a sentence encoder to measure with as well.
         likelihood: also measure how surprised the model is by up to ``n`` held-out items, with an exact trace for
             ``probes`` 0 and steps of this ``tolerance``, see `kuosan.evaluation.likelihood`.
         tell: is told what goes on there.
@@ -134,6 +136,7 @@ def evaluate(
             seconds=seconds,
             seed=seed,
             likelihood=likelihood,
+            encoder=encoder,
             steps=steps,
             solver=solver,
             grid=grid,

@@ -287,3 +287,26 @@ def test_paraphrases_keep_most_of_a_text(run: kuosan.Run, folder: Path) -> None:
     kept = float((made == x).double().mean())
     assert 1 - HIDDEN < kept < 1
     assert int(made.max()) < run.modality.tokeniser.size  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("length", [20, 150, 260])
+def test_long_texts_go_on_from_what_is_written(run: kuosan.Run, length: int) -> None:
+    end, window = run.modality.tokeniser.end, run.latent_shape[0]  # type: ignore[attr-defined]
+    short, long = (run.sample(4, steps=4, seed=2, length=n).x for n in (window, length))
+    assert long.shape == (4, length)
+    common = min(window, length)
+    assert torch.equal(long[:, :common], short[:, :common])  # its beginning is the text of one window
+    ended = (long == end).cumsum(1) > 0
+    assert bool((long[ended] == end).all()) and int(long.max()) < run.modality.tokeniser.size  # type: ignore[attr-defined]
+    again = torch.cat([run.sample(1, steps=4, seed=2, first=i, length=length).x for i in range(4)])
+    assert torch.equal(long, again)
+
+
+def test_a_text_that_has_not_ended_is_written_on(run: kuosan.Run) -> None:
+    from kuosan.recipes.long_texts import sample_long
+
+    window, end = run.latent_shape[0], run.modality.tokeniser.end  # type: ignore[attr-defined]
+    rules = rules_of(run, Wishes(regex=f"[a-z .]{{{window}}}"))  # so that nothing ends in the first window
+    x = sample_long(run, 3, 2 * window, seed=1, steps=4, rules=rules).x
+    assert bool((x[:, :window] != end).all())
+    assert bool((x[:, window : window + 8] != end).any())

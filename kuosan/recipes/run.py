@@ -207,7 +207,10 @@ class Run:
             return student_grid(self.facts, self.path, steps)
         rule = self.facts.recipe.sampling.grid if name == "auto" else name
         made = grid_of(rule, self.path, self.profile if is_entropic(rule) else None)
-        return _checked(lambda: made(schedule or self.denoiser.schedule, steps))
+        try:
+            return made(schedule or self.denoiser.schedule, steps)
+        except ValueError as e:
+            raise UserError(str(e)) from e
 
     def sequence(
         self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"
@@ -393,10 +396,3 @@ class Run:
 def load(path: str | Path) -> Run:
     """The run in a folder."""
     return Run(path)
-
-
-def _checked(make: Any) -> Any:
-    try:
-        return make()
-    except ValueError as e:
-        raise UserError(str(e)) from e

@@ -27,6 +27,21 @@ MEANINGS = {
     "init": "a run's or a diffusers folder to start from; also `--init`",
     "data.path": "the data; set by the command, and put in full when a run begins",
     "data.modality": "what kind of data; also `--modality`",
+    "data.length": "tokens of a window of text; `auto` covers 95 of 100 documents, 32 to 256",
+    "data.tokeniser": "`characters`, `bytes`, `bpe`, `unigram`, or the path of a `tokenizer.json`; `auto` is "
+    "`characters` for little text and for scripts with thousands of characters, else `bpe`",
+    "data.vocabulary": "tokens of a tokeniser that is trained here; `auto` is the power of two nearest the square "
+    "root of the number of characters, 512 to 8,192",
+    "data.column": 'column of a table that holds the text, or several in a template: `"{title}\\n{text}"`',
+    "data.document": "what a `.txt` or `.md` file holds: one document, one in each line, or in each paragraph",
+    "data.synonyms": "table of synonyms by which training texts are varied, anew each time",
+    "data.synonym_rate": "share of the words that have synonyms",
+    "data.paraphrase": "share of training texts in the words of the model of `--init`, made once",
+    "process.kind": "`additive`: noise on numbers, see below; of tokens `masked`, `uniform`, `blocks` (masked, block "
+    "by block) or `autoregressive` (blocks of one): [which](../guides/text.md#other-processes). `auto` goes with the "
+    "data: `masked` for texts",
+    "process.keep": "survival curve κ of tokens: `linear`, `cosine` or `poly:POWER`",
+    "process.block": "`blocks`: tokens of a block",
     "codec.kind": "`auto`: `kl_vae`, trained first, for pictures larger than pixels can do here, where there are 64 or "
     "more and a budget of 15 minutes on a CPU, 5 with CUDA (or 5,000 steps); else `none`; `stock`: of diffusers",
     "codec.path": "`stock`: folder of a diffusers `AutoencoderKL` or `AutoencoderDC`, or of a pipeline with one",
@@ -40,12 +55,12 @@ MEANINGS = {
     "codec.crop": "side in pixels of the crops that it is trained on",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
-    "U-Net; `stock` is a diffusers U-Net, set by `--init`",
+    "U-Net, and `tokens`, a transformer over tokens, for texts; `stock` is a diffusers U-Net, set by `--init`",
     "network.dropout": "probability; chosen by the number of passes over the data",
     "network.patch": "transformer: side of a patch, which becomes a token",
-    "network.dim": "transformer: width",
-    "network.depth": "transformer: blocks",
-    "network.heads": "transformer: attention heads; dim/32 unless given",
+    "network.dim": "transformers: width",
+    "network.depth": "transformers: blocks",
+    "network.heads": "transformers: attention heads; dim/32 unless given",
     "network.base": "U-Net: channels of the first level",
     "network.mults": "U-Net: channels of each level, in multiples of `base`",
     "network.blocks": "U-Net: residual blocks per level",
@@ -57,11 +72,13 @@ MEANINGS = {
     "objective.kind": "`denoising`: weighted squared error; `elbo`: the variational bound, whose weight is `uniform`",
     "objective.output": "what the network predicts; `auto` goes with the schedule: `edm` with edm, `velocity` with "
     "rectified, else `v`",
-    "objective.weight": "of the squared error along time; `output`: plain error of what is predicted",
+    "objective.weight": "of the squared error along time; `output`: plain error of what is predicted. Of tokens: "
+    "`bound`, or `even` for all times alike",
     "objective.timing": "density of training times; always stratified within a batch; `entropy` is learned from the "
     "losses: see [where the data is decided](../concepts/entropy.md)",
     "objective.sigma_data": "standard deviation that the data is taken to have (`edm` output, and the input's scale)",
-    "training.batch": "pictures per step; `auto` is 128 up to 4,096 numbers per picture, else 64, fewer for tiny sets",
+    "training.batch": "items per step; `auto` is 128 pictures up to 4,096 numbers each, else 64, and about 4,096 "
+    "tokens of text; fewer for tiny sets",
     "training.lr": "highest learning rate of AdamW; `auto` falls with the network's width, and is 1e-4 with `--init`",
     "training.warmup": "share of the run over which the rate rises",
     "training.decay": "share of the run over which it falls to zero, at its end",
@@ -71,11 +88,15 @@ MEANINGS = {
     "training.drop": "probability that a step hides the conditions, which guidance needs",
     "training.validations": "how often in a run the held-out loss is measured",
     "training.patience": "validations without improvement after which training stops; 0 never stops early",
+    "training.precision": "of products in the network; `auto`: of texts `bfloat16` where the processor has units for "
+    "it, else `float32`; sums, losses and draws are always wider",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
-    "sampling.steps": "steps of `kuosan sample`, of previews and of measuring",
+    "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
+    "unless given; autoregressive one per token",
     "sampling.solver": "see [solvers](solvers.md)",
     "sampling.grid": "`uniform`, `logsnr`, `karras`, `karras:POWER`, `entropy`, `entropy:POWER` (the last two of the "
-    "profile that the run measures when its training ends; previews before it are on `logsnr`)",
+    "profile that the run measures when its training ends; previews before it are on `logsnr`); of tokens `optimal`, "
+    "`linear`, `cosine`, `uniform`",
     "sampling.w": "guidance weight; 1 is none",
     "distil.steps": "that a student needs; 0: not a student. Set by `kuosan distil`, as all of this part is",
     "distil.w": "guidance weight of its teacher, which is in the student's weights",
@@ -87,6 +108,7 @@ MEANINGS = {
 NONE = (
     "schedule.alphas_cumprod",
     "codec.path",
+    "data.synonyms",
 )  # leaves that are nothing where they are not given, rather than chosen
 
 SOURCES = {
@@ -246,6 +268,19 @@ For `--grid NAME` and `sampling.grid`. n steps are n + 1 falling times; the netw
 The first call is at ρ = 80 (at the schedule's own end, where that is less noisy), the last at ρ = 0.005,
 except for `uniform`, whose last step is as long as the others. All end in exactly no noise where the schedule
 does.
+
+Of masked tokens:
+
+| name | even in | source |
+|---|---|---|
+| `optimal` | nothing: as many tokens per step as cost the least ([how][schedule]); at most one step per token | |
+| `linear` | the share of tokens that are written | |
+| `cosine` | the angle whose cosine is the share of masks: few tokens at first | Chang et al. 2022 |
+| `uniform` | t | |
+
+`auto` is `optimal` where the run has measured what that takes, else `linear`.
+
+[schedule]: ../concepts/discrete-diffusion.md#the-unmasking-schedule-exactly
 """
 
 

@@ -5,6 +5,7 @@ leaves (``runs/demo`` and ``runs/demo-data``, here a few digits and a few steps)
 their names. An HTML comment just above a block, which readers do not see and editors do, changes that:
 
     <!-- run: tiny -->              budgets become 12 steps of a small network, -n at most 24, tuning a second
+    <!-- run: tiny texts -->        the same, of a network over tokens
     <!-- run: fails -->             the commands end with exit status 2
     <!-- run: skip, REASON -->      not run; its commands are still parsed: verbs and flags, make's targets,
                                     the extras that pip is asked for
@@ -34,6 +35,7 @@ TINY_PYTHON = (
     'budget="12steps", training__batch=16, network__dim=32, network__depth=1, network__patch=4, '
     "training__validations=2, sampling__steps=2"
 )
+TINY_TEXTS = TINY.replace(" network.patch=4", "")  # which is of networks for pictures
 MOST = 24
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DIRECTIVE = re.compile(r"<!-- (run|output): (.+?) -->\n\Z")
@@ -54,7 +56,12 @@ class Block:
 
     @property
     def tiny(self) -> bool:
-        return self.directive == "run: tiny"
+        return self.directive in ("run: tiny", "run: tiny texts")
+
+    @property
+    def texts(self) -> bool:
+        """Whether the models that it trains are of texts."""
+        return self.directive == "run: tiny texts"
 
     @property
     def status(self) -> int:
@@ -80,7 +87,7 @@ def commands(block: Block) -> Iterator[str]:
             yield line.strip() if "#" not in line else shlex.join(words)
 
 
-def argv(line: str, tiny: bool) -> list[str]:
+def argv(line: str, tiny: bool, texts: bool = False) -> list[str]:
     """The words after ``kuosan``, brought to a test's size where asked for."""
     words = shlex.split(line)[1:]
     if not tiny:
@@ -92,7 +99,8 @@ def argv(line: str, tiny: bool) -> list[str]:
         if "--budget" in words:
             place = words.index("--budget")
             del words[place : place + 2]
-        words += [w for w in shlex.split(TINY) if "network=unet" not in words or not w.startswith("network.")]
+        small = shlex.split(TINY_TEXTS if texts else TINY)
+        words += [w for w in small if "network=unet" not in words or not w.startswith("network.")]
     if words[0] == "distil":
         words += ["--budget", "12steps"]
     if words[0] == "tune":

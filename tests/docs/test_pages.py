@@ -24,7 +24,7 @@ from kuosan.cli import main
 from kuosan.cli.app import build
 from kuosan.cli.later import VERBS as LATER
 from kuosan.cli.options import spread
-from tests.docs.pages import PAGES, ROOT, TINY, Block, argv, blocks, commands, python
+from tests.docs.pages import PAGES, ROOT, TINY, TINY_TEXTS, Block, argv, blocks, commands, python
 
 DEMO, DIGITS = "runs/demo", "runs/demo-data"
 RUN_PAGES = [page for page in PAGES if any(b.language in ("bash", "python") for b in blocks(page))]
@@ -93,7 +93,7 @@ def run_bash(block: Block, where: str) -> str:
     printed = []
     for line in commands(block):
         if line.startswith("kuosan "):
-            status, out = call(argv(line, block.tiny))
+            status, out = call(argv(line, block.tiny, block.texts))
         else:
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             done = subprocess.run(["bash", "-ec", line], capture_output=True, text=True, env=environment)
@@ -203,3 +203,8 @@ def test_the_blocks_that_are_found_are_those_of_the_page(
     (line,) = commands(train)
     assert argv(line, False) == ["train", "D", "--budget", "10m", "--seed", "1"]
     assert argv(line, True) == ["train", "D", "--seed", "1", *shlex.split(TINY)]
+    (tmp_path / "a.md").write_text(page.replace("tiny", "tiny texts"), encoding="utf-8")
+    of_texts, _ = blocks("a.md")
+    assert (of_texts.tiny, of_texts.texts, train.texts) == (True, True, False)
+    assert argv(line, True, True) == ["train", "D", "--seed", "1", *shlex.split(TINY_TEXTS)]
+    assert "network.patch" not in TINY_TEXTS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from dataclasses import fields
+from typing import get_args
 
 import pytest
 
@@ -17,9 +19,12 @@ from kuosan.core.posteriors import Posterior
 from kuosan.core.schedules import Schedule
 from kuosan.denoisers.base import Denoiser
 from kuosan.evaluation import METRICS
+from kuosan.evaluation.writing import DIVERSITY
 from kuosan.modalities.kinds import SUFFIXES
 from kuosan.processes.base import Bridged, Explicit, Process, Reversible
-from kuosan.recipes.schema import Recipe, leaf_names
+from kuosan.processes.discrete import Masked
+from kuosan.recipes.rules import Wishes
+from kuosan.recipes.schema import ProcessPart, Recipe, leaf_names
 from kuosan.solvers import SOLVERS, Solver
 from kuosan.training.objective import Objective
 from tests.docs.pages import ROOT, blocks
@@ -84,9 +89,23 @@ def test_command_line_page_names_every_verb() -> None:
     assert set(re.findall(r"`(\w+)`", not_yet)) == set(LATER)
 
 
-def test_data_page_names_every_suffix_of_pictures() -> None:
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_data_page_names_every_suffix(kind: str) -> None:
     text = page("data.md")
-    assert all(f"`{suffix}`" in text for suffix in SUFFIXES["image"])
+    assert all(f"`{suffix}`" in text for suffix in SUFFIXES[kind])
+
+
+def test_what_may_be_asked_of_texts_is_on_their_pages() -> None:
+    guide, line = (ROOT / "docs/guides/text.md").read_text(encoding="utf-8"), page("command-line.md")
+    for wish in fields(Wishes):
+        flag = f"--{wish.name.replace('_', '-')}"
+        assert flag in guide and flag in line, flag
+    for name, make in SOLVERS.items():
+        assert not issubclass(make().needs, Masked) or f"`{name}`" in guide, name
+    for statistic in DIVERSITY:
+        assert f"`{statistic.name}`" in guide, statistic.name
+    for process in get_args(ProcessPart.model_fields["kind"].annotation)[2:]:
+        assert f"| `{process}` |" in guide, process
 
 
 def test_evaluation_page_names_every_metric() -> None:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
@@ -34,7 +34,6 @@ def stock_levels(length: int, number: int = LEVELS) -> tuple[int, ...]:
     return tuple((parts * (length - 1)).round().long().unique().tolist())
 
 
-@torch.no_grad()
 def measure_profile(
     denoiser: Denoiser,
     x: Int64[Tensor, "n L"],
@@ -53,28 +52,49 @@ def measure_profile(
     Raises:
         TypeError: the process is another. ValueError: fewer than two rows.
     """
+    levels = stock_levels(x.shape[1]) if levels is None else levels
+    return profile_of(hidden_costs(denoiser, x, seeds, levels, batch=batch, **cond), levels, x.shape[1])
+
+
+def profile_of(costs: Float64[Tensor, "n k"], levels: Sequence[int], length: int) -> UnmaskingProfile:
+    """The profile of what each row's hidden tokens cost; ValueError where there are fewer than two rows."""
+    if len(costs) < 2:
+        raise ValueError("an unmasking profile needs two rows or more, for its standard errors")
+    errors = costs.std(0) / len(costs) ** 0.5
+    return UnmaskingProfile(
+        length, tuple(map(int, levels)), tuple(costs.mean(0).tolist()), tuple(errors.tolist())
+    )
+
+
+@torch.no_grad()
+def hidden_costs(
+    denoiser: Denoiser,
+    x: Int64[Tensor, "n L"],
+    seeds: Seeds,
+    levels: Sequence[int],
+    *,
+    batch: int = 64,
+    **cond: Tensor,
+) -> Float64[Tensor, "n k"]:
+    """The mean in eq. 1 of every row at each of the counts ``levels``, nats per hidden token.
+
+    Args and TypeError as of `measure_profile`; one row is enough.
+    """
     process = denoiser.process
     if not isinstance(process, Masked) or process.keep_at(as_time(0.5, 1), x[:1]).unique().numel() != 1:
         raise TypeError(
             "an unmasking profile is that of masks in random order: of Masked with one curve for all"
         )
     rows, length = x.shape
-    if rows < 2:
-        raise ValueError("an unmasking profile needs two rows or more, for its standard errors")
-    levels = stock_levels(length) if levels is None else levels
     order = seeds.fold("order").uniform(x.double()).argsort(1).argsort(1)
-    means, errors = [], []
-    for n in levels:
+    found = torch.empty(rows, len(levels), dtype=torch.float64)
+    for k, n in enumerate(levels):
         t = times_of_shares(torch.tensor([n / length], dtype=torch.float64), process.survival(x))
-        each = []
         for low in range(0, rows, batch):
             part = slice(low, low + batch)
             hidden = order[part] >= n
             x_t = torch.where(hidden, process.size, x[part])
             q = denoiser(x_t, t.expand(len(x_t)), **{name: value[part] for name, value in cond.items()})
             nats = -log_probabilities(q).gather(-1, x[part][..., None])[..., 0].clamp_min(_LEAST)
-            each.append((nats * hidden).sum(1) / (length - n))
-        found = torch.cat(each)
-        means.append(float(found.mean()))
-        errors.append(float(found.std() / rows**0.5))
-    return UnmaskingProfile(length, tuple(map(int, levels)), tuple(means), tuple(errors))
+            found[part, k] = ((nats * hidden).sum(1) / (length - n)).cpu().double()
+    return found

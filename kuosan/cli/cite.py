@@ -14,13 +14,12 @@ def cite(run: Path, /, *, json: Json = False) -> Answer:
     Args:
         run: the folder that `kuosan train` wrote to.
     """
-    from kuosan.recipes.cite import citations, measured, reasons
+    from kuosan.recipes.cite import citations, reasons_of
     from kuosan.recipes.run import Run
-    from kuosan.recipes.sequences import kept
 
     loaded = Run(run)
     entries = citations(loaded)
-    why = reasons(loaded.facts, measured(loaded.path), kept(loaded))
+    why = reasons_of(loaded)
     rows = [{"key": key, "for": what, "bibtex": text} for (what, key), text in zip(why, entries, strict=True)]
     text = "\n\n".join(f"% {row['for']}\n{row['bibtex']}" for row in rows)
     return Answer(text, {"run": run, "bibtex": "\n\n".join(entries), "entries": rows})

@@ -87,3 +87,21 @@ def opened(run: Path) -> Run:
         working_in(run)
     _ = loaded.denoiser
     return loaded
+
+
+def of_tokens(run: Path) -> bool:
+    """Whether a run's states are tokens."""
+    from kuosan.recipes.run import Run
+
+    loaded = Run(run)
+    return not loaded.foreign and loaded.facts.recipe.process.discrete
+
+
+def opened_tokens(run: Path) -> Run:
+    """`opened`, of a run over tokens."""
+    from kuosan.recipes.run import Run
+
+    loaded = Run(run)
+    working_in(run)
+    _ = loaded.model
+    return loaded

@@ -27,6 +27,7 @@ def evaluate(
     w: Annotated[float | None, Parameter(name="--w")] = None,
     seed: int | None = None,
     inception: Path | None = None,
+    encoder: Path | None = None,
     likelihood: Flag = False,
     probes: int | None = None,
     tolerance: float = 1e-4,
@@ -44,8 +45,9 @@ def evaluate(
         w: guidance weight; 1 is no guidance.
         seed: of the samples and of all that measuring draws.
         inception: local safetensors file of the weights that FID is defined with.
+        encoder: of texts: local folder of a sentence encoder, whose features are measured in too.
         likelihood: also bits per dimension of up to n held-out items: the evidence bound and its terms, in few steps,
-            and the probability flow's.
+            and the probability flow's; of texts, bits per character beside n-grams and compressors.
         probes: of the flow's trace; 0 is exact, at a price that grows with the size.
         tolerance: of the flow's steps.
     """
@@ -59,7 +61,7 @@ def evaluate(
         raise UserError(
             f"there is no file {inception}: give --inception a safetensors file of Inception weights"
         )
-    from kuosan.cli.words import codec_lines, likelihood_lines, metric_table, noun
+    from kuosan.cli.words import baseline_lines, codec_lines, likelihood_lines, metric_table, noun
     from kuosan.recipes.evaluate import SEED
     from kuosan.recipes.evaluate import evaluate as measure
     from kuosan.recipes.run import Run
@@ -68,6 +70,14 @@ def evaluate(
     if not loaded.foreign:
         working_in(run)
     _ = loaded.model  # a damaged run should say so before its data is read
+    given = {"--inception": inception is not None, "--probes": probes is not None}
+    if loaded.facts.recipe.process.discrete and any(given.values()):
+        flag = next(name for name, is_given in given.items() if is_given)
+        raise UserError(f"{flag} is for pictures, and {run} is a model of texts: leave it away")
+    if encoder is not None and not loaded.facts.recipe.process.discrete:
+        raise UserError(f"--encoder is for texts, and {run} is no model of texts: leave it away")
+    if encoder is not None and not encoder.is_dir():
+        raise UserError(f"there is no folder {encoder}: give --encoder the folder of a sentence encoder")
     chosen = SEED if seed is None else checked_seed(seed)
     with busy(f"drawing {n:,} samples and measuring them"):
         result = measure(
@@ -80,6 +90,7 @@ def evaluate(
             w=w,
             seed=chosen,
             inception=inception,
+            encoder=encoder,
             likelihood=likelihood,
             probes=probes,
             tolerance=tolerance,
@@ -90,6 +101,9 @@ def evaluate(
     left_out = [f"not measured: {name}: {why}" for name, why in result.get("left_out", {}).items()]
     parts = codec_lines(result["codec"]) if "codec" in result else []
     parts += likelihood_lines(result["likelihood"]) if "likelihood" in result else []
-    measured = metric_table(result["metrics"], noun(loaded.facts.recipe.data.modality))
-    text = "\n".join([head, "", measured, *parts, *([""] if left_out else []), *left_out])
+    parts += baseline_lines(result["metrics"], result["baselines"]) if "baselines" in result else []
+    things = noun(loaded.facts.modality["modality"])
+    text = "\n".join(
+        [head, "", metric_table(result["metrics"], things), *parts, *([""] if left_out else []), *left_out]
+    )
     return Answer(text, {"run": run, **result})

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from kuosan.recipes.run import Run
 
 MOST_VALUES = 30  # of a condition, in the text
-SHAPE = ("channels", "height", "width", "conditions")  # of a network; told elsewhere
+SHAPE = (
+    "channels",
+    "height",
+    "width",
+    "conditions",
+    "size",
+    "length",
+    "config",
+)  # of a network; told elsewhere
 
 
 def inspect_run(run: Run) -> Answer:
@@ -67,20 +75,51 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         ("kind", "a diffusers pipeline" if run.foreign else f"a run of Kuosan {facts.version}"),
         ("data", recipe.data.path or "–"),
         ("items to train on", f"{facts.items:,}"),
-        ("state", "×".join(map(str, run.shape))),
-        *_codec(run),
-        ("network", network),
-        ("schedule", recipe.schedule.kind),
-        ("noise", recipe.noise.kind),
-        ("objective", learned),
-        ("sampling", sampled),
-        ("control sequences", sequences),
-        ("budget", recipe.budget),
     ]
+    if recipe.process.discrete:
+        rows += _texts(run, network, sampled)
+    else:
+        rows += [
+            ("state", "×".join(map(str, run.shape))),
+            *_codec(run),
+            ("network", network),
+            ("schedule", recipe.schedule.kind),
+            ("noise", recipe.noise.kind),
+            ("objective", learned),
+            ("sampling", sampled),
+            ("control sequences", sequences),
+        ]
+    rows.append(("budget", recipe.budget))
     for column, values in facts.columns.items():
         more = f", and {len(values) - MOST_VALUES:,} more" if len(values) > MOST_VALUES else ""
         rows.append((f"--where {column}=", ", ".join(values[:MOST_VALUES]) + more))
     return rows
+
+
+def _texts(run: Run, network: str, sampled: str) -> list[tuple[str, Any]]:
+    """What is particular to a run over tokens."""
+    from kuosan.recipes.tokens import unmasking_in_words
+
+    facts = run.facts
+    part = facts.recipe.process
+    process = f"{part.kind} of {part.block} tokens" if part.kind == "blocks" else part.kind
+    if part.kind in ("masked", "uniform") and part.keep != "linear":
+        process += f", survival {part.keep}"
+    try:
+        words = run.modality.tokeniser  # type: ignore[attr-defined]
+        tokeniser = f"{words.kind}, {words.size:,} tokens{'' if words.exact else ', with loss'}"
+        schedule = unmasking_in_words(run)
+    except UserError as error:
+        tokeniser = schedule = str(error)
+    rows: list[tuple[str, Any]] = [
+        ("state", f"up to {facts.network['length']:,} tokens of {facts.network['size']:,}"),
+        ("process", process),
+        ("tokeniser", tokeniser),
+        ("network", network),
+        ("objective", f"weight {facts.recipe.objective.weight}"),
+        ("sampling", sampled),
+    ]
+    return [*rows, ("unmasking schedule", schedule)] if part.kind == "masked" else rows
 
 
 def _codec(run: Run) -> list[tuple[str, Any]]:

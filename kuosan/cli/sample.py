@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,6 +51,7 @@ def sample(
     require: list[str] | None = None,
     forbid: list[str] | None = None,
     ignore_case: Flag = False,
+    length: int | None = None,
     out: Path | None = None,
     json: Json = False,
 ) -> Answer:
@@ -78,6 +79,7 @@ def sample(
         require: a word that every text contains; may be repeated.
         forbid: a word that no text contains; may be repeated.
         ignore_case: of those words.
+        length: of texts: how many tokens at most, where that is more than the model's window.
         out: folder for the files; a new one in the run unless given.
     """
     wishes = {
@@ -99,35 +101,38 @@ def sample(
     facts = loaded.facts
     given = given_noise(loaded, noise, first, n, fixed, w)
     n = (64 if given is None else len(given) - first) if n is None else n
-    folder = place(out, loaded)
-    options: dict[str, Any] = {
-        "steps": steps, "solver": solver, "grid": grid, "seed": seed, "where": fixed, "w": w, "exact": exact,
-    }  # fmt: skip
-    options["rules"] = _rules(loaded, wishes, seed, fixed)
-    started = time.monotonic()
-    if given is not None and given.steps and (steps, solver, grid) == (None, "auto", "auto"):
-        if stream:
-            raise UserError(
-                "--stream draws samples one by one, and encoded items come back together: leave --stream away, or "
-                "give --steps"
-            )
-        with busy(f"taking {n:,} noises back to data"):
-            samples = replace(loaded.decode(given[first : first + n]), first=first)
-        told = {"steps": given.steps, "solver": "midpoint", "grid": "logsnr", "w": given.w}
-    else:
-        told = chosen(loaded, steps, w, solver, grid)
-        samples = (streamed if stream else draw)(loaded, n, first, options | {"noise": given}, folder)
-    seconds = time.monotonic() - started
-    paths = loaded.write(samples, folder)
-    data: dict[str, Any] = {
-        "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
-        "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
-        "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond),
-    }  # fmt: skip
-    what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
-    with_what = f" with {what}" if what else ""
-    each = f"{steps_in_words(data['steps'])} each, {seconds:.1f} s"
-    text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
+    with placed(out, loaded) as folder:
+        options: dict[str, Any] = {
+            "steps": steps, "solver": solver, "grid": grid, "seed": seed, "where": fixed, "w": w, "exact": exact,
+        }  # fmt: skip
+        options["rules"] = _rules(loaded, wishes, seed, fixed)
+        if length is not None:
+            at_least("--length", length)
+            options["length"] = length
+        started = time.monotonic()
+        if given is not None and given.steps and (steps, solver, grid) == (None, "auto", "auto"):
+            if stream:
+                raise UserError(
+                    "--stream draws samples one by one, and encoded items come back together: leave --stream away, or "
+                    "give --steps"
+                )
+            with busy(f"taking {n:,} noises back to data"):
+                samples = replace(loaded.decode(given[first : first + n]), first=first)
+            told = {"steps": given.steps, "solver": "midpoint", "grid": "logsnr", "w": given.w}
+        else:
+            told = chosen(loaded, steps, w, solver, grid)
+            samples = (streamed if stream else draw)(loaded, n, first, options | {"noise": given}, folder)
+        seconds = time.monotonic() - started
+        paths = loaded.write(samples, folder)
+        data: dict[str, Any] = {
+            "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
+            "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
+            "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond),
+        }  # fmt: skip
+        what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
+        with_what = f" with {what}" if what else ""
+        each = f"{steps_in_words(data['steps'])} each, {seconds:.1f} s"
+        text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
     if stream:  # its lines are what stdout holds
         note(text)
     return Answer("" if stream else text, data)
@@ -257,6 +262,20 @@ def place(out: Path | None, run: Run, name: str = "generated") -> Path:
         note(f"{shown(out)} holds earlier samples: those with the same numbers are replaced, others stay")
     writable(out, "--out")
     return out
+
+
+@contextmanager
+def placed(out: Path | None, run: Run) -> Iterator[Path]:
+    """`place`, taken back where nothing comes of it: a wish that cannot be leaves no empty folder behind."""
+    there = out is not None and out.exists()
+    folder = place(out, run)
+    try:
+        yield folder
+    except BaseException:
+        if not there:
+            with suppress(OSError):  # it holds samples already
+                folder.rmdir()
+        raise
 
 
 def writable(folder: Path, flag: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from kuosan.cli.answer import Answer
-from kuosan.cli.encode import opened
+from kuosan.cli.encode import of_tokens, opened, opened_tokens
 from kuosan.cli.notes import Lines, console, note, on_terminal, table
 from kuosan.cli.options import Flag, Json, at_least
 from kuosan.cli.options import seed as checked_seed
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from kuosan.solvers.sequence import Sequence
 
 
+STEPS, STEPS_OF_TEXTS = "4,6,8,10", (4, 8, 16, 32)
+
+
 def tune(
     run: Path,
     /,
     *,
-    steps: str = "4,6,8,10",
+    steps: str | None = None,
     w: Annotated[float | None, Parameter(name="--w")] = None,
     guidance: Flag = False,
     churn: Flag = False,
-    pairs: int = 512,
+    pairs: int | None = None,
     budget: str = "2m",
     seed: int = 0,
     out: Path | None = None,
@@ -39,39 +42,45 @@ def tune(
     """Learn where and how to call the network, for each number of steps; `kuosan sample` uses it from then on.
 
     Whatever is learned stands behind a guard: on held-out noises the closest to the model's own flow is kept, be it a
-    stock sampler.
+    stock sampler. Of texts it is how many tokens each step writes that is learned, from --steps and --budget alone, and
+    on held-out passages the schedule that costs the least is kept.
 
     Args:
         run: the folder that `kuosan train` wrote to, or a diffusers pipeline's.
-        steps: numbers of steps, each of one call of the network: 4,6,8.
+        steps: numbers of steps, each of one call of the network: 4,6,8,10 unless given, of texts 4,8,16,32.
         w: guidance weight that samples will be drawn with; the run's own unless given.
         guidance: learn a guidance weight for every call, around --w.
         churn: learn the churn of `--solver sde-dpm++2m` too, by the distance of its samples from the run's data.
-        pairs: of noise and end of the flow to fit to.
+        pairs: of noise and end of the flow to fit to; 512 unless given.
         budget: time for each number of steps, about; less is learned where it is short.
         seed: of the fitting.
         out: folder for the sequences instead of the run's own grids/.
     """
     at_least("--w", w, 0)
     checked_seed(seed)
-    counts = _counts(steps)
-    from kuosan.recipes.tune import tune as learn
+    counts = _counts(steps) if steps is not None else None
     from kuosan.training.budget import Budget
 
     time = Budget.parse(budget).seconds
     if time is None:
         raise UserError(f"--budget {budget} is not a time: give for example 2m")
+    if of_tokens(run):
+        given = {"--w": w is not None, "--guidance": guidance, "--churn": churn, "--pairs": pairs is not None}
+        return _texts(run, counts, [flag for flag, is_given in given.items() if is_given], time, seed, out)
+    from kuosan.recipes.tune import PAIRS
+    from kuosan.recipes.tune import tune as learn
+
     loaded = opened(run)
     if loaded.foreign and out is None:
         out = Path(f"{run.resolve().name}-grids")
     with _progress() as tell:
         found, churned = learn(
             loaded,
-            counts,
+            counts or _counts(STEPS),
             w=w,
             guidance=guidance,
             churn=churn,
-            pairs=pairs,
+            pairs=PAIRS if pairs is None else pairs,
             seconds=time,
             seed=seed,
             out=out,
@@ -100,6 +109,58 @@ def tune(
             {"steps": f.sequence.steps, "file": f.path, "solver": f.sequence.solver, "grid": f.sequence.grid,
              "guidance": f.sequence.guidance, **f.sequence.about} for f in found
         ],
+    }  # fmt: skip
+    return Answer(text, data)
+
+
+def _texts(
+    run: Path, steps: list[int] | None, odd: list[str], seconds: float, seed: int, out: Path | None
+) -> Answer:
+    """The same for texts: the unmasking schedule."""
+    from kuosan.recipes.report_unmasking import NAMES, plus_minus
+    from kuosan.recipes.tune_texts import check, tune_texts
+
+    if odd:
+        raise UserError(
+            f"{odd[0]} is for states of numbers, and {run} is a model of texts, whose schedule is fitted to held-out "
+            "passages: leave it away"
+        )
+    loaded = opened_tokens(run)
+    length = loaded.latent_shape[0]
+    chosen = [k for k in STEPS_OF_TEXTS if k < length] or [2] if steps is None else steps
+    check(loaded, chosen)
+    with _progress() as tell:
+        found = tune_texts(loaded, chosen, seconds=seconds * len(chosen), seed=seed, out=out, tell=tell)
+    head = (
+        f"Bits per token that are added to one token per step, on {found.n:,} held-out passages (fitted to "
+        f"{found.fitted:,} others); 'more' is the difference, passage by passage:"
+    )
+    rows = [
+        (
+            str(one.steps),
+            NAMES[one.kept],
+            plus_minus(one.excess["optimal"]),
+            *(plus_minus(one.excess[name]) for name in one.saving),
+            *(plus_minus(m) for m in one.saving.values()),
+        )
+        for one in found.judged
+    ]
+    heads = ("steps", "kept", "fitted", "even", "cosine", "even: more", "cosine: more")
+    last = found.judged[-1].steps
+    option = f"--steps {last}" if out is None else f"--grid {found.path} --steps {last}"
+    text = "\n".join(
+        [
+            head,
+            "",
+            table(rows, heads),
+            "",
+            f"Kept in {shown(found.path)}.",
+            f"Use: kuosan sample {run} {option}",
+        ]
+    )
+    data = {
+        "run": run, "file": found.path, "fitted": found.fitted, "n": found.n, "unit": "bits per token",
+        "seconds": round(found.seconds, 2), "schedules": [one.to_json() for one in found.judged],
     }  # fmt: skip
     return Answer(text, data)
 

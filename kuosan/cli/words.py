@@ -66,6 +66,21 @@ def likelihood_lines(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def baseline_lines(metrics: Mapping[str, Mapping[str, Any]], others: Mapping[str, float]) -> list[str]:
+    """Bits per character of held-out texts, of the model and of others that were given the same training text."""
+    from kuosan.evaluation.report_words import baseline, number
+
+    mine = _measured(metrics, "bits_per_character")
+    rows = [(baseline(name), value, number(value)) for name, value in others.items()]
+    if mine is not None:
+        kind = "this model" if mine.get("note") == "exact" else "this model (at most)"
+        rows.append(
+            (kind, mine["value"], f"{_plus_minus(mine['value'], mine.get('stderr'))} (n = {mine['n']:,})")
+        )
+    found = [(name, text) for name, _, text in sorted(rows, key=lambda row: row[1])]
+    return ["", table(found, ("bits per character of held-out texts", "fewer is better"))] if found else []
+
+
 def closing(summary: Mapping[str, Any], facts: Facts) -> str:
     """The paragraph that a training ends with."""
     from kuosan.training.budget import clock
@@ -80,6 +95,7 @@ def closing(summary: Mapping[str, Any], facts: Facts) -> str:
         )
     if summary.get("skipped_steps"):
         lines.append(f"{summary['skipped_steps']:,} steps were not finite and were skipped.")
+    lines += _writing(summary["metrics"], summary.get("baselines", {}))
     lines += _quality(summary["metrics"], things)
     if "codec" in summary:
         m = summary["codec"]["codec_psnr"]
@@ -89,6 +105,27 @@ def closing(summary: Mapping[str, Any], facts: Facts) -> str:
         )
     lines += [f"Report: {summary['report']}", "", "Next:", *(f"  {line}" for line in suggestions(run, facts))]
     return "\n".join(lines)
+
+
+def _writing(metrics: Mapping[str, Mapping[str, Any]], others: Mapping[str, float]) -> list[str]:
+    """Sentences on a model of texts: its bits beside the best n-gram's, and how varied its words are, which confident
+    sampling can trade for bits."""
+    from kuosan.evaluation.report_words import baseline
+
+    lines = []
+    if m := _measured(metrics, "bits_per_character"):
+        kind = "" if m.get("note") == "exact" else "at most "
+        line = f"Held-out texts cost {kind}{_plus_minus(m['value'], m.get('stderr'))} bits per character"
+        line += f" (n = {m['n']:,})"
+        grams = {name: value for name, value in others.items() if "kneser" in name or name == "unigram"}
+        if grams:
+            best = min(grams, key=lambda name: grams[name])
+            line += f"; the best n-gram of the same training texts ({baseline(best)}) {grams[best]:.2f}"
+        lines.append(f"{line}.")
+    if m := _measured(metrics, "entropy_words"):
+        value, real = _plus_minus(m["value"], m.get("stderr")), _beside(m, "texts")
+        lines.append(f"Entropy of words in {m['n']:,} samples: {value} bits{real}.")
+    return lines
 
 
 def _quality(metrics: Mapping[str, Mapping[str, Any]], things: str) -> list[str]:

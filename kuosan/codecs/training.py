@@ -29,6 +29,7 @@ from kuosan.training import checkpoint, ema
 from kuosan.training.data import Items, batch_index
 from kuosan.training.interrupt import Interrupted, listening
 from kuosan.training.loop import Progress
+from kuosan.training.optimizer import Optimizers
 from kuosan.training.settings import Settings
 from kuosan.training.state import pack, unpack
 
@@ -91,17 +92,16 @@ def train_codec(
     """
     codec.to(device).requires_grad_(True).train()
     average = copy.deepcopy(codec).requires_grad_(False)
-    parameters = list(codec.parameters())
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+    optimizers = Optimizers(
+        codec, "adamw", lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
     )
-    kept = _Kept(folder, identity or {}, codec, average, optimizer)
+    kept = _Kept(folder, identity or {}, codec, average, optimizers)
     step, before = kept.load()
     if not step:
         codec.start(states_of(train, _enough(codec, train), codec.shift))
         average.load_state_dict(codec.state_dict())
     with listening() as inbox:
-        for event in _steps(codec, average, optimizer, train, settings, crop, beta, detail, step, before):
+        for event in _steps(codec, average, optimizers, train, settings, crop, beta, detail, step, before):
             if event.progress >= 1:
                 codec.load_state_dict(average.state_dict())
                 codec.requires_grad_(False).eval()
@@ -116,7 +116,7 @@ def train_codec(
 
 
 def _steps(
-    codec: KLVAE, average: KLVAE, optimizer: torch.optim.Optimizer, train: Items, settings: Settings,
+    codec: KLVAE, average: KLVAE, optimizers: Optimizers, train: Items, settings: Settings,
     crop: int, beta: float, detail: float, step: int, before: float,
 ) -> Iterator[CodecProgress]:  # fmt: skip
     """Update after update, from ``step`` on, to the end of the budget."""
@@ -140,11 +140,9 @@ def _steps(
             )
         step += 1
         if not skipped:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+            optimizers.step(rate)
             ema.update(average, codec, step, gamma)
-        optimizer.zero_grad(set_to_none=True)
+        optimizers.zero_grad()
         seconds = before + time.monotonic() - started
         done = settings.progress(step, seconds)
         loss, psnr = float(losses.detach().mean()), float(psnr_of(errors.detach()).mean())
@@ -160,10 +158,10 @@ class _Kept:
         identity: dict[str, Any],
         codec: KLVAE,
         average: KLVAE,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Optimizers,
     ) -> None:
         self.folder, self.identity = folder, identity
-        self._parts = codec, average, optimizer
+        self._parts = codec, average, optimizers
         self._at = time.monotonic()
 
     @property

@@ -119,6 +119,12 @@ def label(key: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def baseline(name: str) -> str:
+    """A model of texts that needs no training, for people: see `writing.baselines`."""
+    words = name.replace("kneser_ney", "Kneser–Ney").replace("_", " ")
+    return {"unigram": "characters alone"}.get(name, words.replace("given train", "given the training texts"))
+
+
 def metric_title(name: str, noun: str) -> tuple[str, str]:
     """A metric's title and the question that it answers ("" for one we have no words for)."""
     for prefix, (title, question) in METRICS.items():

@@ -54,6 +54,7 @@ from torch import nn
 
 from kuosan.errors import UserError
 from kuosan.networks.stock import StockUNet
+from kuosan.networks.stock_lm import StockLM
 from kuosan.networks.tokens import TokenTransformer
 from kuosan.networks.transformer import Transformer
 from kuosan.networks.unet import UNet
@@ -170,7 +171,9 @@ def build_network(spec: Mapping[str, Any], generator: torch.Generator) -> nn.Mod
     """
     leaves = dict(spec)
     kind = leaves.pop("kind", None)
-    builders = {"transformer": Transformer, "unet": UNet, "stock": StockUNet, "tokens": TokenTransformer}
+    builders = {
+        "transformer": Transformer, "unet": UNet, "stock": StockUNet, "tokens": TokenTransformer, "stock-lm": StockLM,
+    }  # fmt: skip
     if kind not in builders:
         raise UserError(f"network kind {kind!r} is unknown; choose {', '.join(builders)}")
     try:

@@ -34,6 +34,7 @@ from kuosan.networks.dropout import Dropout, reseed
 from kuosan.networks.transformer import EPSILON, LABEL_FEATURES, Attend, Block, label_frequencies
 
 ROTARY_BASE = 10_000.0
+PIECE = 256  # positions that scores are asked for are filled up to a multiple of this
 
 
 @lru_cache(8)
@@ -193,15 +194,20 @@ class TokenTransformer(nn.Module):
             h = block(h, mods[6 * k : 6 * k + 6], attend)
         if two:
             h = h[:, :n]
-        if only is not None:
-            rows = only.nonzero()[:, 0]
-            shift, scale = (
-                (m.expand(len(x), 1, -1)[rows, 0] if len(m) > 1 else m[0]) for m in (mods[-2], mods[-1])
-            )
-            h = h[only]
+        shift, scale = (m.to(h.dtype) for m in mods[-2:])
+        if only is None:
+            return self._scores(h, shift, scale)
+        places = only.flatten().nonzero()[:, 0]
+        # Few lengths: for each one that is new, matrix libraries prepare, and keep, code of its own.
+        padded = F.pad(places, (0, -len(places) % PIECE))
+        if len(shift) > 1:
+            shift, scale = (m[padded // n, 0] for m in (shift, scale))
         else:
-            shift, scale = mods[-2], mods[-1]
-        h = torch.addcmul(shift.to(h.dtype), F.layer_norm(h, (self.dim,), eps=EPSILON), scale.to(h.dtype))
+            shift, scale = shift[0], scale[0]
+        return self._scores(h.flatten(0, 1)[padded], shift, scale)[: len(places)]
+
+    def _scores(self, h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        h = torch.addcmul(shift, F.layer_norm(h, (self.dim,), eps=EPSILON), scale)
         return F.linear(h, self.tokens[: self.size], self.bias)
 
     def _modulations(self, t: Tensor, cond: Mapping[str, Tensor]) -> tuple[Tensor, ...]:

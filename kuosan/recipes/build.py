@@ -128,6 +128,8 @@ def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
     assert part.batch != "auto" and part.lr != "auto" and part.precision != "auto"
     leaves = part.model_dump(exclude={"batch", "lr"})
+    if part.optimizer == "auto":  # what was saved before there was a choice
+        leaves["optimizer"] = "adamw"
     return Settings(
         seed=seed, batch=part.batch, lr=part.lr, steps=budget.steps_of(part.batch), seconds=seconds, **leaves
     )

@@ -25,7 +25,8 @@ def card(session: Session, summary: dict[str, Any]) -> str:
         "tags": ["diffusion", "kuosan", r.data.modality],
     }
     shape, sampler = "×".join(map(str, session.run.shape)), session.run.sampler()
-    rows = "\n".join(_row(name, m) for name, m in summary["metrics"].items())
+    things = f"{r.data.modality}s" if r.process.discrete else "pictures"
+    rows = "\n".join(_row(name, m, things) for name, m in summary["metrics"].items())
     n = next((m["n"] for m in summary["metrics"].values()), 0)
     student = f"a student of `{r.init}` that needs {steps_in_words(r.distil.steps)}"
     origin = student if r.distil.steps else f"started from `{r.init}`" if r.init else "trained from scratch"
@@ -98,8 +99,8 @@ the codec, which loses this:
 """
 
 
-def _row(name: str, m: dict[str, Any]) -> str:
-    title, _ = metric_title(name, "pictures")
+def _row(name: str, m: dict[str, Any], things: str = "pictures") -> str:
+    title, _ = metric_title(name, things)
     value = number(m["value"], m.get("stderr"))
     floor = "–" if m.get("floor") is None else number(m["floor"], m.get("floor_stderr"))
     return f"| {title} ({m.get('space') or '–'}) | {value} | {m['n']:,} | {floor} |"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import kuosan
+from kuosan.recipes import cite_texts
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.run import Run
 from kuosan.recipes.sequences import kept
@@ -23,7 +24,10 @@ from kuosan.solvers.sequence import LEARNED, Sequence
 
 _ALWAYS = (
     ("software", ("kuosan",)),
-    ("diffusion", ("sohldickstein2015", "ho2020")),
+    ("diffusion", ("sohldickstein2015",)),
+)
+_NUMBERS = (
+    ("diffusion of numbers", ("ho2020",)),
     ("probability-flow ODE", ("song2021sde",)),
 )
 _SCHEDULES = {
@@ -135,11 +139,13 @@ def references() -> dict[str, str]:
 
 
 def reasons(
-    facts: Facts, metrics: tuple[str, ...] = (), sequences: Iterable[Sequence] = ()
+    facts: Facts, metrics: tuple[str, ...] = (), sequences: Iterable[Sequence] = (), tokeniser: str = ""
 ) -> list[tuple[str, str]]:
-    """(what was used, the key of its source), each key once, in the order of the recipe."""
+    """(what was used, the key of its source), each key once, in the order of the recipe; ``tokeniser`` is the kind of
+    a text run's."""
     first: dict[str, str] = {}
-    for what, keys in (*_used(facts, metrics), *_sequences(sequences)):
+    used = _used_tokens(facts, metrics, tokeniser) if facts.recipe.process.discrete else _used(facts, metrics)
+    for what, keys in (*used, *_sequences(sequences)):
         for key in keys:
             first.setdefault(key, what)
     return [(what, key) for key, what in first.items()]
@@ -148,8 +154,13 @@ def reasons(
 def citations(run: Run) -> list[str]:
     """BibTeX entries of what this run used and of what it was measured with."""
     texts = references()
-    keys = [key for _, key in reasons(run.facts, measured(run.path), kept(run))]
-    return [texts[key].replace("VERSION", kuosan.__version__) for key in keys]
+    return [texts[key].replace("VERSION", kuosan.__version__) for _, key in reasons_of(run)]
+
+
+def reasons_of(run: Run) -> list[tuple[str, str]]:
+    """`reasons` of all that stands in a run's folder."""
+    words = run.modality.tokeniser.kind if run.facts.recipe.process.discrete else ""  # type: ignore[attr-defined]
+    return reasons(run.facts, measured(run.path), kept(run), words)
 
 
 def measured(path: Path) -> tuple[str, ...]:
@@ -163,7 +174,7 @@ def measured(path: Path) -> tuple[str, ...]:
 
 def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
     recipe, network = facts.recipe, facts.network
-    yield from _ALWAYS
+    yield from (*_ALWAYS, *_NUMBERS)
     yield f"schedule {recipe.schedule.kind}", _SCHEDULES.get(recipe.schedule.kind, ())
     if recipe.schedule.shift not in ("auto", 1.0):
         yield "shifted schedule", ("hoogeboom2023",)
@@ -184,6 +195,16 @@ def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[s
     yield "PyTorch", ("paszke2019",)
 
 
+def _used_tokens(facts: Facts, metrics: tuple[str, ...], tokeniser: str) -> Iterator[cite_texts.Use]:
+    yield from _ALWAYS
+    yield from cite_texts.used(facts, tokeniser)
+    yield from _sampling(facts.recipe.sampling)
+    yield from cite_texts.sampled(facts)
+    yield from _measuring(facts, metrics)
+    yield from cite_texts.measured(metrics)
+    yield "PyTorch", ("paszke2019",)
+
+
 def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
     objective = facts.recipe.objective
     if facts.recipe.distil.steps:
@@ -199,6 +220,8 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield f"weight {objective.weight}", _WEIGHTS.get(objective.weight, ())
     yield f"times {objective.timing}", _TIMINGS.get(objective.timing, ())
     yield "optimiser", ("loshchilov2019",)
+    if facts.recipe.training.optimizer == "muon":
+        yield "optimiser muon", ("jordan2024",)
     yield "averaged weights", ("karras2024",)
     if facts.columns and facts.recipe.training.drop > 0:
         yield "hidden conditions", ("ho2022",)

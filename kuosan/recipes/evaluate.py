@@ -38,7 +38,8 @@ def data_of(run: Run, data: str | Path | None = None) -> Dataset:
         raise UserError(
             f"the data {source} of {run.path} is not there: name the data to measure against with --data"
         )
-    return load_data(source, like=run.modality, columns=run.facts.columns or None)
+    facts = run.facts
+    return load_data(source, like=run.modality, columns=facts.columns or None, text=facts.recipe.data.reading)
 
 
 def states(split: Split, most: int = 20_000) -> Tensor:
@@ -107,6 +108,7 @@ def evaluate(
     w: float | None = None,
     seed: int = SEED,
     inception: str | Path | None = None,
+    encoder: str | Path | None = None,
     likelihood: bool = False,
     probes: int | None = None,
     tolerance: float = TOLERANCE,
@@ -115,6 +117,7 @@ def evaluate(
     """Draw ``n`` samples and measure them; kept beside the run as ``evaluation.json``.
 
     Args:
+        encoder: of texts, the local folder of a sentence encoder to measure with as well.
         likelihood: also measure how surprised the model is by up to ``n`` held-out items, with an exact trace for
             ``probes`` 0 and steps of this ``tolerance``, see `kuosan.evaluation.likelihood`.
         tell: is told what goes on there.
@@ -133,6 +136,7 @@ def evaluate(
             seconds=seconds,
             seed=seed,
             likelihood=likelihood,
+            encoder=encoder,
             steps=steps,
             solver=solver,
             grid=grid,

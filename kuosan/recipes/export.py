@@ -41,6 +41,12 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
         raise UserError(f"exporting to {to} {what}: use --to diffusers")
     if run.foreign:
         raise UserError(f"{run.path} is a diffusers pipeline already: copy the folder instead")
+    if run.facts.recipe.process.discrete:
+        raise UserError(
+            f"{run.path} is a model of {run.facts.recipe.data.modality}s, and diffusers has no pipeline for its "
+            "network: sample it with `kuosan sample`; its weights are in model.safetensors, its tokeniser in "
+            "tokenizer.json"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: give the export a new one")
     if run.facts.recipe.distil.steps > 1:

@@ -199,7 +199,7 @@ def reopen(path: str | Path, *, started: float | None = None) -> Session:
         raise UserError(
             f"the data {source} of the run {path} is gone: put it back, or change data.path in {run.path / RECIPE}"
         )
-    data = load_data(source, like=run.modality, columns=facts.columns)
+    data = load_data(source, like=run.modality, columns=facts.columns, text=facts.recipe.data.reading)
     if data_fingerprint(data) != facts.data_fingerprint:
         raise UserError(
             f"the data {source} has changed since the run {path} was begun: put it back as it was, or train anew with "

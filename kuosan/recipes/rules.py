@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from kuosan.recipes.run import Run
 
 TRIALS, TIMES = 2, 8  # fillings of a layout, and times of each one's bound
+STEPS = 8  # of a filling, at most: there are many layouts, and what they are compared by is the same for all
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,14 @@ def _literal(text: str) -> str:
 def _likeliest(run: Run, made: list[Rules], seed: int, where: dict[str, str] | None) -> Rules:
     """The rules whose fillings surprise the model least; those that nothing satisfies are passed over."""
     objective, best, least = objective_of(run.facts.recipe).judged(), None, float("inf")
+    steps = min(STEPS, run.facts.recipe.sampling.steps)
     refused: UserError | None = None
     for k, rules in enumerate(made):
         seeds = Seeds.of(seed, TRIALS).fold("layout", k)
         cond = run.conditions(seed, range(TRIALS), where)
         try:
             with torch.inference_mode():
-                for step in run.walk(seeds, cond, rules=rules):
+                for step in run.walk(seeds, cond, steps=steps, rules=rules):
                     x = step.x
                 nats = sum(
                     objective.at_quantiles(

@@ -27,11 +27,11 @@ from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.errors import UserError
 from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.modalities import Modality, modality_from_spec
-from kuosan.modalities.dataset import resolve
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes import machine, verbs
 from kuosan.recipes.build import build_model
+from kuosan.recipes.conditions import conditions_of
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.noise import build_solver
@@ -51,7 +51,6 @@ RECIPE, WEIGHTS, CODEC = "recipe.yaml", "model.safetensors", "codec.safetensors"
 VARIANCES = "grids/variances.safetensors"
 CHUNK, EXACT_CHUNK = 64, 16
 DECODED = 8  # latents that are decoded at a time
-GOLDEN = 0x9E3779B97F4A7C15  # the golden ratio's fraction of 2^64
 
 
 class Run:
@@ -185,29 +184,8 @@ class Run:
     def conditions(
         self, seed: int, numbers: range, where: Mapping[str, str] | None = None
     ) -> dict[str, Tensor]:
-        """A condition index per sample of these numbers: what ``where`` says, the rest as often as in training.
-
-        Multiples of the golden ratio fill [0, 1) more evenly than chance (Weyl 1916), so that any run of numbers has
-        its share of every value to within a few samples: ten digits are about the ten digits.
-        """
-        facts, where = self.facts, where or {}
-        fixed = {k: resolve(facts.columns, facts.class_names, k, str(v)) for k, v in where.items()}
-        if not facts.columns:
-            return {}
-        names = list(facts.columns)
-        fits = [
-            (row, n)
-            for row, n in facts.frequencies
-            if all(row[names.index(k)] == v for k, v in fixed.items())
-        ]
-        if not fits:  # a combination that training never saw: the other conditions are hidden
-            fits = [([fixed.get(name, facts.null[name]) for name in names], 1)]
-        counts = torch.tensor([n for _, n in fits], dtype=torch.float64).cumsum(0)
-        turns = torch.tensor([(i * GOLDEN % 2**64) / 2**64 for i in numbers], dtype=torch.float64)
-        u = (turns + Seeds.of(seed, 1).fold("condition").uniforms()) % 1
-        chosen = torch.searchsorted(counts, u * counts[-1], right=True)
-        rows = torch.tensor([row for row, _ in fits], dtype=torch.int64)[chosen.clamp_max(len(fits) - 1)]
-        return {name: rows[:, i].contiguous() for i, name in enumerate(names)}
+        """A condition index per sample of these numbers, see `kuosan.recipes.conditions`."""
+        return conditions_of(self.facts, seed, numbers, where or {})
 
     def guided(self, w: float | Curve) -> Denoiser:
         """The denoiser, with classifier-free guidance where there are conditions and ``w`` is not 1."""
@@ -229,7 +207,10 @@ class Run:
             return student_grid(self.facts, self.path, steps)
         rule = self.facts.recipe.sampling.grid if name == "auto" else name
         made = grid_of(rule, self.path, self.profile if is_entropic(rule) else None)
-        return _checked(lambda: made(schedule or self.denoiser.schedule, steps))
+        try:
+            return made(schedule or self.denoiser.schedule, steps)
+        except ValueError as e:
+            raise UserError(str(e)) from e
 
     def sequence(
         self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"
@@ -351,9 +332,11 @@ class Run:
         first: int = 0,
         noise: Noise | None = None,
         rules: Rules | None = None,
+        length: int | None = None,
     ) -> Samples:
         """Samples number ``first`` to ``first + n - 1`` of a seed; with ``noise``, from its rows of these numbers
-        and under its conditions, except those that ``where`` names.
+        and under its conditions, except those that ``where`` names. Of texts, keeping to ``rules``, and of up to
+        ``length`` tokens, where that is not the window's.
 
         Sample i of a seed is the same state, within 1e-5, however many are drawn beside it; with ``exact`` to
         the bit, as then the work is done in whole chunks of one size, each sample always at its own place.
@@ -369,6 +352,9 @@ class Run:
             raise UserError(
                 f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
             )
+        if length is not None:
+            asked = {"steps": steps, "solver": solver, "grid": grid, "w": w, "rules": rules}
+            return verbs.sample_long(self, n, length, seed=seed, first=first, where=where, **asked)
         chunk = EXACT_CHUNK if exact else CHUNK
         start, stop = (
             (first // chunk * chunk, -(-(first + n) // chunk) * chunk) if exact else (first, first + n)
@@ -410,10 +396,3 @@ class Run:
 def load(path: str | Path) -> Run:
     """The run in a folder."""
     return Run(path)
-
-
-def _checked(make: Any) -> Any:
-    try:
-        return make()
-    except ValueError as e:
-        raise UserError(str(e)) from e

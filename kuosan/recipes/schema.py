@@ -50,6 +50,11 @@ class DataPart(_Part):
         0.0, ge=0, le=1, description="share of training texts in the words of the model of --init"
     )
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What a text is in the files, which must be read again as it was."""
+        return {"column": self.column, "document": self.document}
+
 
 class ProcessPart(_Part):
     """How data are corrupted: numbers by noise that is added, see `NoisePart`, tokens as here."""
@@ -82,7 +87,7 @@ class CodecPart(_Part):
 class NetworkPart(_Part):
     """The network; leaves that are None are chosen."""
 
-    kind: Literal["auto", "transformer", "unet", "stock", "tokens"] = "auto"
+    kind: Literal["auto", "transformer", "unet", "stock", "tokens", "stock-lm"] = "auto"
     dropout: float | None = None
     patch: int | None = None
     dim: int | None = None
@@ -155,6 +160,7 @@ class TrainingPart(_Part):
     patience: int = Field(6, ge=0)
     save_seconds: float = Field(30.0, ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    optimizer: Literal["auto", "adamw", "muon"] = "auto"
 
 
 class SamplingPart(_Part):

@@ -251,7 +251,7 @@ class Session:
             tensors = {k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")}
         about = {"kuosan": machine.versions()["kuosan"], "network": self.facts.network}
         checkpoint.save_weights(self.run.path / WEIGHTS, tensors, about)
-        for name in ("denoiser", "variances", "profile"):  # read anew
+        for name in ("model", "variances", "profile"):  # read anew
             self.run.__dict__.pop(name, None)
         self.run.forget_sequences()
 

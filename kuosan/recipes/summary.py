@@ -24,6 +24,7 @@ def summary_of(session: Session, result: Mapping[str, Any], report: Path) -> dic
         "best_step": count.best_step or None,
         "val_loss": count.best_loss if count.best_step else None,
         "metrics": result["metrics"],
+        **({"baselines": result["baselines"]} if "baselines" in result else {}),
         **({"pairs": session.lessons.count} if session.lessons else {}),
         **(
             {"codec": result["codec"], "codec_steps": session.coding.steps}

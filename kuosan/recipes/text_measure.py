@@ -130,6 +130,7 @@ def evaluate_run(
     seconds: float,
     seed: int,
     likelihood: bool,
+    encoder: str | Path | None = None,
     steps: int | None = None,
     solver: str = "auto",
     grid: str = "auto",
@@ -138,7 +139,7 @@ def evaluate_run(
     """``n`` samples and what they measure; with ``likelihood`` also the bound of held-out texts and its baselines."""
     started = time.monotonic()
     samples = run.sample(n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
-    found = measure_texts(run, data, samples, seconds=seconds, out=run.path / "evaluation")
+    found = measure_texts(run, data, samples, seconds=seconds, encoder=encoder, out=run.path / "evaluation")
     result = {**found.to_json(), "identifiers": identifiers(run, data, samples)}
     if likelihood and len(data.val):
         result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}

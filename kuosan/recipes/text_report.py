@@ -11,18 +11,18 @@ import torch
 
 from kuosan.core.random import Seeds
 from kuosan.core.shapes import map_state
-from kuosan.core.unmasking import UnmaskingProfile, cosine_counts, linear_counts
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
-from kuosan.evaluation.plots import FIRST, MUTED, SECOND, draw
+from kuosan.evaluation.plots import FIRST, SECOND, draw
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section, Trace, Words
-from kuosan.evaluation.report_words import number, steps_in_words
+from kuosan.evaluation.report_words import baseline, number, steps_in_words
 from kuosan.evaluation.writing.spans import longest_spans, worst_spans
 from kuosan.processes.discrete import Masked
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
 from kuosan.recipes.report import command, events, log_rows, preview_pictures
+from kuosan.recipes.report_unmasking import section
 from kuosan.recipes.run import Samples
 from kuosan.recipes.session import METRICS, Session, preview_conditions
 from kuosan.recipes.text_measure import texts_of
@@ -37,7 +37,6 @@ _PROCESSES = {
     "blocks": "block diffusion",
     "autoregressive": "autoregressive, one token after the other",
 }
-_BASELINES = {"unigram": "characters alone", "xz": "xz", "zstd": "zstd", "ppmd": "ppmd"}
 
 
 def write(
@@ -162,7 +161,9 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
         return None
     train, token = surprise.get("bits_per_character_train"), surprise["bits_per_token"]
     name = "this model" if mine.note == "exact" else "this model (at most)"
-    rows = sorted([(name, mine.value), *((label(k), v) for k, v in others.items())], key=lambda row: -row[1])
+    rows = sorted(
+        [(name, mine.value), *((baseline(k), v) for k, v in others.items())], key=lambda row: -row[1]
+    )
 
     def paint(axes: Any) -> None:
         values = [value for _, value in rows]
@@ -191,75 +192,10 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
     return Section("surprise", "Surprise", "How surprised it is by other texts", lead, [("", figure)])
 
 
-def label(name: str) -> str:
-    """A baseline's name for people."""
-    return _BASELINES.get(name, name.replace("_", " "))
-
-
 def _schedule(session: Session) -> Section | None:
     """The unmasking schedule that the profile leads to, and what it saves."""
     profile = read_unmasking(session.run.path)
-    if profile is None:
-        return None
-    steps = [k for k in (4, 8, 16, 32, 64, 128) if k < profile.length]
-    if not steps:
-        return None
-    lead = [
-        (
-            "A step writes many tokens at once, each as if the others of that step were not there. What that costs is "
-            "known beforehand, from how much a hidden token costs by how much is written already, and the schedule "
-            "with the least cost is found exactly. In bits per token, what each schedule adds to one token per step:"
-        ),
-        "; ".join(_saving(profile, k) for k in steps) + ".",
-    ]
-    return Section(
-        "unmasking", "Schedule", "How many tokens each step writes", lead,
-        [("What a hidden token costs, by the share of text that is written.", _profile_chart(profile)),
-         ("Share of the text that is written after each step.", _counts_chart(profile, steps[len(steps) // 2]))],
-    )  # fmt: skip
-
-
-def excess(profile: UnmaskingProfile, counts: torch.Tensor) -> float:
-    """Bits per token that a schedule adds to one token per step."""
-    least = float(profile.curve().sum())
-    return (profile.cost(counts) - least) / profile.length / 0.6931471805599453
-
-
-def _saving(profile: UnmaskingProfile, k: int) -> str:
-    length = profile.length
-    found = (profile.counts(k), linear_counts(length, k), cosine_counts(length, k))
-    mine, linear, cosine = (excess(profile, counts) for counts in found)
-    return f"{k} steps {mine:.3f} (even {linear:.3f}, cosine {cosine:.3f})"
-
-
-def _profile_chart(profile: UnmaskingProfile) -> str:
-    def paint(axes: Any) -> None:
-        bits = [value / 0.6931471805599453 for value in profile.curve().tolist()]
-        axes.plot([n / profile.length for n in range(profile.length)], bits, color=FIRST, lw=2)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("share of the text that is written")
-        axes.set_ylabel("bits per hidden token")
-
-    return draw("profile", "What a hidden token costs", paint)
-
-
-def _counts_chart(profile: UnmaskingProfile, k: int) -> str:
-    length = profile.length
-
-    def paint(axes: Any) -> None:
-        for counts, colour, name in (
-            (profile.counts(k), FIRST, "this run's"),
-            (linear_counts(length, k), MUTED, "even"),
-            (cosine_counts(length, k), SECOND, "cosine"),
-        ):
-            axes.plot(
-                range(k + 1), (counts / length).tolist(), color=colour, lw=2, marker="o", ms=3, label=name
-            )
-        axes.set_xlabel(f"step of {k}")
-        axes.set_ylabel("share written")
-        axes.legend(frameon=False)
-
-    return draw("unmasking", "The unmasking schedule", paint)
+    return None if profile is None else section(profile)
 
 
 def _copied(session: Session, texts: list[str]) -> list[Section]:

@@ -48,30 +48,51 @@ def token_counts(data: Dataset, most: int = 4096) -> Float[Tensor, " k"]:
     return torch.bincount(x.flatten(), minlength=data.modality.tokeniser.size).double()  # type: ignore[attr-defined]
 
 
-def read_unmasking(run: Path) -> UnmaskingProfile | None:
-    """The profile that training left in the run's folder; None where there is none.
+def read_unmasking(path: Path) -> UnmaskingProfile | None:
+    """The profile in a run's folder, where training or `kuosan tune` left it, or in a file; None where there is none.
 
     Raises:
         UserError: it cannot be read.
     """
-    path = run / PROFILE
+    found = _unmasking(path)
+    return found[0] if found else None
+
+
+def _unmasking(path: Path) -> tuple[UnmaskingProfile, dict[str, str]] | None:
+    """The profile, and the schedule that `kuosan tune` kept for each number of steps that it judged."""
+    path = path / PROFILE if path.is_dir() else path
     if not path.is_file():
         return None
     try:
-        return UnmaskingProfile.of_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        kept = {str(k): str(name) for k, name in tree.get("kept", {}).items()}
+        return UnmaskingProfile.of_json(tree), kept
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(f"{path} is no unmasking profile ({e}): restore it from a copy, or remove it") from e
+
+
+def unmasking_in_words(run: Run) -> str:
+    """What the grid ``auto`` of a run of masked texts is made of; UserError where that is damaged."""
+    found = _unmasking(run.path)
+    if found is None:
+        return "even, until training has ended"
+    profile, kept = found
+    first, last = profile.nats[0], profile.nats[-1]
+    text = f"fitted: a token costs {first:.2f} nats where none is known, {last:.2f} where all others are"
+    tuned = ", ".join(f"{k} steps {name}" for k, name in kept.items())
+    return f"{text}; tuned: {tuned}" if tuned else text
 
 
 def token_sampler(run: Run, steps: int | None, solver: str, grid: str, w: float | None) -> dict[str, Any]:
     """Steps, solver, grid and w that these choices come to."""
     sampling = run.facts.recipe.sampling
+    count = sampling.steps if steps is None else steps
     name = sampling.grid if grid == "auto" else grid
     if name == "auto":
-        own = run.facts.recipe.process.kind == "masked" and (run.path / PROFILE).is_file()
-        name = "optimal" if own else "linear"
+        own = _unmasking(run.path) if run.facts.recipe.process.kind == "masked" else None
+        name = own[1].get(str(count), "optimal") if own else "linear"
     return {
-        "steps": sampling.steps if steps is None else steps,
+        "steps": count,
         "solver": sampling.solver if solver == "auto" else solver,
         "grid": name,
         "w": sampling.w if w is None else w,
@@ -81,10 +102,21 @@ def token_sampler(run: Run, steps: int | None, solver: str, grid: str, w: float 
 def token_grid(run: Run, steps: int, name: str, process: DiscreteProcess, like: Tensor) -> Tensor:
     """The times of so many steps for states like ``like``; the best unmasking schedule has at most one step per token.
 
+    Args:
+        name: of a grid, or a file that `kuosan tune --out` wrote.
+
     Raises:
         UserError: no such grid, or no profile to make it of.
     """
-    profile = read_unmasking(run.path)
+    if name.endswith(".json"):
+        found = _unmasking(Path(name))
+        if found is None or found[0].length != like.shape[1]:
+            what = "is not there" if found is None else f"is of texts of {found[0].length} tokens"
+            raise UserError(f"the grid {name} {what}: give one that `kuosan tune {run.path} --out` wrote")
+        profile: UnmaskingProfile | None = found[0]
+        name = found[1].get(str(steps), "optimal")
+    else:
+        profile = read_unmasking(run.path)
     if name == "optimal" and profile is not None:
         steps = min(steps, profile.length)
     try:

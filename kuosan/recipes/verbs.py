@@ -56,5 +56,13 @@ def interpolate(
     """``n`` samples on the way from one item to another: `kuosan.recipes.inverse.interpolate`."""
     from kuosan.recipes.inverse import interpolate, one_item
 
+    _ = run.denoiser  # a model of tokens should say so before anybody's items are read
     where = asked.pop("where", None)
     return interpolate(run, (one_item(run, a, where), one_item(run, b, where)), n, **asked)[0]
+
+
+def sample_long(run: Run, n: int, length: int, **asked: Any) -> Samples:
+    """Texts longer than the model's window: `kuosan.recipes.long_texts.sample_long`."""
+    from kuosan.recipes.long_texts import sample_long
+
+    return sample_long(run, n, length, **asked)

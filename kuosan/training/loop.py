@@ -34,6 +34,7 @@ from kuosan.training import checkpoint, ema
 from kuosan.training.data import Items, TrainingItems, batch_index, drop_conditions
 from kuosan.training.interrupt import Interrupted, listening
 from kuosan.training.objective import Objective
+from kuosan.training.optimizer import Optimizers
 from kuosan.training.settings import Settings, casting
 from kuosan.training.state import pack, unpack
 from kuosan.training.validation import Validation, validate
@@ -109,12 +110,12 @@ class Training:
         self.folder, self.null, self.identity = folder, null or {}, identity or {}
         self.parameters = [p for p in self.denoiser.parameters() if p.requires_grad]
         self.curves = [p for p in self.denoiser.curves() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
+        self.optimizers = Optimizers(
+            self.denoiser,
+            settings.optimizer,
             lr=settings.lr,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
-            fused=all(p.dtype in (torch.float32, torch.float64) for p in self.parameters),
         )
         self.gamma = ema.gamma_of(settings.ema)
         self.count = Counters()
@@ -124,7 +125,7 @@ class Training:
 
     def save(self, place: str = "last") -> None:
         """Write the full state to ``checkpoints/<place>``."""
-        tensors = pack(self.denoiser, self.average, self.optimizer)
+        tensors = pack(self.denoiser, self.average, self.optimizers)
         tensors |= {_TIMING + k: v for k, v in self.objective.timing.state().items()}
         state = {"format": FORMAT, "identity": self.identity, "counters": vars(self.count)}
         checkpoint.save(self.folder / place, tensors, state)
@@ -156,7 +157,7 @@ class Training:
         return True
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
-        unpack(tensors, self.denoiser, self.average, self.optimizer)
+        unpack(tensors, self.denoiser, self.average, self.optimizers)
         kept = {k.removeprefix(_TIMING): v for k, v in tensors.items() if k.startswith(_TIMING)}
         self.objective = self.objective.timed(self.objective.timing.restored(kept))
 
@@ -211,16 +212,14 @@ class Training:
         value, length = float(loss.detach()), float(norm)
         count.step += 1
         if math.isfinite(value) and math.isfinite(length):
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
+            self.optimizers.step(rate)
             ema.update(self.average, self.denoiser, count.step, self.gamma)
             if found.errors:
                 self.objective = self.objective.timed(self.objective.timing.after(*found.errors))
             count.in_a_row = 0
         else:
             self._skip()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         return value, length, rate
 
     def _gradients(self, losses: Float[Tensor, " b"]) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from kuosan.training.optimizer import Kind
+
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -37,6 +39,7 @@ class Settings:
         save_seconds: how much training a kill may cost.
         precision: of the network's products: float32, or bfloat16 (half the memory; several times the speed where the
             processor has units for it). Weights, averages, losses and the optimiser are in float32 always.
+        optimizer: adamw, or muon for the matrices of a network's blocks; see `kuosan.training.optimizer`.
     """
 
     seed: int = 0
@@ -55,6 +58,7 @@ class Settings:
     patience: int = 6
     save_seconds: float = 30.0
     precision: Precision = "float32"
+    optimizer: Kind = "adamw"
 
     def progress(self, step: int, seconds: float) -> float:
         """How much of the budget is used up, from 0 to 1."""

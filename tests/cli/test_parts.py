@@ -22,10 +22,10 @@ from kuosan.cli.notes import Lines
 from kuosan.cli.options import spread
 from kuosan.cli.words import closing
 from kuosan.evaluation import METRICS
-from kuosan.recipes import cite
+from kuosan.recipes import cite, cite_texts
 from kuosan.recipes.demo import write_digits
 from kuosan.recipes.facts import Facts
-from kuosan.recipes.schema import NoisePart, ObjectivePart, SchedulePart
+from kuosan.recipes.schema import NetworkPart, NoisePart, ObjectivePart, ProcessPart, SchedulePart
 from kuosan.solvers import SOLVERS
 
 from .conftest import Result, call
@@ -109,7 +109,7 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
     leaves = ObjectivePart.model_fields
     assert set(cite._SCHEDULES) == schedules
     assert set(cite._OUTPUTS) == set(get_args(leaves["output"].annotation)) - {"auto"}
-    assert set(cite._WEIGHTS) == set(get_args(leaves["weight"].annotation)) - {"auto"}
+    assert set(cite._WEIGHTS) == set(get_args(leaves["weight"].annotation)) - {"auto", "bound", "even"}
     assert set(cite._TIMINGS) == set(get_args(leaves["timing"].annotation)) - {"auto"}
     kinds = set(get_args(NoisePart.model_fields["kind"].annotation))
     assert set(cite._NOISES) == kinds - {"auto", "gaussian"}
@@ -124,11 +124,29 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
         cite._GRIDS,
         cite._NOISES,
         cite._CODECS,
+        cite_texts.PROCESSES,
+        cite_texts.TOKENISERS,
+        cite_texts.NETWORKS,
+        cite_texts.GRIDS,
     ]
+    discrete = set(get_args(ProcessPart.model_fields["kind"].annotation)) - {"auto", "additive"}
+    assert set(cite_texts.PROCESSES) == discrete
+    networks = set(get_args(NetworkPart.model_fields["kind"].annotation)) - {"auto"}
+    assert set(cite._NETWORKS) | set(cite_texts.NETWORKS) == networks
     used = {k for t in tables for keys in t.values() for k in keys}
     used |= set(cite._LEARNED)
     used |= {
-        k for t in (cite._ALWAYS, cite._SOLVERS, cite._METRICS, cite._REPORTED) for _, keys in t for k in keys
+        k
+        for t in (
+            cite._ALWAYS,
+            cite._NUMBERS,
+            cite._SOLVERS,
+            cite._METRICS,
+            cite._REPORTED,
+            cite_texts.MEASURED,
+        )
+        for _, keys in t
+        for k in keys
     }
     named = {
         "rombach2022",
@@ -142,6 +160,7 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
         "paszke2019",
         "chen2020",
         "efron1981",
+        "jordan2024",
     }
     assert used | named == set(known), "an entry that nothing cites, or a key without an entry"
 

@@ -209,7 +209,7 @@ def test_on_an_exploding_schedule_noise_is_in_units_of_the_prior(
     copied: Callable[[], kuosan.Run], data: Path
 ) -> None:
     run = copied()
-    run.__dict__["denoiser"] = NetworkDenoiser(GaussianProcess(EDM()), run.denoiser.network, "edm")
+    run.__dict__["model"] = NetworkDenoiser(GaussianProcess(EDM()), run.denoiser.network, "edm")
     noise, items = run.encode(data, 12), read_items(run, data, 12)
     assert 0.2 < float(noise.z.std()) < 3  # the state there is 80 times as large
     assert errors(items, noise, run.decode(noise))["return_rms"]["value"] < 0.1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,30 @@ from kuosan.recipes.rules import Wishes, rules_of
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.session import Session
 from kuosan.recipes.text_measure import bound
+from kuosan.recipes.tokens import Rules
 from kuosan.training import checkpoint
 from tests.recipes.texts import corpus
 
-SMALL: dict[str, Any] = {"network__dim": 64, "network__depth": 2, "training__batch": 16, "data__tokeniser": "characters"}
+SMALL: dict[str, Any] = {
+    "network__dim": 32,
+    "network__depth": 1,
+    "training__batch": 16,
+    "data__tokeniser": "characters",
+    "data__length": 64,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_samples() -> Iterator[None]:
+    """Every training here is measured on few samples."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kuosan.recipes.text_finish.MOST", 32)
+        yield
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus(tmp_path_factory.mktemp("texts") / "sentences")
+    return corpus(tmp_path_factory.mktemp("texts") / "sentences", 160)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +72,9 @@ def test_a_run_over_texts_is_a_run(run: kuosan.Run) -> None:
     metrics = json.loads((run.path / "evaluation.json").read_text())["metrics"]
     held = metrics["bits_per_character"]
     assert held["n"] > 0 and held["stderr"] > 0
-    assert held["value"] == pytest.approx(metrics["bits_per_token"]["value"], rel=0.1)  # a character is a token
+    assert held["value"] == pytest.approx(
+        metrics["bits_per_token"]["value"], rel=0.1
+    )  # a character is a token
 
 
 def test_training_learns(run: kuosan.Run) -> None:
@@ -108,17 +127,28 @@ RULES: list[tuple[Wishes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("wishes", "pattern"), RULES, ids=lambda value: "" if isinstance(value, str) else None)
+@cache
+def laid_out(run: kuosan.Run, wishes: Wishes) -> Rules | None:
+    """`rules_of`, which for templates takes longer than the sampling."""
+    return rules_of(run, wishes)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "pattern"), RULES, ids=lambda value: "" if isinstance(value, str) else None
+)
 @pytest.mark.parametrize("steps", [2, 16])
 def test_rules_hold_for_every_text(run: kuosan.Run, wishes: Wishes, pattern: str, steps: int) -> None:
-    for text in texts(run, 12, steps=steps, rules=rules_of(run, wishes)):
+    for text in texts(run, 8, steps=steps, rules=laid_out(run, wishes)):
         assert re.fullmatch(pattern, text, re.DOTALL), text
 
 
 def test_a_schema_holds_for_every_text(run: kuosan.Run) -> None:
     schema = {
         "type": "object",
-        "properties": {"who": {"type": "string", "maxLength": 8}, "n": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "properties": {
+            "who": {"type": "string", "maxLength": 8},
+            "n": {"type": "integer", "minimum": 0, "maximum": 99},
+        },
         "required": ["who", "n"],
     }
     for text in texts(run, 12, rules=rules_of(run, Wishes(schema=schema))):
@@ -163,7 +193,7 @@ def test_a_solver_of_another_kind_is_refused(run: kuosan.Run, solver: str) -> No
 @pytest.mark.parametrize("kind", ["uniform", "blocks", "autoregressive"])
 def test_other_processes_train_and_sample(folder: Path, tmp_path: Path, kind: str) -> None:
     leaves = SMALL | {"process": kind, "data__length": 48, "process__block": 12, "sampling__steps": 6}
-    run = kuosan.train(folder, out=tmp_path / kind, budget="20steps", **leaves)
+    run = kuosan.train(folder, out=tmp_path / kind, budget="8steps", **leaves)
     x = run.sample(3, steps=48 if kind == "autoregressive" else 8).x
     assert x.shape == (3, 48) and int(x.max()) < run.modality.tokeniser.size  # type: ignore[attr-defined]
     assert (run.path / "report.html").is_file() and not (run.path / "grids/unmasking.json").exists()
@@ -188,7 +218,9 @@ def test_additive_noise_is_refused_for_texts_and_masks_for_pictures(folder: Path
 
 
 def opened(folder: Path, out: Path, leaves: dict[str, Any], init: str = "") -> Session:
-    asked = {"budget": "12steps", "seed": 0, "init": init} | {k.replace("__", "."): v for k, v in leaves.items()}
+    asked = {"budget": "8steps", "seed": 0, "init": init} | {
+        k.replace("__", "."): v for k, v in leaves.items()
+    }
     session = prepare(folder, out=out, recipe=Recipe().updated(asked), asked=asked)
     session.training.settings = replace(session.training.settings, save_seconds=0.0)
     return session
@@ -223,11 +255,15 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(
     assert state(whole) == state(cut)
 
 
-def test_training_sees_other_words_and_evaluation_does_not(run: kuosan.Run, folder: Path, tmp_path: Path) -> None:
+def test_training_sees_other_words_and_evaluation_does_not(
+    run: kuosan.Run, folder: Path, tmp_path: Path
+) -> None:
     from kuosan.core.random import Seeds
 
     table = str(synonyms(tmp_path / "table.tsv"))
-    session = opened(folder, tmp_path / "varied", SMALL | {"data__synonyms": table, "data__synonym_rate": 1.0})
+    session = opened(
+        folder, tmp_path / "varied", SMALL | {"data__synonyms": table, "data__synonym_rate": 1.0}
+    )
     train = session.training.train
     assert isinstance(train, Varied)
     index = torch.arange(40)
@@ -251,3 +287,26 @@ def test_paraphrases_keep_most_of_a_text(run: kuosan.Run, folder: Path) -> None:
     kept = float((made == x).double().mean())
     assert 1 - HIDDEN < kept < 1
     assert int(made.max()) < run.modality.tokeniser.size  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("length", [20, 150, 260])
+def test_long_texts_go_on_from_what_is_written(run: kuosan.Run, length: int) -> None:
+    end, window = run.modality.tokeniser.end, run.latent_shape[0]  # type: ignore[attr-defined]
+    short, long = (run.sample(4, steps=4, seed=2, length=n).x for n in (window, length))
+    assert long.shape == (4, length)
+    common = min(window, length)
+    assert torch.equal(long[:, :common], short[:, :common])  # its beginning is the text of one window
+    ended = (long == end).cumsum(1) > 0
+    assert bool((long[ended] == end).all()) and int(long.max()) < run.modality.tokeniser.size  # type: ignore[attr-defined]
+    again = torch.cat([run.sample(1, steps=4, seed=2, first=i, length=length).x for i in range(4)])
+    assert torch.equal(long, again)
+
+
+def test_a_text_that_has_not_ended_is_written_on(run: kuosan.Run) -> None:
+    from kuosan.recipes.long_texts import sample_long
+
+    window, end = run.latent_shape[0], run.modality.tokeniser.end  # type: ignore[attr-defined]
+    rules = rules_of(run, Wishes(regex=f"[a-z .]{{{window}}}"))  # so that nothing ends in the first window
+    x = sample_long(run, 3, 2 * window, seed=1, steps=4, rules=rules).x
+    assert bool((x[:, :window] != end).all())
+    assert bool((x[:, window : window + 8] != end).any())

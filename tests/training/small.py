@@ -140,8 +140,8 @@ def state(run: Training) -> dict[str, Any]:
     """All that a run holds: tensors as bytes, and its counters but for the clock's."""
     out: dict[str, Any] = {f"model.{k}": v for k, v in run.denoiser.state_dict().items()}
     out |= {f"average.{k}": v for k, v in run.average.state_dict().items()}
-    for i, p in enumerate(run.parameters):
-        out |= {f"optimizer.{i}.{k}": v for k, v in run.optimizer.state[p].items()}
+    for prefix, part, p in run.optimizers.states():
+        out |= {f"{prefix}{k}": v for k, v in part.state[p].items()}
     bits = {k: (v.dtype, tuple(v.shape), v.numpy().tobytes()) for k, v in out.items()}
     return bits | {k: v for k, v in vars(run.count).items() if k != "seconds"}
 

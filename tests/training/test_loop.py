@@ -221,4 +221,4 @@ def test_the_rates_that_are_told_are_the_settings(tmp_path: Path) -> None:
     for event in walk(run):
         step = event.step - 1
         assert event.lr == run.settings.rate(step / STEPS, step)
-    assert run.optimizer.param_groups[0]["lr"] == event.lr
+    assert run.optimizers.parts[0].param_groups[0]["lr"] == event.lr

@@ -37,7 +37,9 @@ SAMPLES = (
     "fd_ngrams",
     "mauve",
 )
-HEAD = ("model", "bits per character", "on training text", "parameters", "steps", "tokens seen", *SAMPLES)
+HEAD = (
+    "model", "bits per character", "on training text", "parameters", "steps", "tokens seen", "samples", *SAMPLES
+)  # fmt: skip
 
 
 def row(name: str, run: Run) -> list[str]:
@@ -56,6 +58,7 @@ def row(name: str, run: Run) -> list[str]:
         f"{summary['steps']:,}",
         f"{summary['steps'] * batch * length / 1e6:.1f} M",
     ]
+    cells.append(f"{metrics[SAMPLES[0]]['n']}")
     for metric in SAMPLES:
         m = metrics.get(metric)
         cells.append("–" if m is None else f"{m['value']:.3g} (real {m['floor']:.3g})")
@@ -81,7 +84,7 @@ def main() -> None:
             run = kuosan.train(asked.data, out=out, budget=asked.budget, seed=asked.seed, **leaves)
             rows.append(row(name, run))
             evaluation = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
-            others, about = evaluation["baselines"], evaluation["about"]
+            others = evaluation["baselines"]
             print(rows[-1], flush=True)
     listed = ", ".join(
         f"{k.replace('_', ' ')} {v:.3f}" for k, v in sorted(others.items(), key=lambda kv: -kv[1])
@@ -90,9 +93,9 @@ def main() -> None:
     command = (
         f'python -m benchmarks.text {asked.data.name} --budget {asked.budget} --arms "{asked.arms}" {told}'
     )
-    notes = f"""`{command.strip()}`. Time is that of
-the whole command, report included. Samples: {about["samples"]} to a model, of {about["steps"]} steps (the
-autoregressive one: a step per token); beside each number what real held-out texts score at the same count.
+    notes = f"""`{command.strip()}`.
+Time is that of the whole command, report included. The autoregressive model writes one token per step, the others 32
+steps. Beside each number of samples stands what real held-out texts score at the same count.
 
 The same held-out text under models without training (bits per character): {listed}."""
     write(asked.name, f"Models of texts at equal time: {asked.data.name}", notes, HEAD, rows)

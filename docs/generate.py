@@ -55,7 +55,7 @@ MEANINGS = {
     "codec.crop": "side in pixels of the crops that it is trained on",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
-    "U-Net, and `tokens`, a transformer over tokens, for texts; `stock` is a diffusers U-Net, set by `--init`",
+    "U-Net, and `tokens`, a transformer over tokens, for texts; `stock` is a diffusers U-Net, `stock-lm` a masked language model, set by `--init`",
     "network.dropout": "probability; chosen by the number of passes over the data",
     "network.patch": "transformer: side of a patch, which becomes a token",
     "network.dim": "transformers: width",
@@ -90,6 +90,7 @@ MEANINGS = {
     "training.patience": "validations without improvement after which training stops; 0 never stops early",
     "training.precision": "of products in the network; `auto`: of texts `bfloat16` where the processor has units for "
     "it, else `float32`; sums, losses and draws are always wider",
+    "training.optimizer": "`adamw`, or `muon` for the matrices of a network's blocks, which `auto` is for texts",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",

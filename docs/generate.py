@@ -55,8 +55,8 @@ MEANINGS = {
     "codec.crop": "side in pixels of the crops that it is trained on",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
-    "U-Net, and `tokens`, a transformer over tokens, for texts; `stock` is a diffusers U-Net, "
-    "`stock-lm` a masked language model, set by `--init`",
+    "U-Net, and `tokens`, a transformer over tokens, for texts; `stock` is a diffusers U-Net and `stock-lm` a "
+    "masked language model, set by `--init`",
     "network.dropout": "probability; chosen by the number of passes over the data",
     "network.patch": "transformer: side of a patch, which becomes a token",
     "network.dim": "transformers: width",
@@ -74,7 +74,7 @@ MEANINGS = {
     "objective.output": "what the network predicts; `auto` goes with the schedule: `edm` with edm, `velocity` with "
     "rectified, else `v`",
     "objective.weight": "of the squared error along time; `output`: plain error of what is predicted. Of tokens: "
-    "`bound`, or `even` for all times alike",
+    "`even` for all times alike, or `bound`; `auto` is `even`",
     "objective.timing": "density of training times; always stratified within a batch; `entropy` is learned from the "
     "losses: see [where the data is decided](../concepts/entropy.md)",
     "objective.sigma_data": "standard deviation that the data is taken to have (`edm` output, and the input's scale)",
@@ -89,9 +89,10 @@ MEANINGS = {
     "training.drop": "probability that a step hides the conditions, which guidance needs",
     "training.validations": "how often in a run the held-out loss is measured",
     "training.patience": "validations without improvement after which training stops; 0 never stops early",
+    "training.optimizer": "`adamw`, or `muon` for the matrices inside a network's blocks and AdamW for the rest; "
+    "`auto` is `muon` for `tokens`, else `adamw`",
     "training.precision": "of products in the network; `auto`: of texts `bfloat16` where the processor has units for "
     "it, else `float32`; sums, losses and draws are always wider",
-    "training.optimizer": "`adamw`, or `muon` for the matrices of a network's blocks, which `auto` is for texts",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",

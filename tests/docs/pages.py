@@ -104,7 +104,7 @@ def argv(line: str, tiny: bool, texts: bool = False) -> list[str]:
     if words[0] == "distil":
         words += ["--budget", "12steps"]
     if words[0] == "tune":
-        words += ["--pairs", "64", "--budget", "1s"]
+        words += ["--budget", "1s"] if texts else ["--pairs", "64", "--budget", "1s"]
     if words[0] == "evaluate" and "-n" not in words:
         words += ["-n", str(MOST)]
     return words

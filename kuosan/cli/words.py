@@ -185,7 +185,8 @@ def suggestions(run: str, facts: Facts) -> list[str]:
         value = values[min(3, len(values) - 1)]
         where = f" --where {shlex.quote(f'{column}={value}')}"
     if facts.recipe.process.discrete:
-        gap = [f"kuosan sample {place} --template 'Once [[gap:30]] there was'"]
+        masks = facts.recipe.process.kind != "uniform"
+        gap = [f"kuosan sample {place} --template 'Once [[gap:30]] there was'"] if masks else []
         return [f"kuosan sample {place}{where}", *gap, f"kuosan evaluate {place}"]
     held = facts.recipe.noise.gaussian and facts.recipe.distil.steps < 2  # by a pipeline of diffusers'
     export = [f"kuosan export {place} --to diffusers {place}-diffusers"] if held else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,8 +52,11 @@ def write_samples(samples: Samples, out: str | Path, overview: Image.Image | Non
     )
     if about:
         rows = [_row(samples, i, path, about) for i, path in enumerate(paths)]
+        table = out / "metadata.jsonl"
+        fresh = {row["file_name"] for row in rows}
+        rows = sorted([*_others(table, fresh), *rows], key=lambda row: str(row["file_name"]))
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_bytes(out / "metadata.jsonl", lines.encode())
+        write_bytes(table, lines.encode())
     (overview or samples.modality.show(raws[:100])).save(out / "overview.png")
     return paths
 
@@ -64,3 +67,11 @@ def _row(samples: Samples, i: int, path: Path, about: str) -> dict[str, Any]:
         k: samples.words[k][int(v[i])] for k, v in samples.cond.items() if int(v[i]) < len(samples.words[k])
     }
     return {"file_name": path.name, **words, "note": about}
+
+
+def _others(table: Path, fresh: Collection[str]) -> list[dict[str, Any]]:
+    """What a table of earlier samples says of files that are not written now."""
+    if not table.is_file():
+        return []
+    rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [row for row in rows if row["file_name"] not in fresh]

@@ -25,7 +25,7 @@ from kuosan.guidance.language import Constrained, TokenAutomaton
 from kuosan.modalities import Dataset
 from kuosan.processes.discrete import DiscreteProcess, Masked
 from kuosan.recipes.noise import build_solver
-from kuosan.solvers import Step, trajectory
+from kuosan.solvers import SOLVERS, Step, trajectory
 
 if TYPE_CHECKING:
     from kuosan.recipes.run import Run
@@ -155,6 +155,11 @@ def walk_tokens(
         raise UserError(
             f"templates and constraints need a process of masks, and {run.path} is {process}: train with "
             "--set process=masked"
+        )
+    if rules is not None and not rule.carries:
+        keep = ", ".join(name for name, make in SOLVERS.items() if make().carries)
+        raise UserError(
+            f"the solver {asked['solver']} writes everything anew, also what is given: choose one of {keep}"
         )
     if rules is not None and rules.given is not None:
         x = rules.given.to(device).expand_as(x).clone()

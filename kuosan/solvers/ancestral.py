@@ -28,6 +28,7 @@ class Ancestral(Solver[None]):
     needs: ClassVar[type[Process]] = Reversible  # type: ignore[type-abstract]
     draws: ClassVar[bool] = True
     spread: ClassVar[bool] = True
+    carries: ClassVar[bool] = True
 
     def step(
         self, denoiser: Denoiser, x_t: State, t: Time, s: Time, memory: None, seeds: Seeds, **cond: Tensor

@@ -31,7 +31,8 @@ class Solver(ABC, Generic[Memory]):
 
     ``order`` is the order of accuracy of a step whose history is full; ``needs`` the kind of process;
     ``calls`` how often a step calls the denoiser; ``draws`` whether it draws random numbers; ``spread`` whether it uses
-    more of a posterior than its mean.
+    more of a posterior than its mean; ``carries`` whether tokens that are given at the start of a walk under masks stay
+    as they are.
     """
 
     order: ClassVar[int] = 1
@@ -39,6 +40,7 @@ class Solver(ABC, Generic[Memory]):
     calls: ClassVar[int] = 1
     draws: ClassVar[bool] = False
     spread: ClassVar[bool] = False
+    carries: ClassVar[bool] = False
 
     def begin(self, process: Any, grid: Float[Tensor, "n+1 ..."]) -> Memory | None:
         """The memory to start a trajectory along ``grid`` with; None where nothing can be prepared."""

@@ -90,6 +90,7 @@ class Unmasking(Solver[Start]):
     needs: ClassVar[type[Process]] = Masked
     draws: ClassVar[bool] = True
     spread: ClassVar[bool] = True
+    carries: ClassVar[bool] = True
     of_state: ClassVar[bool] = True
     """Whether the scores are those of the state alone, whatever values are drawn."""
 
@@ -217,6 +218,7 @@ class ReMDM(Solver[Start]):
     needs: ClassVar[type[Process]] = Masked
     draws: ClassVar[bool] = True
     spread: ClassVar[bool] = True
+    carries: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.cap <= 1:

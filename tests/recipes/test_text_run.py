@@ -22,6 +22,7 @@ from kuosan.recipes.schema import Recipe
 from kuosan.recipes.session import Session
 from kuosan.recipes.text_measure import bound
 from kuosan.recipes.tokens import Rules
+from kuosan.solvers import SOLVERS
 from kuosan.training import checkpoint
 from tests.recipes.texts import corpus
 
@@ -114,6 +115,28 @@ def test_samples_are_a_folder_of_texts_that_says_what_they_are(run: kuosan.Run, 
     rows = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]
     assert [row["file_name"] for row in rows] == [p.name for p in paths]
     assert all(row["class"] == "day" and "not for care" in row["note"] for row in rows)
+
+
+def test_samples_with_other_numbers_keep_their_rows(run: kuosan.Run, tmp_path: Path) -> None:
+    for first, kind in ((0, "day"), (2, "night"), (1, "night")):
+        run.write(run.sample(2 if first != 1 else 1, steps=2, first=first, where={"class": kind}), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]
+    assert [(row["file_name"], row["class"]) for row in rows] == [
+        ("00000.txt", "day"), ("00001.txt", "night"), ("00002.txt", "night"), ("00003.txt", "night"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", [name for name, make in SOLVERS.items() if make().carries])
+def test_what_is_given_stays(run: kuosan.Run, solver: str) -> None:
+    rules = rules_of(run, Wishes(prefix="a dog "))
+    assert rules is not None and rules.automaton is None  # nothing but the given tokens holds it
+    assert all(text.startswith("a dog ") for text in texts(run, 4, steps=6, solver=solver, rules=rules))
+
+
+@pytest.mark.parametrize("solver", ["redraw"])
+def test_a_solver_that_rewrites_what_is_given_is_refused(run: kuosan.Run, solver: str) -> None:
+    with pytest.raises(UserError, match="writes everything anew"):
+        run.sample(1, steps=2, solver=solver, rules=rules_of(run, Wishes(prefix="a dog")))
 
 
 RULES: list[tuple[Wishes, str]] = [

@@ -36,7 +36,7 @@ WIDTHS = (
 )
 TOKENS_PER_PARAMETER = 12.0
 FASTER = 2.0  # products in bfloat16, where the processor has units for it
-SMALL_CORPUS = 60.0  # passes from which dropout pays
+SMALL_CORPUS = 20.0  # passes from which dropout pays: verse of 2,700 poems was known by heart after 40
 
 
 def heads_of(dim: int) -> int:

@@ -23,9 +23,9 @@ from kuosan.denoisers.base import Denoiser
 from kuosan.evaluation.base import Measurement
 from kuosan.training.data import Items
 from kuosan.training.objective import Objective
+from kuosan.training.tokens import GOLDEN
 
 BATCH = 32
-GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,13 @@ def settle(asked: Question) -> Settled:
     why = "a start from trained weights" if start else "falls with the network's width"
     decide("training", "lr", rate, why)
     kind = tree["process"]["kind"]
-    solver = "ancestral" if kind == "uniform" else "first-hitting"
-    decide("sampling", "solver", solver, "draws from the model's own law" if kind != "uniform" else "redraws")
+    solver, why = (
+        "spaced",
+        "tokens of a step are drawn independently, and depend least on one another far apart",
+    )
+    if kind == "uniform":
+        solver, why = "ancestral", "redraws"
+    decide("sampling", "solver", solver, why)
     decide("sampling", "grid", "auto", "the unmasking schedule that is fitted when training ends")
     if recipe.sampling.steps == Recipe().sampling.steps:
         tree["sampling"]["steps"] = length if kind == "autoregressive" else min(MOST_STEPS, length)

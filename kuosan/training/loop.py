@@ -98,7 +98,8 @@ class Training:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
-        self.gradients = Gradients(self.parameters, self.curves, world, summed=True)
+        self.sharded = False
+        self.gradients = Gradients(self.parameters, self.curves, world, summed=not self.sharded)
         self.gamma = ema.gamma_of(settings.ema)
         self.count = Counters()
         self._saved_at = self._judging = 0.0

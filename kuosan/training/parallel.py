@@ -51,8 +51,9 @@ class World:
         return self.size == 1
 
     def share(self, count: int) -> slice:
-        """This process's part of ``count`` things: consecutive, and as large as anybody's but for one."""
-        return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+        """This process's part of ``count`` things: consecutive, and as large as anybody's but for one; the first has
+        something where there is anything."""
+        return slice(-(-self.rank * count // self.size), -(-(self.rank + 1) * count // self.size))
 
     def add(self, x: Tensor) -> Tensor:
         """The sum of everybody's ``x``, in its place."""
@@ -110,23 +111,22 @@ class World:
                 self._first(out[name].view(-1).view(torch.uint8))
         return out
 
-    def join_rows(self, x: Tensor) -> Tensor | None:
-        """Everybody's rows below one another, for process 0; None for the others. All have columns alike."""
+    def stack(self, x: Tensor | None) -> Tensor | None:
+        """Everybody's rows below one another, for process 0; None for the others. Some may have none."""
         if self.alone:
             return x
-        counts = [int(n) for n in self.hear(len(x))]
-        x = x.detach().cpu().contiguous()
+        counts = [int(n) for n in self.hear(0 if x is None else len(x))]
         with _together():
             if not self.leads:
-                if len(x):
-                    dist.send(x, 0)
+                if x is not None:
+                    dist.send(x.detach().cpu().contiguous(), 0)
                 return None
-            parts = [x]
-            for other, count in list(enumerate(counts))[1:]:
-                part = torch.empty(count, *x.shape[1:], dtype=x.dtype)
-                if count:
-                    dist.recv(part, other)
-                parts.append(part)
+            assert x is not None
+            parts = [x.detach().cpu()]
+            for other in range(1, self.size):
+                if counts[other]:
+                    parts.append(torch.empty(counts[other], *x.shape[1:], dtype=x.dtype))
+                    dist.recv(parts[-1], other)
             return torch.cat(parts)
 
     def meet(self) -> None:

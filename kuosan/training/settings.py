@@ -11,6 +11,7 @@ import torch
 from kuosan.training.optimizer import Kind
 
 Precision = Literal["float32", "bfloat16"]
+Shard = Literal["auto", "none", "full"]
 
 
 def casting(precision: Precision, device: torch.device) -> torch.autocast:
@@ -41,7 +42,8 @@ class Settings:
             processor has units for it). Weights, averages, losses and the optimiser are in float32 always.
         optimizer: adamw, or muon for the matrices of a network's blocks; see `kuosan.training.optimizer`.
         micro: examples that a process works on at a time, at most; None for its whole share of a batch.
-        shard: whether several processes share the model's state out among themselves; see `kuosan.training.sharding`.
+        shard: whether several processes share the model's state out among themselves (full), each keep all of it
+            (none), or do the former where the latter does not fit (auto); see `kuosan.training.sharding`.
     """
 
     seed: int = 0
@@ -62,7 +64,7 @@ class Settings:
     precision: Precision = "float32"
     optimizer: Kind = "adamw"
     micro: int | None = None
-    shard: bool = False
+    shard: Shard = "auto"
 
     def progress(self, step: int, seconds: float) -> float:
         """How much of the budget is used up, from 0 to 1."""

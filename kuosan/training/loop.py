@@ -24,6 +24,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ from kuosan.training.optimizer import Optimizers
 from kuosan.training.parallel import World
 from kuosan.training.progress import Counters, Progress
 from kuosan.training.settings import Settings, casting
-from kuosan.training.state import pack, unpack
+from kuosan.training.sharding import is_sharded, share_out, whole
+from kuosan.training.state import pack, shaped_like, unpack
 from kuosan.training.validation import Validation, validate
 
 FORMAT = 1
@@ -84,8 +86,12 @@ class Training:
                 f"set a larger batch with --set training.batch={world.size}"
             )
         self.device, self.world = torch.device(device), world
-        self.denoiser = denoiser.to(self.device)
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
+        self.sharded = is_sharded(denoiser, settings, self.device, world)
+        if self.sharded:
+            for model in (denoiser, self.average):
+                share_out(model, self.device, world)
+        self.denoiser, self.average = denoiser.to(self.device), self.average.to(self.device)
         self.objective, self.train, self.val, self.settings = objective, train, val, settings
         self.batches = Batches(train, settings.seed, settings.batch, settings.drop, null or {}, world)
         self.folder, self.identity = folder, identity or {}
@@ -98,7 +104,6 @@ class Training:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
-        self.sharded = False
         self.gradients = Gradients(self.parameters, self.curves, world, summed=not self.sharded)
         self.gamma = ema.gamma_of(settings.ema)
         self.count = Counters()
@@ -111,7 +116,9 @@ class Training:
         tensors = pack(self.denoiser, self.average, self.optimizers)
         tensors |= {_TIMING + k: v for k, v in self.objective.timing.state().items()}
         state = {"format": FORMAT, "identity": self.identity, "counters": vars(self.count)}
-        if self.world.leads:
+        if self.sharded:
+            checkpoint.save_together(self.folder / place, tensors, state, self.world)
+        elif self.world.leads:
             checkpoint.save(self.folder / place, tensors, state)
         if place == "last":
             self._saved_at = time.monotonic()
@@ -141,7 +148,10 @@ class Training:
         return True
 
     def _read(self, place: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """A checkpoint, from the one process that may see the newest."""
+        """A checkpoint, from the one process that may see the newest; of a sharded state each process its part."""
+        if self.sharded:
+            into = partial(shaped_like, pack(self.denoiser, self.average, self.optimizers), self.optimizers)
+            return checkpoint.load_together(self.folder / place, into, self.world)
         tensors, state = checkpoint.load(self.folder / place) if self.world.leads else (None, None)
         return self.world.spread(tensors), self.world.tell(state)
 
@@ -164,7 +174,7 @@ class Training:
         self._saved_at = started
         if count.step == 0 and not self.world.tell(checkpoint.exists(self.folder / "last")):
             self.save()
-        if not self.world.alone:  # they begin alike, wherever their weights are from
+        if not (self.world.alone or self.sharded):  # they begin alike, wherever their weights are from
             for model in (self.denoiser, self.average):
                 model.load_state_dict(self.world.spread(model.state_dict()))
         self.denoiser.train()
@@ -263,7 +273,7 @@ class Training:
     def _clip(self) -> Tensor:
         """Clip gradients; their norm before."""
         if not self.curves:
-            return torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+            return whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
         # Apart, or the second moment's scale would decide how far the network goes.
         mine = torch.nn.utils.clip_grad_norm_(self.curves, self.settings.clip)
         rest = [p for p in self.parameters if not any(p is curve for curve in self.curves)]
@@ -324,7 +334,7 @@ class Training:
     def _judged(self) -> Validation:
         """The average's held-out loss, measured once for all processes."""
         started, told = time.monotonic(), None
-        if self.world.leads:
+        if self.world.leads or self.sharded:
             with casting(self.settings.precision, self.device):
                 result = validate(self.average, self.objective, self.val, self.device)
             told = [vars(result), time.monotonic() - started]

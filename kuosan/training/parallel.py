@@ -5,7 +5,7 @@ What each makes of its share is a function of the numbers in it alone (`core.ran
 does not depend on W: to the bit where shares are put side by side, and as far as sums in another order agree where they
 are added. Process 0 decides whatever is a matter of one clock or one disk, and tells the others; it alone writes.
 
-Messages are numbers and JSON over gloo, gradients go by NCCL where there are GPUs. Nothing is pickled.
+Messages are numbers and JSON over gloo, gradients go by NCCL where there are GPUs.
 """
 
 from __future__ import annotations

@@ -142,9 +142,9 @@ def test_a_sharded_model_learns_the_same(two: dict[str, Any], tmp_path: Path) ->
     run = transformer(tmp_path, ALONE)
     wanted, weights = course(run), sum(p.numel() for p in run.parameters)
     found = two["sharding"][0]
-    assert found["sharded"] and same(found["course"], wanted) and same(found["whole"], wanted)
+    assert found["sharded"] and same(found["course"], wanted)
     assert sum(found["held"]) == weights and max(found["held"]) < 0.6 * weights
-    assert found["rest"] == found["course"][3:]  # killed and resumed, to the bit
+    assert found["rest"] == found["course"][2:]  # killed and resumed, to the bit
 
 
 @pytest.mark.parametrize("name", ["sharded", "unsharded"])
@@ -153,10 +153,10 @@ def test_what_two_saved_one_and_four_go_on_with(
 ) -> None:
     wanted = two["sharding"][0]["course"]
     step, rest = four["elsewhere"][0][name]
-    assert step == 3 and same(rest, wanted[3:])
+    assert step == 2 and same(rest, wanted[2:])
     alone = transformer(Path(shutil.copytree(folder / f"{name}, half", tmp_path / "half")), ALONE)
-    assert alone.resume() and alone.count.step == 3
-    assert same(course(alone), wanted[3:])
+    assert alone.resume() and alone.count.step == 2
+    assert same(course(alone), wanted[2:])
 
 
 def test_four_processes_find_the_losses_of_one(four: dict[str, Any], tmp_path: Path) -> None:

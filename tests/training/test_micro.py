@@ -201,3 +201,37 @@ def test_where_not_even_one_item_fits_it_says_what_to_do(tmp_path: Path) -> None
 def test_other_errors_are_not_taken_for_it(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="shape"):
         walk(tight(tmp_path, Small(3, RuntimeError, "the shape is wrong")))
+
+
+class Killed(BaseException):
+    """What no handler sees."""
+
+
+class Doomed(Tight):
+    """Is killed at its ``n``-th call."""
+
+    def __init__(self, n: int):
+        super().__init__(Small(99))
+        self.n = n
+
+    def forward(self, x: Tensor, label: Tensor, **cond: Tensor) -> Tensor:
+        if self.training and len(self.machine.asked) == self.n:
+            raise Killed
+        return super().forward(x, label, **cond)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_killed_between_micro_batches_a_run_ends_with_the_same_bits(tmp_path: Path, precision: str) -> None:
+    def fresh(folder: Path, n: int = 9999) -> Training:
+        denoiser = NetworkDenoiser(GaussianProcess(Cosine()), Doomed(n))
+        leaves = {"micro": 3, "precision": precision, "save_seconds": 0.0, "steps": 8}
+        return training(folder, denoiser=denoiser, **leaves)
+
+    whole = fresh(tmp_path / "whole")
+    walk(whole)
+    with pytest.raises(Killed):
+        walk(fresh(tmp_path / "killed", 3 * 5 + 2))  # two of the sixth step's three are done
+    again = fresh(tmp_path / "killed")
+    assert again.resume() and again.count.step == 5
+    walk(again)
+    assert state(again) == state(whole)

@@ -93,6 +93,11 @@ MEANINGS = {
     "`auto` is `muon` for `tokens`, else `adamw`",
     "training.precision": "of products in the network; `auto`: of texts `bfloat16` where the processor has units for "
     "it, else `float32`; sums, losses and draws are always wider",
+    "training.micro": "items that a process works on at a time, at most; `auto` is its whole share of a batch, halved "
+    "when memory does not suffice; the gradient is the batch's either way",
+    "training.shard": "of processes that train together: `full` shares weights, averages and moments out among them "
+    "([FSDP2](../guides/cluster.md#models-that-do-not-fit)), `none` leaves all to each; `auto` is `full` where they "
+    "would fill more than half of a GPU",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",

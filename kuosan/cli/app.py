@@ -31,10 +31,10 @@ from kuosan.cli.doctor import doctor
 from kuosan.cli.encode import encode
 from kuosan.cli.evaluate import evaluate
 from kuosan.cli.export import export
-from kuosan.cli.failures import Failure, Terminated, explain, working_in
+from kuosan.cli.failures import Failure, Stopped, Terminated, explain, working_in
 from kuosan.cli.inspect import inspect
 from kuosan.cli.interpolate import interpolate
-from kuosan.cli.notes import PLAIN_WIDTH, note
+from kuosan.cli.notes import PLAIN_WIDTH
 from kuosan.cli.options import spread
 from kuosan.cli.resume import resume
 from kuosan.cli.sample import sample
@@ -42,6 +42,7 @@ from kuosan.cli.theory import theory
 from kuosan.cli.train import train
 from kuosan.cli.tune import tune
 from kuosan.errors import UserError
+from kuosan.training import launch
 
 VERBS: tuple[Callable[..., Answer], ...] = (
     train,
@@ -59,6 +60,7 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     theory,
     demo,
 )
+TOGETHER = ("train", "resume", "sample", "evaluate", "doctor")  # that several processes can work on
 PROLOGUE = "Kuosan (扩散): from a folder of your own files to a diffusion model that you can trust."
 EPILOGUE = "Start with `kuosan demo`, or `kuosan train FOLDER`. `kuosan VERB --help` explains a verb."
 
@@ -98,8 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             answer = _run(words, as_json)
         except BaseException as error:
             failure = explain(_named(error, words), words)
-            return _fail(failure, stdout if as_json else None)
-    _print(to_json(answer.data) if as_json else answer.text, stdout)
+            return _fail(failure, stdout if as_json else None) if _speaks(error) else failure.status
+    if not launch.rank():
+        _print(to_json(answer.data) if as_json else answer.text, stdout)
+    _part()
     return 0
 
 
@@ -108,6 +112,11 @@ def _run(words: list[str], as_json: bool) -> Answer:
     verb = next((w for w in rest if not w.startswith("-")), "")
     if verb in later.VERBS:
         raise UserError(later.sentence(verb))
+    if launch.processes() > 1 and verb not in TOGETHER:
+        raise UserError(
+            f"`kuosan {verb}` works in one process, and {launch.processes()} were launched: run it without torchrun "
+            f"(together they can {', '.join(TOGETHER)})"
+        )
     from rich.console import Console
 
     shows = sys.stdout.isatty() and not as_json
@@ -144,8 +153,29 @@ def _named(error: BaseException, words: list[str]) -> BaseException:
     return UserError(f"{text[:1].lower()}{text[1:]}{see}")
 
 
+def _speaks(error: BaseException) -> bool:
+    """Whether this process says what went wrong: of several the one that failed first, or the first if stopped."""
+    if launch.processes() == 1:
+        return True
+    if isinstance(error, (Stopped, KeyboardInterrupt, Terminated)):
+        return launch.rank() == 0
+    from kuosan.training.parallel import fails_first
+
+    return fails_first()
+
+
+def _part() -> None:
+    """From the processes that were launched together, if there were any."""
+    if launch.processes() > 1:
+        from kuosan.training.parallel import leave
+
+        leave()
+
+
 def _fail(failure: Failure, stdout: TextIO | None) -> int:
-    note(f"kuosan: {failure.sentence}")
+    which = f"process {launch.rank()} of {launch.processes()}: " if launch.rank() else ""
+    with suppress(BrokenPipeError, ValueError):  # not `note`, which one process alone may use
+        print(f"kuosan: {which}{failure.sentence}", file=sys.stderr, flush=True)
     if stdout is not None:
         _print(to_json({"error": failure.sentence, "status": failure.status, **failure.data}), stdout)
     return failure.status

@@ -11,7 +11,7 @@ from kuosan.cli.answer import Answer
 from kuosan.cli.failures import working_in
 from kuosan.cli.notes import counting, note
 from kuosan.cli.options import Json
-from kuosan.cli.sample import OVERVIEW, joined
+from kuosan.cli.sample import OVERVIEW
 from kuosan.cli.words import shown
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def demo(*, out: Path = Path("runs/demo"), budget: str = "215s", json: Json = Fa
 
 def _write_samples(run: Run, folder: Path) -> None:
     """Ten of each digit, seed 0, none picked: number 10·d + i is the i-th of digit d."""
+    from kuosan.recipes.bulk import joined
+
     parts = []
     with counting("sampling", CLASSES * EACH) as tell:
         for digit in range(CLASSES):

@@ -65,7 +65,9 @@ def evaluate(
     from kuosan.recipes.evaluate import SEED
     from kuosan.recipes.evaluate import evaluate as measure
     from kuosan.recipes.run import Run
+    from kuosan.training.parallel import join
 
+    join()
     loaded = Run(run)
     if not loaded.foreign:
         working_in(run)
@@ -96,6 +98,8 @@ def evaluate(
             tolerance=tolerance,
             tell=seldom(),
         )
+    if not result:
+        return Answer("")
     about = result["about"]
     head = f"{n:,} samples of {run} in {about['steps']} steps, against {about['data']}"
     left_out = [f"not measured: {name}: {why}" for name, why in result.get("left_out", {}).items()]

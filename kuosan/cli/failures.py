@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kuosan.errors import UserError
+from kuosan.errors import UserError, out_of_memory
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 # What a file system refuses is the user's to mend; any other OSError is looked into as a defect.
@@ -89,7 +89,7 @@ def _users(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
-    if _is_memory(error, text):
+    if out_of_memory(error):
         return (
             "there is not enough memory for this: choose a smaller batch (--set training.batch=16), smaller "
             "pictures (--set data.max_side=32) or fewer samples (-n), or close other programs"
@@ -106,12 +106,6 @@ def _users(error: BaseException) -> str:
     ):  # from libraries that wrap the system's error
         return "a file could not be written: the disk is full; make room and run the same command again"
     return ""
-
-
-def _is_memory(error: BaseException, text: str) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
 
 
 def _write_log(error: BaseException, words: list[str], folder: Path | None) -> Path:

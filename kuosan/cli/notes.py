@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from kuosan.training import launch
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -19,7 +21,9 @@ PLAIN_WIDTH = 120  # of tables in a log file
 
 
 def note(text: str) -> None:
-    """A line on stderr."""
+    """A line on stderr; of processes that work together one says it."""
+    if launch.rank():
+        return
     with suppress(BrokenPipeError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
@@ -33,8 +37,8 @@ def console() -> Console:
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches."""
-    return sys.stderr.isatty()
+    """Whether somebody watches this process."""
+    return sys.stderr.isatty() and not launch.rank()
 
 
 def table(

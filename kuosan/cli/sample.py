@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,15 +93,23 @@ def sample(
     checked_seed(seed)
     fixed = conditions(where)
     from kuosan.evaluation.report_words import steps_in_words
+    from kuosan.recipes import bulk
     from kuosan.recipes.run import Run
+    from kuosan.recipes.samples import write_samples
+    from kuosan.training.parallel import join
 
+    if not (world := join()).alone and stream:
+        raise UserError(
+            "--stream draws samples one by one, in one process: leave it away, or run without torchrun"
+        )
     loaded = Run(run)
     if not loaded.foreign:
         working_in(run)
     facts = loaded.facts
     given = given_noise(loaded, noise, first, n, fixed, w)
     n = (64 if given is None else len(given) - first) if n is None else n
-    with placed(out, loaded) as folder:
+    with placed(out, loaded) if world.leads else nullcontext(Path()) as folder:
+        folder = Path(world.tell(str(folder)))
         options: dict[str, Any] = {
             "steps": steps, "solver": solver, "grid": grid, "seed": seed, "where": fixed, "w": w, "exact": exact,
         }  # fmt: skip
@@ -116,14 +124,21 @@ def sample(
                     "--stream draws samples one by one, and encoded items come back together: leave --stream away, or "
                     "give --steps"
                 )
-            with busy(f"taking {n:,} noises back to data"):
-                samples = replace(loaded.decode(given[first : first + n]), first=first)
+            mine: Samples | None = None
+            if world.leads:
+                with busy(f"taking {n:,} noises back to data"):
+                    mine = replace(loaded.decode(given[first : first + n]), first=first)
             told = {"steps": given.steps, "solver": "midpoint", "grid": "logsnr", "w": given.w}
         else:
-            told = chosen(loaded, steps, w, solver, grid)
-            samples = (streamed if stream else draw)(loaded, n, first, options | {"noise": given}, folder)
+            with world.first():
+                told = chosen(loaded, steps, w, solver, grid)
+            options["noise"] = given
+            mine = streamed(loaded, n, first, options, folder) if stream else draw(loaded, n, first, options)
         seconds = time.monotonic() - started
-        paths = loaded.write(samples, folder)
+        paths = bulk.files(mine, folder)
+        if (samples := bulk.gathered(mine)) is None:
+            return Answer("")
+        write_samples(samples, folder, paths=paths)
         data: dict[str, Any] = {
             "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
             "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
@@ -203,32 +218,18 @@ def streamed(run: Run, n: int, first: int, options: dict[str, Any], folder: Path
         with suppress(BrokenPipeError):
             print(shown(path), flush=True)
         parts.append(one)
+    from kuosan.recipes.bulk import joined
+
     return joined(parts)
 
 
-def draw(run: Run, n: int, first: int, options: dict[str, Any], folder: Path) -> Samples:
-    """Samples ``first`` to ``first + n - 1`` in pieces, told on the way."""
-    from kuosan.recipes.run import CHUNK
+def draw(run: Run, n: int, first: int, options: dict[str, Any]) -> Samples | None:
+    """Samples ``first`` to ``first + n - 1`` in pieces, told on the way: of several processes, this one's share."""
+    from kuosan.recipes import bulk
+    from kuosan.training import launch
 
-    parts = []
-    with counting("sampling", n) as tell:
-        for low in range(first, first + n, CHUNK):
-            parts.append(run.sample(min(CHUNK, first + n - low), first=low, **options))
-            tell(low - first + len(parts[-1]))
-    return joined(parts) if len(parts) > 1 else replace(parts[0], first=first)
-
-
-def joined(parts: list[Samples]) -> Samples:
-    """Consecutive samples as one."""
-    import torch
-
-    from kuosan.recipes.run import Samples
-
-    cond = {k: torch.cat([p.cond[k] for p in parts]) for k in parts[0].cond}
-    zs = [p.z for p in parts if p.z is not None]
-    z = torch.cat(zs) if zs else None
-    x = torch.cat([p.x for p in parts])
-    return Samples(x, cond, parts[0].first, parts[0].modality, z, parts[0].words)
+    with counting("sampling", -(-n // launch.processes())) as tell:
+        return bulk.share(run, n, first, lambda done, of: tell(done), **options)
 
 
 def _value(values: list[str], index: int) -> str | None:

@@ -39,10 +39,14 @@ def complete(session: Session) -> Answer:
     working_in(path)
     handle = lock(path)
     try:
-        before = finished(session)
+        before = finished(session) if session.world.leads else None
+        if session.world.tell(bool(before)) and before is None:
+            return Answer("")
         summary = before or _work(session)
     finally:
         os.close(handle)
+    if not session.world.leads:
+        return Answer("")
     text = closing(summary, session.facts)
     if before:
         text = f"{shown(path)} is finished already.\n{text}"
@@ -100,6 +104,8 @@ def _work(session: Session) -> dict[str, Any]:
         raise Stopped(
             signal.SIGINT, f"interrupted at once; the last checkpoint is kept: {_go_on(path)}"
         ) from None
+    if not session.world.leads:  # what follows is done by one
+        return {}
     try:
         with busy("training is done; sampling, measuring and writing the report"):
             return finish(session)

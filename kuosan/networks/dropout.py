@@ -1,19 +1,22 @@
-"""Dropout whose masks are a function of the batch, not of a global random state.
+"""Dropout whose masks are a function of each example, not of a global random state.
 
 `torch.nn.Dropout` draws from the process-wide generator, so a run that is killed and resumed, or that
-shares its process with anything else, takes another course. A diffusion network sees a fresh vector of
-noise labels with every training batch; here the bits of that vector seed the masks of the whole forward
-pass. The same batch therefore meets the same masks wherever and whenever it is computed, and nothing has
-to be saved in order to resume a run bit for bit.
+shares its process with anything else, takes another course. A diffusion network sees a fresh noise label with
+every example of every training batch; here the bits of that label are the key of the example's masks, and a mask
+is a hash of the key, the layer and the place in it. The same example therefore meets the same masks wherever and
+whenever it is computed, whoever its neighbours in the batch are: a batch may be worked on in parts, or by several
+processes, and nothing has to be saved in order to resume a run bit for bit.
 """
 
 from __future__ import annotations
 
-import zlib
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from torch import Tensor, nn
+
+_ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))  # Wellons's hash of 32 bits, "lowbias32"
+_STRIDE = 0x9E3779B9  # the golden ratio's fraction of 2^32: places that lie far apart
+_WORD = 1 << 32
 
 
 class Dropout(nn.Module):
@@ -24,21 +27,36 @@ class Dropout(nn.Module):
         if not 0 <= rate < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {rate}")
         self.rate = rate
-        self.seed: int | None = None
+        self.keys: Int32[Tensor, "b"] | None = None
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
         if not self.training or self.rate == 0:
             return x
-        if self.seed is None:
+        if self.keys is None:
             raise RuntimeError("call reseed(network, label) before a training pass with dropout")
-        generator = torch.Generator(device=x.device).manual_seed(self.seed)
-        keep = torch.empty_like(x).bernoulli_(1 - self.rate, generator=generator)
-        return x * keep / (1 - self.rate)
+        places = torch.arange(x[0].numel(), dtype=torch.int32, device=x.device).mul_(_signed(_STRIDE))
+        bits = _mix(self.keys.to(x.device)[:, None] ^ places)
+        keep = (bits >= round(self.rate * _WORD) - _WORD // 2).view(x.shape)
+        return x * keep.to(x.dtype).div_(1 - self.rate)
 
 
 def reseed(layers: list[Dropout], label: Float[Tensor, "b"]) -> None:
-    """Seed every layer from the bits of the noise labels; each layer gets its own stream."""
-    # PyTorch's CPU generator reads the low 32 bits of a seed; a float's are often all zero: mix them.
-    root = zlib.crc32(label.detach().to("cpu", torch.float64).contiguous().numpy().tobytes())
+    """Give every layer the examples' keys, from the bits of their noise labels; each layer has its own."""
+    # Both halves of a double: a float's are often all zero in one of them.
+    halves = label.detach().double().view(torch.int32).view(len(label), 2)
+    root = _mix(_mix(halves[:, 0].clone()) ^ halves[:, 1])
     for index, layer in enumerate(layers):
-        layer.seed = zlib.crc32(index.to_bytes(4, "little"), root)
+        layer.keys = _mix(root ^ _signed((index + 1) * _STRIDE))
+
+
+def _mix(x: Int32[Tensor, "..."]) -> Int32[Tensor, "..."]:
+    """A bijection of 32-bit numbers whose every output bit depends on every input bit; in place."""
+    for shift, factor in _ROUNDS:
+        x ^= (x >> shift).bitwise_and_((1 << 32 - shift) - 1)  # int32 shifts its sign along
+        x *= _signed(factor)
+    return x.bitwise_xor_((x >> 16).bitwise_and_((1 << 16) - 1))
+
+
+def _signed(x: int) -> int:
+    """The int32 with these bits."""
+    return (x + _WORD // 2) % _WORD - _WORD // 2

@@ -127,10 +127,11 @@ def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoise
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
     assert part.batch != "auto" and part.lr != "auto"
-    leaves = part.model_dump(exclude={"batch", "lr"})
+    leaves = part.model_dump(exclude={"batch", "lr", "micro"})
     for name, before in (("precision", "float32"), ("optimizer", "adamw")):
         if leaves[name] == "auto":  # saved before there was a choice, or of somebody else's pipeline
             leaves[name] = before
     return Settings(
-        seed=seed, batch=part.batch, lr=part.lr, steps=budget.steps_of(part.batch), seconds=seconds, **leaves
-    )
+        seed=seed, batch=part.batch, lr=part.lr, steps=budget.steps_of(part.batch), seconds=seconds,
+        micro=None if part.micro == "auto" else part.micro, **leaves,
+    )  # fmt: skip

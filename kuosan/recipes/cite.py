@@ -224,6 +224,8 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
     if facts.recipe.training.optimizer == "muon":
         yield "optimiser muon", ("jordan2024",)
     yield "averaged weights", ("karras2024",)
+    if facts.recipe.training.shard == "full":
+        yield "state shared out among processes", ("zhao2023fsdp",)
     if facts.columns and facts.recipe.training.drop > 0:
         yield "hidden conditions", ("ho2022",)
 

@@ -170,6 +170,8 @@ class Coding:
         """Encode the data; the first time, keep the codec too."""
         if self.encoded:
             return
+        if not self.trained:  # by another process
+            self._load()
         started = time.monotonic()
         self.train.fill(self.codec, self.seed)
         self.val.fill(self.codec, self.seed)

@@ -17,6 +17,7 @@ from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
+from kuosan.recipes.bulk import drawn
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.student import needs_flow
@@ -114,7 +115,8 @@ def evaluate(
     tolerance: float = TOLERANCE,
     tell: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
-    """Draw ``n`` samples and measure them; kept beside the run as ``evaluation.json``.
+    """Draw ``n`` samples and measure them; kept beside the run as ``evaluation.json``. Processes that were launched
+    together draw together, and the first measures: for the others the result is empty.
 
     Args:
         encoder: of texts, the local folder of a sentence encoder to measure with as well.
@@ -146,7 +148,9 @@ def evaluate(
         needs_flow(run.facts, run.path, "the likelihood")
         bridged(run.denoiser)  # or samples would be drawn and measured first
     started = time.monotonic()
-    samples = run.sample(n, steps=steps, solver=solver, grid=grid, seed=seed, w=w)
+    samples = drawn(run, n, steps=steps, solver=solver, grid=grid, seed=seed, w=w)
+    if samples is None:  # another process measures them
+        return {}
     found = measure(
         run,
         dataset,

@@ -45,7 +45,9 @@ class Facts:
     def codec_identity(self) -> str:
         """Changes with whatever the codec's training depends on besides the data."""
         r = self.recipe
-        return fingerprint([r.seed, r.budget, r.init, r.codec.model_dump(mode="json"), self.codec])
+        return fingerprint(
+            [r.seed, r.budget, r.init, r.codec.model_dump(mode="json", exclude_defaults=True), self.codec]
+        )
 
     @property
     def null(self) -> dict[str, int]:

@@ -105,6 +105,8 @@ class Lessons:
         """
         if len(self.train):
             return
+        if not self.made and (self.folder / ALL).is_file():  # by another process
+            self._read()
         if not self.made:
             self._make(tell)
         chunks = range(self.count // CHUNK)

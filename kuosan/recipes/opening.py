@@ -34,8 +34,9 @@ from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import Session
 from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.start import Start, starting_point
-from kuosan.training import checkpoint
+from kuosan.training import checkpoint, parallel
 from kuosan.training.budget import Budget
+from kuosan.training.parallel import World
 
 RECIPES: dict[str, Callable[[Question], Settled]] = {"image": pictures.settle, "text": texts.settle}
 
@@ -133,20 +134,44 @@ def prepare(
     asked = json.loads(
         json.dumps({"data": str(Path(data).resolve()), **asked}, default=str)
     )  # as it will be read back
-    started = time.monotonic() if started is None else started
+    started, world = time.monotonic() if started is None else started, parallel.join()
+    if not world.leads:
+        return reopen(_shared(world), started=started)
     path = Path(out) if out else folder_for(default_folder(Path(data)), asked)
-    if found := begun(path, asked, started):
-        return found
+    if is_begun(path, asked):
+        world.tell(str(path.absolute()))
+        return reopen(path, started=started)
     plan = settle(data, path, recipe, asked, started=started)
     for name, content in plan.data.modality.files().items():  # before the recipe, which is what makes a run
         checkpoint.write_bytes(path / name, content)
     checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
     checkpoint.write_json(path / "data.json", plan.data.survey.to_json())
+    world.tell(str(path.absolute()))
     return Session(Run(path), plan.data, plan.start, started, codec=plan.codec)
 
 
+def _shared(world: World) -> Path:
+    """The run's folder as the first process made it.
+
+    Raises:
+        UserError: it is not to be seen from here.
+    """
+    path = Path(world.tell())
+    if not (path / RECIPE).exists():
+        raise UserError(
+            f"process {world.rank} of {world.size} does not see the run's folder {path}: give --out a folder on a file "
+            "system that all machines share"
+        )
+    return path
+
+
 def begun(path: Path, asked: dict[str, Any], started: float) -> Session | None:
-    """The session that the same command began in this folder; None where one can be begun.
+    """The session that the same command began in this folder; None where one can be begun; raises as `is_begun`."""
+    return reopen(path, started=started) if is_begun(path, asked) else None
+
+
+def is_begun(path: Path, asked: dict[str, Any]) -> bool:
+    """Whether the same command began a run in this folder.
 
     Raises:
         UserError: the folder holds another run, or other files.
@@ -157,10 +182,10 @@ def begun(path: Path, asked: dict[str, Any], started: float) -> Session | None:
                 f"{path} already holds a run that was started differently: give another --out, or `kuosan resume "
                 f"{path}` to go on with it"
             )
-        return reopen(path, started=started)
+        return True
     if not is_free(path):
         raise UserError(f"{path} exists and is not an empty folder: give another --out")
-    return None
+    return False
 
 
 def is_free(path: Path) -> bool:
@@ -188,6 +213,7 @@ def reopen(path: str | Path, *, started: float | None = None) -> Session:
         UserError: no run, other data than it was begun with, or a damaged checkpoint.
     """
     started = time.monotonic() if started is None else started
+    parallel.join()
     run = Run(path)
     if run.foreign:
         raise UserError(
@@ -226,13 +252,16 @@ def _codec(facts: Facts, start: Start | None, run: Run) -> Codec | None:
 
 
 def lock(path: Path) -> Any:
-    """An exclusive hold on a run's folder, so that two processes never write one run; released on exit.
+    """An exclusive hold on a run's folder, so that two processes never write one run; released on exit. Of processes
+    that train together the one that writes has it, and the others hold nothing.
 
     Raises:
         UserError: another process holds it.
     """
     import fcntl
 
+    if not parallel.world().leads:
+        return os.open(os.devnull, os.O_RDONLY)
     path.mkdir(parents=True, exist_ok=True)
     handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT)
     try:

@@ -34,15 +34,23 @@ class Samples:
         return len(self.x)
 
 
-def write_samples(samples: Samples, out: str | Path, overview: Image.Image | None = None) -> list[Path]:
-    """Files ``00000.EXT …`` in the modality's own format, the states, and one overview picture: all at a glance unless
-    another one is given."""
+def write_files(samples: Samples, out: str | Path) -> list[Path]:
+    """Files ``00000.EXT …`` in the modality's own format."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    raws = samples.modality.decode(samples.x)
+    return [samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(raws)]
+
+
+def write_samples(
+    samples: Samples, out: str | Path, overview: Image.Image | None = None, paths: list[Path] | None = None
+) -> list[Path]:
+    """`write_files`, unless these ``paths`` were written already, the states, and one overview picture: all at a glance
+    unless another one is given."""
     import safetensors.torch
 
     out = Path(out)
-    raws = samples.modality.decode(samples.x)
-    out.mkdir(parents=True, exist_ok=True)
-    paths = [samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(raws)]
+    paths = write_files(samples, out) if paths is None else paths
     tensors = {"x": samples.x.contiguous()} | {f"condition.{k}": v for k, v in samples.cond.items()}
     if samples.z is not None:
         tensors["z"] = samples.z.contiguous()
@@ -57,7 +65,9 @@ def write_samples(samples: Samples, out: str | Path, overview: Image.Image | Non
         rows = sorted([*_others(table, fresh), *rows], key=lambda row: str(row["file_name"]))
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_bytes(table, lines.encode())
-    (overview or samples.modality.show(raws[:100])).save(out / "overview.png")
+    if overview is None:
+        overview = samples.modality.show(samples.modality.decode(samples.x[:100]))
+    overview.save(out / "overview.png")
     return paths
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from kuosan.errors import UserError
 
@@ -161,6 +161,8 @@ class TrainingPart(_Part):
     save_seconds: float = Field(30.0, ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
+    micro: PositiveInt | Auto = Field("auto", description="items that a process works on at a time")
+    shard: Literal["auto", "none", "full"] = Field("auto", description="of the state, over processes")
 
 
 class SamplingPart(_Part):
@@ -198,6 +200,13 @@ class Recipe(_Part):
     training: TrainingPart = TrainingPart()
     sampling: SamplingPart = SamplingPart()
     distil: DistilPart = DistilPart()
+
+    def identity(self, apart: set[str]) -> dict[str, Any]:
+        """What a checkpoint depends on: all leaves that differ from their defaults, but for those of the parts
+        ``apart`` and for how a batch is divided. So a leaf that a later version adds changes nothing as long as nobody
+        sets it."""
+        exclude: dict[str, Any] = {**dict.fromkeys(apart, True), "training": {"micro", "shard"}}
+        return self.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
 
     def updated(self, leaves: dict[str, Any]) -> Recipe:
         """A recipe with dotted leaves replaced, ``{"training.lr": 1e-3, "network": "unet"}``.

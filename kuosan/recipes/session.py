@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +33,7 @@ from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
 from kuosan.recipes.tokens import token_counts
-from kuosan.training import checkpoint
+from kuosan.training import checkpoint, parallel
 from kuosan.training.budget import Budget
 from kuosan.training.data import TrainingItems
 from kuosan.training.loop import Progress, Training
@@ -90,13 +91,13 @@ class Session:
             run.path / "checkpoints",
             null=facts.null,
             identity={
-                "recipe": fingerprint(
-                    [r.model_dump(mode="json", exclude=_apart(facts)), facts.network, facts.codec]
-                ),
+                "recipe": fingerprint([r.identity(_apart(facts)), facts.network, facts.codec]),
                 "data": facts.data_fingerprint,
             },
             device=device,
+            world=(world := parallel.world()),
         )
+        self.world = world
         self.resumed = self.training.resume()
         self._before = self.seconds
         self.seconds_per_sample = 0.05
@@ -112,7 +113,7 @@ class Session:
 
     def codec_steps(self) -> Iterator[CodecProgress]:
         """Train the codec to its end, where the run has one that is not yet; raises what `Coding.run` raises."""
-        if self.coding is None:
+        if self.coding is None or not self.world.leads:  # the others find it on the disk
             return
         threads, stepped = self._threads(), time.monotonic()
         for event in self.coding.run():
@@ -125,14 +126,16 @@ class Session:
         """Bring the data into latents, where the run has a codec; what that took is no longer there for training."""
         if self.coding is None:
             return
-        self.coding.encode()
+        with self.world.first():
+            self.coding.encode()
         self.training.settings = replace(self.training.settings, seconds=self.coding.left)
 
     def learn(self, tell: Callable[[int, float], None] = lambda pairs, progress: None) -> None:
         """Have the teacher walk, where the run is a student's; see `Lessons.make`."""
         if self.lessons is None or self.training.count.finished:
             return
-        self.lessons.make(tell)
+        with self.world.first():
+            self.lessons.make(tell)
         self.training.settings = replace(self.training.settings, seconds=self.lessons.left)
 
     def _threads(self) -> Threads | None:
@@ -141,10 +144,10 @@ class Session:
 
     def steps(self) -> Iterator[Progress]:
         """Train to the end, writing as it goes; raises what `Training.run` raises."""
-        from tensorboardX import SummaryWriter
-
         training, path = self.training, self.run.path
-        for left in path.glob(".*.tmp"):  # of a process that was killed as it wrote
+        for left in (
+            path.glob(".*.tmp") if self.world.leads else ()
+        ):  # of a process that was killed as it wrote
             left.unlink(missing_ok=True)
         for _ in self.codec_steps():
             pass
@@ -162,7 +165,7 @@ class Session:
                 - 1
             )
         last = training.count.step
-        with SummaryWriter(str(path / "tensorboard"), purge_step=training.count.step or None) as board:
+        with self._board() as board:
             threads = self._threads()
             stepped = time.monotonic()
             for event in training.run():
@@ -173,7 +176,7 @@ class Session:
                     self._line = -1
                 last = event.step
                 self._note(event, board)
-                if event.best:
+                if event.best and self.world.leads:
                     self.write_weights("best")
                 place = sum(p <= event.progress for p in PREVIEWS) - 1
                 if place > self._shown:
@@ -181,12 +184,20 @@ class Session:
                 yield event
                 stepped = time.monotonic()
 
+    def _board(self) -> Any:
+        """TensorBoard's file, of the one process that writes."""
+        from tensorboardX import SummaryWriter
+
+        if not self.world.leads:
+            return nullcontext()
+        return SummaryWriter(str(self.run.path / "tensorboard"), purge_step=self.training.count.step or None)
+
     def _note(self, event: Progress, board: Any) -> None:
         """A line of metrics.jsonl and its TensorBoard twin, when one is due."""
         line = int(event.progress * LOG_LINES)
         due = line > self._line or event.progress >= 1
         self._line = line
-        if not due and event.validation is None:
+        if (not due and event.validation is None) or not self.world.leads:
             return
         rate = self.training.settings.batch * event.step / max(event.seconds, 1e-9)
         row: dict[str, Any] = {
@@ -211,7 +222,7 @@ class Session:
     def _forget_lost_lines(self, step: int) -> None:
         """Steps after the checkpoint's will be made again, and logged again."""
         path = self.run.path / METRICS
-        if not path.exists():
+        if not self.world.leads or not path.exists():
             return
         kept = []
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -225,6 +236,8 @@ class Session:
     def _preview(self, progress: float) -> None:
         """The same seeds as ever, with the averaged weights as they are now."""
         self._shown = sum(p <= progress for p in PREVIEWS) - 1
+        if not (self.world.leads or self.training.sharded):
+            return
         run, started = self.run, time.monotonic()
         cond, columns = preview_conditions(run.facts)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
@@ -236,6 +249,8 @@ class Session:
                 x = step.x
         x = run.decoded(x)
         self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
+        if not self.world.leads:
+            return
         picture = run.modality.show(run.modality.decode(x.cpu()), columns)
         folder = run.path / "samples"
         folder.mkdir(exist_ok=True)

@@ -20,6 +20,7 @@ from kuosan.evaluation.writing.baselines import text_baselines
 from kuosan.evaluation.writing.evaluate import evaluate_texts
 from kuosan.modalities import Dataset, Split
 from kuosan.recipes.build import objective_of
+from kuosan.recipes.bulk import drawn
 from kuosan.recipes.evaluate import EVALUATION
 from kuosan.recipes.run import Run, Samples
 from kuosan.training.checkpoint import write_json
@@ -138,7 +139,9 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """``n`` samples and what they measure; with ``likelihood`` also the bound of held-out texts and its baselines."""
     started = time.monotonic()
-    samples = run.sample(n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
+    samples = drawn(run, n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
+    if samples is None:  # another process measures them
+        return {}
     found = measure_texts(run, data, samples, seconds=seconds, encoder=encoder, out=run.path / "evaluation")
     result = {**found.to_json(), "identifiers": identifiers(run, data, samples)}
     if likelihood and len(data.val):

@@ -44,12 +44,14 @@ def train(
 
 def to_the_end(session: Session) -> Run:
     """Train what is left of a session, write what a finished run leaves, and hold its folder meanwhile."""
-    handle = lock(session.run.path)
+    handle, world = lock(session.run.path), session.world
     try:
-        if not (session.training.count.finished and (session.run.path / SUMMARY).exists()):
+        if not world.tell(session.training.count.finished and (session.run.path / SUMMARY).exists()):
             for _ in session.steps():
                 pass
-            finish(session)
+            with world.first():
+                if world.leads:
+                    finish(session)
     finally:
         os.close(handle)
     return session.run

@@ -4,6 +4,9 @@ A checkpoint is a folder with two files: ``state.json``, everything that is not 
 file that it names, with the SHA-256 of that file and of itself. Writing goes: tensors to a new name, fsync, read
 back and compare, then ``state.json`` to a temporary name, fsync, rename. The rename is the commit: killed
 before it, the old checkpoint stands; killed after it, the new one. The old tensors are deleted last.
+
+Of a state that several processes share, the tensors are a folder of files (`shards`) instead, the first or the second
+of two in turn; all else is the same, and `load` reads either kind whole.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +27,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from kuosan.errors import UserError
+from kuosan.training import shards
+from kuosan.training.parallel import World
+from kuosan.training.sharding import own
 
 STATE = "state.json"
+PLACES = ("shards-a", "shards-b")
 _HEADER = "kuosan"
 
 
@@ -52,11 +60,15 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as e:
         with suppress(OSError):  # there may not even be a folder
             temporary.unlink(missing_ok=True)
-        why = "the disk is full" if e.errno in (errno.ENOSPC, errno.EDQUOT) else (e.strerror or str(e))
-        raise UserError(
-            f"{path} could not be written: {why}; what was there before is kept, "
-            "so make room or choose another --out and run the same command again"
-        ) from e
+        raise _unwritten(path, e) from e
+
+
+def _unwritten(path: Path, e: OSError) -> UserError:
+    why = "the disk is full" if e.errno in (errno.ENOSPC, errno.EDQUOT) else (e.strerror or str(e))
+    return UserError(
+        f"{path} could not be written: {why}; what was there before is kept, so make room or choose another --out and "
+        "run the same command again"
+    )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -83,9 +95,8 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
         NotFiniteError: a tensor is not finite; nothing was written.
         UserError: the disk is full, or the folder cannot be written; the old checkpoint stands.
     """
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise NotFiniteError(f"the weights were not finite ({name}) and were not saved")
+    if bad := _not_finite(tensors):
+        raise NotFiniteError(bad)
     data = safetensors.torch.save({k: v.detach().contiguous().cpu() for k, v in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     name = f"state-{digest[:16]}.safetensors"
@@ -99,11 +110,61 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
             with suppress(OSError):
                 (folder / name).unlink(missing_ok=True)
         raise
+    _forget_all_but(folder, name)
+
+
+def _forget_all_but(folder: Path, name: str) -> None:
+    """Remove tensors that no committed state names any more."""
     for old in folder.glob("state-*.safetensors"):
         if old.name != name:
             old.unlink(missing_ok=True)
+    for place in PLACES:
+        if place != name:
+            shutil.rmtree(folder / place, ignore_errors=True)
     for left in folder.glob(".*.tmp"):
         left.unlink(missing_ok=True)
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """What is wrong with them; "" where nothing is."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(own(tensor)).all()):
+            return f"the weights were not finite ({name}) and were not saved"
+    return ""
+
+
+def save_together(
+    folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], world: World
+) -> None:
+    """As `save`, of tensors that processes share out among themselves: all of them call this, and raise alike."""
+    if bad := next(filter(None, world.hear(_not_finite(tensors))), ""):
+        raise NotFiniteError(bad)
+    name = world.tell(next(place for place in PLACES if place != _tensors_of(folder)))
+    with _alike(folder / name, world):
+        if world.leads:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / name).mkdir(parents=True)
+    with _alike(folder / name, world):
+        shards.write(folder / name, tensors)
+    with _alike(folder / STATE, world):
+        if world.leads:
+            state = {**state, "tensors": {"folder": name, "files": shards.settle(folder / name)}}
+            write_json(folder / STATE, {**state, "seal": _seal(state)})
+            _forget_all_but(folder, name)
+
+
+@contextmanager
+def _alike(path: Path, world: World) -> Iterator[None]:
+    """What one process cannot write, none of them could."""
+    why = ""
+    try:
+        yield
+    except OSError as e:
+        why = str(_unwritten(path, e))
+    except UserError as e:
+        why = str(e)
+    if why := next(filter(None, world.hear(why)), ""):
+        raise UserError(why)
 
 
 def exists(folder: Path) -> bool:
@@ -114,29 +175,69 @@ def exists(folder: Path) -> bool:
 def _tensors_of(folder: Path) -> str:
     """The file that the committed state names; "" where there is none."""
     try:
-        return str(json.loads((folder / STATE).read_bytes())["tensors"]["file"])
+        told = json.loads((folder / STATE).read_bytes())["tensors"]
+        return str(told["folder"] if "folder" in told else told["file"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The checkpoint in ``folder``, verified.
+    """The checkpoint in ``folder``, verified, whole.
 
     Raises:
         UserError: it is damaged; nothing is deleted.
     """
-    path = folder / STATE
-    try:
-        state = json.loads(path.read_bytes())
-        seal = state.pop("seal")
-        if seal != _seal(state):
-            raise ValueError("its contents do not match its checksum")
-        path = folder / state["tensors"]["file"]
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != state["tensors"]["sha256"]:
-            raise ValueError("its contents do not match its checksum")
+    with _reading(folder):
+        state = _committed(folder)
+        told = state["tensors"]
+        if "folder" in told:
+            return shards.read(_verified(folder, told)), state
+        data = (folder / told["file"]).read_bytes()
+        _same(hashlib.sha256(data).hexdigest(), told["sha256"])
         return safetensors.torch.load(data), state
+
+
+def load_together(
+    folder: Path, into: Callable[[dict[str, Any]], dict[str, Tensor]], world: World
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """As `load`, into what each process holds of the tensors: ``into`` makes it of their names, shapes and types."""
+    state = None
+    if world.leads:
+        with _reading(folder):
+            state = _committed(folder)
+            _forget_all_but(folder, _tensors_of(folder))  # or they would be read as parts
+            _verified(folder, state["tensors"])
+    state = world.tell(state)
+    place = folder / state["tensors"].get("folder", "")
+    return shards.read(place, into(shards.forms(place))), state
+
+
+def _committed(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
+    _same(state.pop("seal"), _seal(state))
+    return state
+
+
+def _verified(folder: Path, told: Mapping[str, Any]) -> Path:
+    """Where the tensors are that a state names."""
+    if "folder" in told:
+        _same(shards.settle(folder / told["folder"]), told["files"])
+        return folder / str(told["folder"])
+    _same(hashlib.sha256((folder / told["file"]).read_bytes()).hexdigest(), told["sha256"])
+    return folder
+
+
+def _same(found: Any, told: Any) -> None:
+    if found != told:
+        raise ValueError("its contents do not match its checksum")
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as e:
+        path = folder / (_tensors_of(folder) or STATE)
         raise UserError(
             f"the checkpoint {path} is damaged ({_short(e)}): nothing was changed; restore the file from a copy, "
             f"or remove the folder {folder} to go on without it"

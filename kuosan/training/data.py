@@ -1,7 +1,10 @@
-"""The order of the data: a pure function of the seed and the step, so a resume has nothing to restore."""
+"""Batches: a pure function of the seed and the step, so a resume has nothing to restore, and every process of several
+makes its own share of the same one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -11,7 +14,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import State
+from kuosan.core.shapes import State, Time
+from kuosan.denoisers.base import Denoiser
+from kuosan.training.objective import Found, Objective
+from kuosan.training.parallel import World
+from kuosan.training.timing import Timing
 
 
 class Items(Protocol):
@@ -48,10 +55,55 @@ def batch_index(seed: int, step: int, batch: int, count: int) -> Int64[Tensor, "
 
 
 def drop_conditions(
-    cond: dict[str, Tensor], null: dict[str, int], share: float, seeds: Seeds
+    cond: dict[str, Tensor], null: Mapping[str, int], share: float, seeds: Seeds
 ) -> dict[str, Tensor]:
     """Conditions with some hidden (set to their null index), all of an example's together."""
     if not cond or share <= 0:
         return cond
     hidden = seeds.fold("drop").uniforms() < share
     return {name: torch.where(hidden.to(value.device), null[name], value) for name, value in cond.items()}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A share of a step's batch: clean states, conditions, and each example's seeds and time."""
+
+    x: State
+    cond: dict[str, Tensor]
+    seeds: Seeds
+    u: Time
+
+    def __len__(self) -> int:
+        return len(self.u)
+
+    def draw(self, objective: Objective, denoiser: Denoiser, part: slice, device: torch.device) -> Found:
+        """What an objective finds of some of them."""
+        x, cond = self.x[part].to(device), {k: v[part].to(device) for k, v in self.cond.items()}
+        return objective.draw(denoiser, x, self.seeds[part], self.u[part], **cond)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """All batches of a run, and of each what falls to this process.
+
+    Args:
+        items: to train on.
+        size: examples of a batch, over all processes.
+        drop: probability that conditions are hidden, by the indices of ``null``.
+    """
+
+    items: TrainingItems
+    seed: int
+    size: int
+    drop: float
+    null: Mapping[str, int]
+    world: World
+
+    def of(self, timing: Timing, step: int, again: int) -> Batch:
+        """The share of a step's batch, with other noise each time that a run came back ``again``."""
+        share, seeds = self.world.share(self.size), Seeds.of(self.seed, self.size).fold("train", step, again)
+        u, seeds = timing.draw(seeds)[share], seeds[share]  # times are spread over the whole batch
+        x, cond = self.items.batch(
+            batch_index(self.seed, step, self.size, len(self.items))[share], seeds.fold("items")
+        )
+        return Batch(x, drop_conditions(cond, self.null, self.drop, seeds), seeds, u)

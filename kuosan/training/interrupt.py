@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from kuosan.training import launch
+
+ECHO = 3.0  # seconds within which a launcher passes a signal on
 
 
 class Interrupted(Exception):
@@ -25,16 +30,21 @@ class Inbox:
 
 @contextmanager
 def listening() -> Iterator[Inbox]:
-    """While open, SIGINT and SIGTERM are noted, not obeyed; a second one acts as it always did."""
+    """While open, SIGINT and SIGTERM are noted, not obeyed; a second one acts as it always did, unless it is a launcher
+    that passes on what the terminal has just sent to all."""
     inbox = Inbox()
     if threading.current_thread() is not threading.main_thread():
         yield inbox  # signals reach the main thread only
         return
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
+    came: dict[int, float] = {}
+
     def note(signum: int, frame: FrameType | None) -> None:
         inbox.signum = signum
-        signal.signal(signum, before[signal.Signals(signum)])
+        first = came.setdefault(signum, time.monotonic())
+        if launch.processes() == 1 or time.monotonic() - first > ECHO:
+            signal.signal(signum, before[signal.Signals(signum)])
 
     for s in before:
         signal.signal(s, note)

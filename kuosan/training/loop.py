@@ -7,7 +7,11 @@ step; so a run that is killed anywhere and resumed from its last checkpoint repe
 
 A step whose loss or gradient is not finite is skipped and counted. Five in a row, or weights that are not
 finite when they are to be saved, and the run goes back to its last checkpoint with half the learning rate;
-after four such returns it stops and says so.
+after four such returns it stops and says so. A loss or a gradient that has left its range for good (`spikes`) is
+reason for a return too, but none to stop.
+
+A batch that does not fit into memory is made of micro-batches (`gradients`), which are halved until they fit: the same
+step, with the same gradient. Processes that train together (`parallel`) divide every batch and hold the same weights.
 
 A learned schedule descends the second moment of the loss and not the loss: the mean of a bound does not depend
 on how the schedule runs between its ends, its variance does (Kingma et al. 2021, sec. 5.1 and appendix I).
@@ -17,26 +21,29 @@ from __future__ import annotations
 
 import copy
 import math
+import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from kuosan.core.random import Seeds
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
-from kuosan.training import checkpoint, ema
-from kuosan.training.data import Items, TrainingItems, batch_index, drop_conditions
-from kuosan.training.interrupt import Interrupted, listening
-from kuosan.training.objective import Objective
+from kuosan.training import checkpoint, ema, spikes
+from kuosan.training.data import Batches, Items, TrainingItems
+from kuosan.training.gradients import Gradients, NoMemoryError, parts_of
+from kuosan.training.interrupt import Inbox, Interrupted, listening
+from kuosan.training.objective import Found, Objective
 from kuosan.training.optimizer import Optimizers
+from kuosan.training.parallel import World
+from kuosan.training.progress import Counters, Progress
 from kuosan.training.settings import Settings, casting
-from kuosan.training.state import pack, unpack
+from kuosan.training.sharding import is_sharded, share_out, whole
+from kuosan.training.state import pack, shaped_like, unpack
 from kuosan.training.validation import Validation, validate
 
 FORMAT = 1
@@ -44,38 +51,6 @@ _SKIPS_IN_A_ROW = 5
 _MOST_RETURNS = 4
 _JUDGING = 0.08  # share of a budget of time that validation may take
 _TIMING = "timing."  # before the names of what a density of times has learned
-
-
-@dataclass
-class Counters:
-    """What a checkpoint keeps besides tensors. ``seconds`` is training time, over all parts of the run."""
-
-    step: int = 0
-    seconds: float = 0.0
-    rate_scale: float = 1.0
-    skipped: int = 0
-    in_a_row: int = 0
-    returns: int = 0
-    validations: int = 0
-    worse: int = 0
-    best_loss: float = math.inf
-    best_step: int = 0
-    finished: bool = False
-    events: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One event of the loop: a step, and a validation where there was one."""
-
-    step: int
-    progress: float
-    seconds: float
-    loss: float
-    grad_norm: float
-    lr: float
-    validation: Validation | None = None
-    best: bool = False
 
 
 class Training:
@@ -88,6 +63,7 @@ class Training:
         null: the index that hides each condition.
         folder: the run's ``checkpoints``.
         identity: what a checkpoint must match to be resumed, such as the recipe's and the data's fingerprints.
+        world: the processes that train it together; all of them call the same methods.
     """
 
     def __init__(
@@ -102,12 +78,23 @@ class Training:
         null: dict[str, int] | None = None,
         identity: dict[str, Any] | None = None,
         device: torch.device | str = "cpu",
+        world: World = World(),  # noqa: B008 (frozen)
     ):
-        self.device = torch.device(device)
-        self.denoiser = denoiser.to(self.device)
+        if settings.batch < world.size:
+            raise UserError(
+                f"training.batch {settings.batch} is less than the number of processes, {world.size}: start fewer, or "
+                f"set a larger batch with --set training.batch={world.size}"
+            )
+        self.device, self.world = torch.device(device), world
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
+        self.sharded = is_sharded(denoiser, settings, self.device, world)
+        if self.sharded:
+            for model in (denoiser, self.average):
+                share_out(model, self.device, world)
+        self.denoiser, self.average = denoiser.to(self.device), self.average.to(self.device)
         self.objective, self.train, self.val, self.settings = objective, train, val, settings
-        self.folder, self.null, self.identity = folder, null or {}, identity or {}
+        self.batches = Batches(train, settings.seed, settings.batch, settings.drop, null or {}, world)
+        self.folder, self.identity = folder, identity or {}
         self.parameters = [p for p in self.denoiser.parameters() if p.requires_grad]
         self.curves = [p for p in self.denoiser.curves() if p.requires_grad]
         self.optimizers = Optimizers(
@@ -117,6 +104,7 @@ class Training:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
+        self.gradients = Gradients(self.parameters, self.curves, world, summed=not self.sharded)
         self.gamma = ema.gamma_of(settings.ema)
         self.count = Counters()
         self._saved_at = self._judging = 0.0
@@ -128,7 +116,10 @@ class Training:
         tensors = pack(self.denoiser, self.average, self.optimizers)
         tensors |= {_TIMING + k: v for k, v in self.objective.timing.state().items()}
         state = {"format": FORMAT, "identity": self.identity, "counters": vars(self.count)}
-        checkpoint.save(self.folder / place, tensors, state)
+        if self.sharded:
+            checkpoint.save_together(self.folder / place, tensors, state, self.world)
+        elif self.world.leads:
+            checkpoint.save(self.folder / place, tensors, state)
         if place == "last":
             self._saved_at = time.monotonic()
 
@@ -138,9 +129,9 @@ class Training:
         Raises:
             UserError: it is damaged, or belongs to another recipe, other data or another version.
         """
-        if not checkpoint.exists(self.folder / place):
+        if not self.world.tell(checkpoint.exists(self.folder / place)):
             return False
-        tensors, state = checkpoint.load(self.folder / place)
+        tensors, state = self._read(place)
         if state.get("format") != FORMAT:
             raise UserError(
                 f"the checkpoint {self.folder / place} was written in format {state.get('format')}, and this version "
@@ -155,6 +146,14 @@ class Training:
         self._load(tensors)
         self.count = Counters(**state["counters"])
         return True
+
+    def _read(self, place: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A checkpoint, from the one process that may see the newest; of a sharded state each process its part."""
+        if self.sharded:
+            into = partial(shaped_like, pack(self.denoiser, self.average, self.optimizers), self.optimizers)
+            return checkpoint.load_together(self.folder / place, into, self.world)
+        tensors, state = checkpoint.load(self.folder / place) if self.world.leads else (None, None)
+        return self.world.spread(tensors), self.world.tell(state)
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         unpack(tensors, self.denoiser, self.average, self.optimizers)
@@ -173,8 +172,11 @@ class Training:
         settings, count = self.settings, self.count
         started, before = time.monotonic(), count.seconds
         self._saved_at = started
-        if count.step == 0 and not checkpoint.exists(self.folder / "last"):
+        if count.step == 0 and not self.world.tell(checkpoint.exists(self.folder / "last")):
             self.save()
+        if not (self.world.alone or self.sharded):  # they begin alike, wherever their weights are from
+            for model in (self.denoiser, self.average):
+                model.load_state_dict(self.world.spread(model.state_dict()))
         self.denoiser.train()
         with listening() as inbox:
             while not self.count.finished:
@@ -182,7 +184,7 @@ class Training:
                 progress = settings.progress(count.step, count.seconds)
                 loss, norm, rate = self._step(progress)
                 count = self.count  # a return to an earlier state replaces it
-                count.seconds = before + time.monotonic() - started
+                count.seconds = self._clock(before + time.monotonic() - started)
                 progress = settings.progress(count.step, count.seconds)
                 due = count.step > 0 and progress * settings.validations >= count.validations + 1
                 # A short budget of time is for training: what validation takes of it is bounded.
@@ -190,26 +192,38 @@ class Training:
                 validation, best = self._validate() if due or progress >= 1 else (None, False)
                 count.finished = progress >= 1 or self._out_of_patience()
                 yield Progress(count.step, progress, count.seconds, loss, norm, rate, validation, best)
-                count.seconds = before + time.monotonic() - started
-                late = time.monotonic() - self._saved_at > settings.save_seconds
-                if count.finished or inbox.signum is not None or (late and not count.in_a_row):
+                count.seconds, late, signum = self._agreed(before + time.monotonic() - started, inbox)
+                doubtful = count.in_a_row or count.high
+                if count.finished or signum is not None or (late and not doubtful):
                     self._save_or_return()
-                if inbox.signum is not None:
-                    raise Interrupted(inbox.signum)
+                if signum is not None:
+                    raise Interrupted(signum)
+
+    def _clock(self, seconds: float) -> float:
+        """One process's, where it decides anything."""
+        if self.world.alone or not self.settings.seconds:
+            return seconds
+        return float(self.world.add(torch.tensor(seconds * self.world.leads, dtype=torch.float64)))
+
+    def _agreed(self, seconds: float, inbox: Inbox) -> tuple[float, bool, int | None]:
+        """The time, whether to save, and the signal to leave by: for all processes the same."""
+        late = time.monotonic() - self._saved_at > self.settings.save_seconds
+        if self.world.alone:
+            return seconds, late, inbox.signum
+        both, leads = (signal.SIGINT, signal.SIGTERM), self.world.leads
+        mine = torch.tensor(
+            [seconds * leads, late * leads, *(inbox.signum == s for s in both)], dtype=torch.float64
+        )
+        now, due, *came = self.world.add(mine).tolist()
+        return now, due > 0, next((int(s) for s, n in zip(both, came, strict=True) if n), None)
 
     def _step(self, progress: float) -> tuple[float, float, float]:
         """One update: the loss, the gradient's norm, the learning rate."""
         settings, count = self.settings, self.count
-        seeds = Seeds.of(settings.seed, settings.batch).fold("train", count.step, count.returns)
-        index = batch_index(settings.seed, count.step, settings.batch, len(self.train))
-        x, cond = self.train.batch(index, seeds.fold("items"))
-        x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}
-        cond = drop_conditions(cond, self.null, settings.drop, seeds)
-        with casting(settings.precision, self.device):
-            found = self.objective.draw(self.denoiser, x, seeds, **cond)
-        loss, norm = found.losses.mean(), self._gradients(found.losses)
+        found = self._found()
+        norm = self._clip()
         rate = settings.rate(progress, count.step) * count.rate_scale
-        value, length = float(loss.detach()), float(norm)
+        value, length = float(found.losses.mean()), float(norm)
         count.step += 1
         if math.isfinite(value) and math.isfinite(length):
             self.optimizers.step(rate)
@@ -217,24 +231,54 @@ class Training:
             if found.errors:
                 self.objective = self.objective.timed(self.objective.timing.after(*found.errors))
             count.in_a_row = 0
+            count.losses, count.norms = spikes.after(count.losses, value), spikes.after(count.norms, length)
         else:
             self._skip()
         self.optimizers.zero_grad()
+        if count.high == spikes.ROW and count.returns < _MOST_RETURNS:
+            self._return(f"the loss or the gradient was far above its range {spikes.ROW} steps in a row")
         return value, length, rate
 
-    def _gradients(self, losses: Float[Tensor, " b"]) -> Tensor:
-        """Fill in clipped gradients; their norm before clipping."""
+    def _found(self) -> Found:
+        """What the step's batch says, with its gradient filled in."""
+        settings, count = self.settings, self.count
+        batch = self.batches.of(self.objective.timing, count.step, count.returns)
+
+        def draw(part: slice) -> Found:
+            with casting(settings.precision, self.device):
+                return batch.draw(self.objective, self.denoiser, part, self.device)
+
+        largest = -(-settings.batch // self.world.size)  # of all shares
+        while True:
+            micro = min(count.micro or settings.micro or largest, largest)
+            try:
+                return self.gradients.of(draw, settings.batch, parts_of(len(batch), micro))
+            except NoMemoryError:
+                self._halve(micro)
+
+    def _halve(self, micro: int) -> None:
+        """Go on with smaller micro-batches."""
+        count = self.count
+        if micro == 1:
+            raise UserError(
+                "there is not enough memory to train on a single item: choose smaller pictures "
+                "(--set data.max_side=32) or a smaller network (--set network.dim=64), or close other programs"
+            )
+        count.micro = -(-micro // 2)
+        count.events.append(
+            f"step {count.step + 1}: memory did not suffice, so each batch of {self.settings.batch} is made of "
+            f"micro-batches of {count.micro} from here on, with the same gradient"
+        )
+
+    def _clip(self) -> Tensor:
+        """Clip gradients; their norm before."""
         if not self.curves:
-            losses.mean().backward()
-            return torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
-        slopes = torch.autograd.grad(losses.square().mean(), self.curves, retain_graph=True)
-        losses.mean().backward()
-        for curve, slope in zip(self.curves, slopes, strict=True):
-            curve.grad = slope
+            return whole(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip))
         # Apart, or the second moment's scale would decide how far the network goes.
         mine = torch.nn.utils.clip_grad_norm_(self.curves, self.settings.clip)
         rest = [p for p in self.parameters if not any(p is curve for curve in self.curves)]
-        return torch.hypot(torch.nn.utils.clip_grad_norm_(rest, self.settings.clip), mine.to(losses))
+        norm = torch.nn.utils.clip_grad_norm_(rest, self.settings.clip)
+        return torch.hypot(norm, mine.to(norm))
 
     def _skip(self) -> None:
         count = self.count
@@ -244,10 +288,13 @@ class Training:
             self._return(f"{_SKIPS_IN_A_ROW} steps in a row were not finite")
 
     def _save_or_return(self) -> None:
+        why = ""
         try:
             self.save()
         except checkpoint.NotFiniteError as e:
-            self._return(str(e))
+            why = str(e)
+        if why := self.world.tell(why):
+            self._return(why)
             self._saved_at = time.monotonic()
 
     def _return(self, why: str) -> None:
@@ -259,7 +306,7 @@ class Training:
                 "good state with a lower learning rate: look for extreme values in the data with `kuosan inspect`, "
                 "or set a lower rate with --set training.lr=1e-4; the last good state is kept"
             )
-        tensors, state = checkpoint.load(self.folder / "last")
+        tensors, state = self._read("last")
         self._load(tensors)
         kept = Counters(**state["counters"])
         kept.returns, kept.skipped, kept.rate_scale = count.returns + 1, count.skipped, count.rate_scale / 2
@@ -275,10 +322,7 @@ class Training:
         count.validations = max(count.validations + 1, int(done))
         if not len(self.val):
             return None, False
-        started = time.monotonic()
-        with casting(self.settings.precision, self.device):
-            result = validate(self.average, self.objective, self.val, self.device)
-        self._judging += time.monotonic() - started
+        result = self._judged()
         best = result.loss < count.best_loss
         if best:
             count.best_loss, count.best_step, count.worse = result.loss, count.step, 0
@@ -286,6 +330,17 @@ class Training:
         else:
             count.worse = count.worse + 1 if result.loss > 1.05 * count.best_loss else 0
         return result, best
+
+    def _judged(self) -> Validation:
+        """The average's held-out loss, measured once for all processes."""
+        started, told = time.monotonic(), None
+        if self.world.leads or self.sharded:
+            with casting(self.settings.precision, self.device):
+                result = validate(self.average, self.objective, self.val, self.device)
+            told = [vars(result), time.monotonic() - started]
+        told = self.world.tell(told)
+        self._judging += told[1]
+        return Validation(**told[0] | {"levels": tuple((place, loss) for place, loss in told[0]["levels"])})
 
     def _out_of_patience(self) -> bool:
         count, patience = self.count, self.settings.patience

@@ -78,9 +78,13 @@ class Objective(ABC):
         """`at_quantiles` with what a density of times can learn from."""
         return Found(self.at_quantiles(denoiser, x, u, seeds, **cond))
 
-    def draw(self, denoiser: Denoiser, x: State, seeds: Seeds, **cond: Tensor) -> Found:
-        """`look` at stratified times; the mean of a batch's losses estimates the expectation."""
-        return self.look(denoiser, x, self.timing.draw(seeds), seeds.fold("noise"), **cond)
+    def draw(
+        self, denoiser: Denoiser, x: State, seeds: Seeds, u: Time | None = None, **cond: Tensor
+    ) -> Found:
+        """`look` at stratified times; the mean of a batch's losses estimates the expectation. Of a part of a batch,
+        ``u`` are its times among those of the whole."""
+        u = self.timing.draw(seeds) if u is None else u
+        return self.look(denoiser, x, u, seeds.fold("noise"), **cond)
 
     def __call__(self, denoiser: Denoiser, x: State, seeds: Seeds, **cond: Tensor) -> Float[Tensor, " b"]:
         """The losses of `draw`."""

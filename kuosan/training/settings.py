@@ -11,6 +11,7 @@ import torch
 from kuosan.training.optimizer import Kind
 
 Precision = Literal["float32", "bfloat16"]
+Shard = Literal["auto", "none", "full"]
 
 
 def casting(precision: Precision, device: torch.device) -> torch.autocast:
@@ -40,6 +41,9 @@ class Settings:
         precision: of the network's products: float32, or bfloat16 (half the memory; several times the speed where the
             processor has units for it). Weights, averages, losses and the optimiser are in float32 always.
         optimizer: adamw, or muon for the matrices of a network's blocks; see `kuosan.training.optimizer`.
+        micro: examples that a process works on at a time, at most; None for its whole share of a batch.
+        shard: whether several processes share the model's state out among themselves (full), each keep all of it
+            (none), or do the former where the latter does not fit (auto); see `kuosan.training.sharding`.
     """
 
     seed: int = 0
@@ -59,6 +63,8 @@ class Settings:
     save_seconds: float = 30.0
     precision: Precision = "float32"
     optimizer: Kind = "adamw"
+    micro: int | None = None
+    shard: Shard = "auto"
 
     def progress(self, step: int, seconds: float) -> float:
         """How much of the budget is used up, from 0 to 1."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from kuosan.training.optimizer import Optimizers
@@ -16,6 +17,24 @@ def pack(model: nn.Module, average: nn.Module, optimizers: Optimizers) -> dict[s
     for prefix, part, p in optimizers.states():
         tensors |= {f"{prefix}{k}": v for k, v in part.state.get(p, {}).items()}
     return tensors
+
+
+def shaped_like(
+    tensors: Mapping[str, Tensor], optimizers: Optimizers, forms: Mapping[str, tuple[torch.Size, torch.dtype]]
+) -> dict[str, Tensor]:
+    """Something to read a checkpoint of these ``forms`` into: what the process holds of `pack`'s ``tensors``, and as
+    much of each parameter's moments, which there are none of before the first step."""
+    parameters = {prefix: p for prefix, _, p in optimizers.states()}
+    out = {}
+    for name, (shape, dtype) in forms.items():
+        p = parameters.get(f"{name.rpartition('.')[0]}.")
+        if name in tensors:
+            out[name] = tensors[name]
+        elif p is not None and p.shape == shape:
+            out[name] = torch.zeros_like(p, dtype=dtype, requires_grad=False)
+        else:
+            out[name] = torch.empty(shape, dtype=dtype)
+    return out
 
 
 def unpack(

@@ -119,7 +119,7 @@ def test_dropout_keeps_the_mean() -> None:
     from kuosan.networks.dropout import Dropout, reseed
 
     layers = [Dropout(0.25), Dropout(0.25)]
-    reseed(layers, torch.tensor([1.0, 2.0]))
+    reseed(layers, torch.arange(200) / 7)
     ones = torch.ones(200, 200)
     first, second = (layer(ones) for layer in layers)
     for out in (first, second):
@@ -127,5 +127,9 @@ def test_dropout_keeps_the_mean() -> None:
         assert abs(float(kept) - 0.75) < 5 * (0.75 * 0.25 / 40_000) ** 0.5
         assert torch.equal(out.unique(), torch.tensor([0, 1 / 0.75]))
     assert abs(float(((first > 0) == (second > 0)).float().mean()) - (0.75**2 + 0.25**2)) < 0.02
-    reseed(layers, torch.tensor([2.0, 1.0]))
+    same = (first > 0).float().corrcoef().fill_diagonal_(0)  # of 19,900 pairs of examples
+    assert float(same.std()) < 1.1 / 200**0.5 and float(same.abs().max()) < 5.5 / 200**0.5
+    reseed(layers, torch.arange(200) / 7 + 1e-3)
     assert not torch.equal(layers[0](ones), first)
+    reseed(layers, torch.arange(200)[50:60] / 7)  # the same examples without their neighbours
+    assert torch.equal(layers[0](ones[50:60]), first[50:60])

@@ -205,7 +205,7 @@ def test_an_elbo_is_the_uniform_weight() -> None:
 
 
 def test_the_settings_are_the_parts_leaves() -> None:
-    chosen = {"precision": "bfloat16", "optimizer": "muon"}
+    chosen = {"precision": "bfloat16", "optimizer": "muon", "micro": 4}
     part = TrainingPart(batch=16, lr=1e-3, warmup=0.1, decay=0.3, ema=0.05, drop=0.2, patience=0, **chosen)  # type: ignore[arg-type]
     settings = build_settings(part, 5, Budget(images=1000), None)
     assert (settings.seed, settings.batch, settings.steps, settings.seconds) == (5, 16, 63, None)
@@ -232,3 +232,45 @@ def test_a_shift_lowers_the_log_snr() -> None:
     shifted = build_schedule(SchedulePart(kind="cosine", shift=2.0))
     fall = 2 * torch.log(torch.tensor(2.0, dtype=torch.float64))
     assert torch.allclose(plain.log_snr(t) - shifted.log_snr(t), fall.expand(9))
+
+
+# -- what a checkpoint depends on ---------------------------------------------------------------------------
+
+
+def test_a_leaf_that_a_later_version_adds_changes_no_identity() -> None:
+    """A run of a version that did not know a leaf has it at its default, and its identity does not show it."""
+    recipe = Recipe().updated({"training.lr": 1e-3, "network.kind": "unet", "network.mults": (1, 2)})
+    found = recipe.identity(set())
+    assert {k: set(v) for k, v in found.items()} == {"training": {"lr"}, "network": {"kind", "mults"}}
+    written = yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode="json")))
+    for part in written.values():  # as older versions wrote it: without leaves that came since
+        for name in ("micro", "shard", "optimizer", "dropout") if isinstance(part, dict) else ():
+            part.pop(name, None)
+    assert fingerprint(parse(Recipe, written).identity(set())) == fingerprint(found)
+
+
+OTHERS: dict[str, Any] = {
+    "training.lr": 0.5, "training.batch": 3, "training.ema": 0.2, "network.kind": "unet", "network.mults": (1, 3),
+    "schedule.kind": "edm", "objective.output": "x", "process.kind": "masked", "noise.df": 9.0, "codec.crop": 7,
+    "seed": 4, "budget": "3m", "init": "x", "training.precision": "bfloat16", "training.drop": 0.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_leaf_that_matters_changes_the_identity(name: str) -> None:
+    other = Recipe().updated({name: OTHERS[name]})
+    assert fingerprint(other.identity({"data", "sampling"})) != fingerprint(
+        Recipe().identity({"data", "sampling"})
+    )
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("training.micro", 3), ("training.shard", "full"), ("sampling.steps", 99), ("data.path", "x")],
+)
+def test_how_a_batch_is_divided_and_what_comes_later_does_not(name: str, value: Any) -> None:
+    other = Recipe().updated({name: value})
+    assert other != Recipe()
+    assert fingerprint(other.identity({"data", "sampling"})) == fingerprint(
+        Recipe().identity({"data", "sampling"})
+    )

@@ -226,6 +226,22 @@ def test_data_that_changed_is_refused(data: Path, tmp_path: Path, change: str) -
     assert contents(out) == before
 
 
+def test_files_that_vanish_or_change_while_it_trains_do_not_matter(
+    data: Path, run: kuosan.Run, tmp_path: Path
+) -> None:
+    mine = shutil.copytree(data, tmp_path / "ramps")
+    one = small.session(mine, tmp_path / "run")
+    for event in one.steps():
+        if event.step == 5:
+            shutil.rmtree(mine / "flat")
+        if event.step == 9:
+            next((mine / "wide").iterdir()).write_bytes(b"no picture any more")
+    assert event.step == small.STEPS
+    theirs = checkpoint.load(run.path / "checkpoints/last")[0]
+    ours = checkpoint.load(tmp_path / "run" / "checkpoints/last")[0]
+    assert all(torch.equal(v, ours[k]) for k, v in theirs.items())
+
+
 def test_a_recipe_of_another_version_is_refused(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     stopped(data, out, 3)

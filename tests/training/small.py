@@ -16,6 +16,7 @@ from kuosan.denoisers.outputs import Output
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.training.loop import Training
 from kuosan.training.objective import Denoising, Objective
+from kuosan.training.parallel import World
 from kuosan.training.settings import Settings
 
 CLASSES, WIDTH = 3, 4
@@ -109,6 +110,7 @@ def training(
     seed: int = 0,
     denoiser: NetworkDenoiser | None = None,
     identity: dict[str, Any] | None = None,
+    world: World = World(),  # noqa: B008 (frozen)
     **settings: Any,
 ) -> Training:
     """A small run of 24 steps that saves when it ends."""
@@ -122,6 +124,7 @@ def training(
         folder,
         null={"class": CLASSES},
         identity=identity,
+        world=world,
     )
 
 

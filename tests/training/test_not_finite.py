@@ -40,8 +40,8 @@ class Poisoned(Denoising):
     how: Callable[[Tensor], Tensor] = no_loss
     made: list[int] = field(default_factory=list)
 
-    def draw(self, denoiser: Any, x: Any, seeds: Seeds, **cond: Tensor) -> Found:
-        found = super().draw(denoiser, x, seeds, **cond)
+    def draw(self, denoiser: Any, x: Any, seeds: Seeds, u: Any = None, **cond: Tensor) -> Found:
+        found = super().draw(denoiser, x, seeds, u, **cond)
         self.made.append(1)
         return Found(self.how(found.losses), found.errors) if self.calls(len(self.made)) else found
 

@@ -33,9 +33,10 @@ from kuosan.errors import UserError
 from kuosan.training import checkpoint, ema
 from kuosan.training.data import Items, TrainingItems, batch_index, drop_conditions
 from kuosan.training.interrupt import Interrupted, listening
-from kuosan.training.objective import Objective
+from kuosan.training.objective import Found, Objective
 from kuosan.training.optimizer import Optimizers
-from kuosan.training.settings import Settings, casting
+from kuosan.training.settings import Settings, casting, rounding
+from kuosan.training.speed import arrange, compiled
 from kuosan.training.state import pack, unpack
 from kuosan.training.validation import Validation, validate
 
@@ -105,6 +106,7 @@ class Training:
     ):
         self.device = torch.device(device)
         self.denoiser = denoiser.to(self.device)
+        arrange(self.denoiser, settings.layout)
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
         self.objective, self.train, self.val, self.settings = objective, train, val, settings
         self.folder, self.null, self.identity = folder, null or {}, identity or {}
@@ -176,11 +178,16 @@ class Training:
         if count.step == 0 and not checkpoint.exists(self.folder / "last"):
             self.save()
         self.denoiser.train()
+        if settings.compile and (why := compiled(self.denoiser, self._rehearse)):
+            count.events.append(
+                f"step {count.step}: the network could not be compiled and runs as it is: {why}"
+            )
         with listening() as inbox:
             while not self.count.finished:
                 count = self.count
                 progress = settings.progress(count.step, count.seconds)
-                loss, norm, rate = self._step(progress)
+                with rounding(settings.precision):
+                    loss, norm, rate = self._step(progress)
                 count = self.count  # a return to an earlier state replaces it
                 count.seconds = before + time.monotonic() - started
                 progress = settings.progress(count.step, count.seconds)
@@ -197,8 +204,13 @@ class Training:
                 if inbox.signum is not None:
                     raise Interrupted(inbox.signum)
 
-    def _step(self, progress: float) -> tuple[float, float, float]:
-        """One update: the loss, the gradient's norm, the learning rate."""
+    def _rehearse(self) -> None:
+        """Look at a step and change nothing."""
+        self._gradients(self._look().losses)
+        self.optimizers.zero_grad()
+
+    def _look(self) -> Found:
+        """What the batch of this step says."""
         settings, count = self.settings, self.count
         seeds = Seeds.of(settings.seed, settings.batch).fold("train", count.step, count.returns)
         index = batch_index(settings.seed, count.step, settings.batch, len(self.train))
@@ -206,7 +218,12 @@ class Training:
         x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}
         cond = drop_conditions(cond, self.null, settings.drop, seeds)
         with casting(settings.precision, self.device):
-            found = self.objective.draw(self.denoiser, x, seeds, **cond)
+            return self.objective.draw(self.denoiser, x, seeds, **cond)
+
+    def _step(self, progress: float) -> tuple[float, float, float]:
+        """One update: the loss, the gradient's norm, the learning rate."""
+        settings, count = self.settings, self.count
+        found = self._look()
         loss, norm = found.losses.mean(), self._gradients(found.losses)
         rate = settings.rate(progress, count.step) * count.rate_scale
         value, length = float(loss.detach()), float(norm)

@@ -8,9 +8,9 @@ way (float32, contiguous, eager), a way's gradient is off by
 
     e = ‖g_way - g‖ / ‖g‖                                                                             (1)
 
-and more than `BOUND` puts it out. Bfloat16 keeps 8 bits, 0.4 % of a factor: networks here are at 0.2 to 0.5 %, while the
-gradient of another batch differs by more than 100 %. Of the rest the fastest is taken, or the plainest of those that
-are nearly as fast (`TIE`): what gains nothing is not worth explaining.
+and more than `BOUND` puts it out. Bfloat16 keeps 8 bits, 0.4 % of a factor: networks here are at 0.2 to 0.5 %, while
+the gradient of another batch differs by more than 100 %. Of the rest the fastest is taken, or the plainest of those
+that are nearly as fast (`TIE`): what gains nothing is not worth explaining.
 
 The precision is a context (`settings.casting`), so weights, averages and the optimiser never leave float32. The layout
 is a permutation of strides: the same values, saved in the same order. A compiled network has the same parameters under

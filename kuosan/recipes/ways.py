@@ -3,8 +3,8 @@
 For a budget of time, `settle_way` tries the ways of `kuosan.training.speed` on the network, the data's shape and the
 machine that there are, for 2 % of the budget and ten seconds at most, and keeps what it found for the next run. For a
 budget of steps or images it measures nothing: such a run is a function of its recipe, and must not depend on what was
-fast that day. Compiling takes a minute or two, more on a busy machine, and gains a quarter, so it is tried
-from `COMPILE_FROM` on.
+fast that day. Compiling takes half a minute of a core, which on a busy machine is minutes, and gains a quarter, so it
+is tried from `COMPILE_FROM` on.
 
 What is found goes into the recipe as resolved leaves, so a resumed run never asks again.
 """
@@ -12,7 +12,6 @@ What is found goes into the recipe as resolved leaves, so a resumed run never as
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,14 +37,14 @@ from kuosan.training.speed import (
     Trial,
     Way,
     arrange,
-    can_compile,
     candidates,
+    cannot_compile,
     choose,
     compiled,
     measure,
 )
 
-COMPILE_FROM = {"cpu": 1800.0, "cuda": 300.0, "mps": math.inf}  # seconds of a budget
+COMPILE_FROM = {"cpu": 1800.0, "cuda": 300.0}  # seconds of a budget
 SHARE, LEAST, MOST = 0.02, 1.0, 10.0  # of a budget of time, and in seconds, for trying ways
 FEW = 16  # items of a first pass
 FORMAT = 1
@@ -83,33 +82,30 @@ def settle_way(
             f"training.precision=tf32 is for CUDA, and this is a {device.type}: leave it away, or choose float32"
         )
     asked = {name: getattr(part, name) for name in _PARTS if getattr(part, name) != "auto"}
-    reasons = dict.fromkeys(asked, "asked for")
     if seconds is None:
-        way = Way(**asked)
-        why = "measured for budgets of time alone: one of steps gives the same bits on any day"
+        way, why = (
+            Way(**asked),
+            dict.fromkeys(_PARTS, "the same bits on any day: budgets of time alone are measured"),
+        )
     else:
-        way, why, gains = _fastest(task, device, seconds, asked)
-        reasons = gains | reasons
-        if "compile" not in reasons and seconds < (least := COMPILE_FROM[device.type]):
-            reasons["compile"] = "takes minutes" + f": tried for budgets from {clock(least)}" * math.isfinite(
-                least
-            )
+        way, why = _fastest(task, device, seconds, asked)
+    why |= dict.fromkeys(asked, "asked for")
     chosen = {name: getattr(way, name) for name in _PARTS}
-    choices = [(f"training.{name}", chosen[name], reasons.get(name, why)) for name in _PARTS]
-    return part.model_copy(update=chosen), choices
+    return part.model_copy(update=chosen), [(f"training.{name}", chosen[name], why[name]) for name in _PARTS]
 
 
 def _fastest(
     task: Task, device: torch.device, seconds: float, asked: dict[str, Any]
-) -> tuple[Way, str, dict[str, str]]:
-    """The way, what is to be said of its plain parts, and of the others."""
+) -> tuple[Way, dict[str, str]]:
+    """The way, and what is to be said of each of its parts."""
     eager = candidates(task.model.network, device, machine.has_bfloat16(device))  # type: ignore[arg-type]
-    fits = [w for w in eager if all(getattr(w, k) == v for k, v in asked.items() if k != "compile")]
-    ways = fits or [Way(**{k: v for k, v in asked.items() if k != "compile"})]
-    compiles = asked.get("compile") is None and seconds >= COMPILE_FROM[device.type]
-    compiles = compiles and can_compile(device)
+    held = {name: value for name, value in asked.items() if name != "compile"}
+    ways = [w for w in eager if all(getattr(w, k) == v for k, v in held.items())] or [Way(**held)]
+    unfit = _unfit(task, device, seconds)
+    compiles = "compile" not in asked and not unfit
     if len(ways) == 1 and not compiles:
-        return replace(ways[0], compile=bool(asked.get("compile"))), "the only one here", {}
+        why = dict.fromkeys(_PARTS, "the only one for this network and device")
+        return replace(ways[0], compile=asked.get("compile", False)), why | {"compile": unfit}
     key = fingerprint([
         FORMAT, task.about, task.batch, machine.name_of(device), torch.__version__, torch.get_num_threads(),
         [str(w) for w in ways], compiles,
@@ -119,14 +115,22 @@ def _fastest(
         found, when = _measured(task, ways, device, seconds, compiles), "measured"
         with suppress(UserError):  # a full or forbidden disk: it is measured again next time
             write_json(machine.cache_folder() / "speed" / f"{key}.json", [asdict(t) for t in found])
-    best = choose(found)
-    way = replace(best.way, compile=best.way.compile or bool(asked.get("compile")))
-    gain = found[0].seconds / best.seconds
-    said = f"{gain:.2f} times as fast as {found[0].way}, {when}; gradient off by {best.error:.1e}"
-    plain = Way()
-    return way, f"nothing else was faster here, {when}", {
-        name: said for name in _PARTS if getattr(way, name) != getattr(plain, name)
-    }  # fmt: skip
+    best, plain = choose(found), found[0]
+    gain = f"{plain.seconds / best.seconds:.2f} times as fast as {plain.way}, {when}"
+    why = dict.fromkeys(_PARTS, f"nothing else was faster here, {when}") | (
+        {"compile": unfit} if unfit else {}
+    )
+    for name in _PARTS:
+        if getattr(best.way, name) != getattr(plain.way, name):
+            why[name] = f"{gain}; gradient off by {best.error:.1e}"
+    return replace(best.way, compile=asked.get("compile", best.way.compile)), why
+
+
+def _unfit(task: Task, device: torch.device, seconds: float) -> str:
+    """Why compiling is not tried; "" where it is."""
+    why = cannot_compile(task.model.network, device)  # type: ignore[arg-type]
+    least = COMPILE_FROM.get(device.type, 0.0)
+    return why or (f"takes a minute: tried for budgets from {clock(least)}" if seconds < least else "")
 
 
 def _measured(

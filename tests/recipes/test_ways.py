@@ -57,7 +57,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cloc
         one = Clock(**seconds)
         monkeypatch.setattr(ways, "measure", one)
         monkeypatch.setattr(ways, "compiled", lambda model, once: "")
-        monkeypatch.setattr(ways, "can_compile", lambda device: True)
+        monkeypatch.setattr(ways, "cannot_compile", lambda network, device: "")
         return one
 
     return start
@@ -157,8 +157,9 @@ def test_compiling_is_tried_where_it_can_pay(
     monkeypatch.setattr(ways, "compiled", lambda model, once: "no")
     assert settled(LONG, "a network that cannot be compiled")[0] == Way("bfloat16")
     assert settled(LONG, "a network that must not", compile=False)[0] == Way("bfloat16")
-    monkeypatch.setattr(ways, "can_compile", lambda device: False)
-    assert settled(LONG, "a machine without a compiler")[0] == Way("bfloat16")
+    monkeypatch.setattr(ways, "cannot_compile", lambda network, device: "there is no compiler")
+    way, why = settled(LONG, "a machine without a compiler")
+    assert way == Way("bfloat16") and why["compile"] == "there is no compiler"
 
 
 def test_stirred_weights_let_a_gradient_through_everywhere() -> None:

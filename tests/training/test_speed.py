@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,17 @@ from kuosan.processes.gaussian import GaussianProcess
 from kuosan.training.loop import Training
 from kuosan.training.objective import Denoising
 from kuosan.training.settings import Settings, casting, rounding
-from kuosan.training.speed import BOUND, TIE, Trial, Way, arrange, candidates, choose, measure
+from kuosan.training.speed import (
+    BOUND,
+    TIE,
+    Trial,
+    Way,
+    arrange,
+    candidates,
+    cannot_compile,
+    choose,
+    measure,
+)
 from tests.training.small import state, training, walk
 
 CPU = torch.device("cpu")
@@ -104,7 +115,7 @@ def test_a_tie_goes_to_the_plain_way_and_a_wrong_gradient_is_out_however_fast() 
     assert choose([plain, Trial(Way("bfloat16"), 0.50, 0.004), both]).way == Way("bfloat16")
 
 
-def test_only_what_a_device_and_a_network_have_is_tried() -> None:
+def test_only_what_a_device_and_a_network_have_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     flat, deep = nn.ParameterList([torch.zeros(2, 2)]), Convolutions()
     assert candidates(flat, CPU, False) == [Way()]
     assert candidates(flat, CPU, True) == [Way(), Way("bfloat16")]
@@ -115,6 +126,11 @@ def test_only_what_a_device_and_a_network_have_is_tried() -> None:
         "bfloat16",
     }
     assert all(not w.compile for w in candidates(deep, CPU, True)) and len(candidates(deep, CPU, True)) == 4
+    assert "convolutions" in cannot_compile(deep, CPU) and "mps" in cannot_compile(flat, torch.device("mps"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "compiler" in cannot_compile(flat, CPU)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == "clang++" else None)
+    assert cannot_compile(flat, CPU) == ""
     deep.register_parameter("volume", nn.Parameter(torch.zeros(1, 1, 1, 1, 1)))
     assert candidates(deep, CPU, False) == [Way()]
 

@@ -91,13 +91,18 @@ MEANINGS = {
     "training.patience": "validations without improvement after which training stops; 0 never stops early",
     "training.optimizer": "`adamw`, or `muon` for the matrices inside a network's blocks and AdamW for the rest; "
     "`auto` is `muon` for `tokens`, else `adamw`",
-    "training.precision": "of products in the network; `auto`: of texts `bfloat16` where the processor has units for "
-    "it, else `float32`; sums, losses and draws are always wider",
     "training.micro": "items that a process works on at a time, at most; `auto` is its whole share of a batch, halved "
     "when memory does not suffice; the gradient is the batch's either way",
     "training.shard": "of processes that train together: `full` shares weights, averages and moments out among them "
     "([FSDP2](../guides/cluster.md#models-that-do-not-fit)), `none` leaves all to each; `auto` is `full` where they "
     "would fill more than half of a GPU",
+    "training.precision": "of products in the network (`tf32` on CUDA alone); `auto`: what is fastest here for a "
+    "budget of time, `float32` for one of steps or images, see [training speed](../concepts/training-speed.md); sums, "
+    "losses and draws are always wider",
+    "training.layout": "of convolutions' weights in memory; `auto` as for the precision, `contiguous` for budgets of "
+    "steps or images",
+    "training.compile": "the network by `torch.compile`; `auto`: where it is faster, tried for budgets of half an hour "
+    "or more (5 minutes with CUDA), `false` for budgets of steps or images",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",

@@ -36,6 +36,12 @@ def global_rng_state() -> str:
     return digest.hexdigest()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a test measures of this machine, while others run beside it, is nobody's later choice."""
+    os.environ["KUOSAN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def _no_global_randomness(request: pytest.FixtureRequest) -> Iterator[None]:
     """Law: nothing draws from a global generator, so nothing depends on what ran before it.

@@ -35,7 +35,6 @@ WIDTHS = (
     (1024, 16),
 )
 TOKENS_PER_PARAMETER = 12.0
-FASTER = 2.0  # products in bfloat16, where the processor has units for it
 SMALL_CORPUS = 20.0  # passes from which dropout pays: verse of 2,700 poems was known by heart after 40
 
 
@@ -61,7 +60,6 @@ def choose_token_network(
     timed: bool = False,
     places: bool = False,
     speed: float = 1.0,
-    fast: bool = False,
 ) -> tuple[dict[str, Any], list[Reason]]:
     """A specification for `build_network`, and the reasons for it.
 
@@ -73,13 +71,12 @@ def choose_token_network(
         block, timed: see `TokenTransformer`.
         places: whether items are whole documents, so that a position says something.
         speed: of this machine now, relative to what is predicted.
-        fast: whether products are in bfloat16.
     """
     where = torch.device(device).type
     rates = {}
     for dim, depth in WIDTHS:
         cost = token_operations(size, length, dim, depth) * (2 if block > 1 else 1)
-        rates[dim, depth] = transformer_speed(where, dim) * speed * (FASTER if fast else 1) / cost
+        rates[dim, depth] = transformer_speed(where, dim) * speed / cost
     enough = [
         (dim, depth) for (dim, depth), rate in rates.items()
         if rate * seconds >= TOKENS_PER_PARAMETER * 12 * dim**2 * depth

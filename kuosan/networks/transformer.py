@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from kuosan.networks.attention import attention
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
 
@@ -80,7 +81,7 @@ class Block(nn.Module):
         self,
         h: Float[Tensor, "b n d"],
         m: tuple[Float[Tensor, "b 1 d"], ...],
-        attend: Attend = F.scaled_dot_product_attention,
+        attend: Attend = attention,
     ) -> Float[Tensor, "b n d"]:
         """`m` is shift₁, 1 + scale₁, gate₁, shift₂, 1 + scale₂, gate₂; `attend` is what queries, keys and values
         (b, heads, n, d/heads) come to."""

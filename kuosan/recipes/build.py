@@ -128,9 +128,10 @@ def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
     assert part.batch != "auto" and part.lr != "auto"
     leaves = part.model_dump(exclude={"batch", "lr", "micro"})
-    for name, before in (("precision", "float32"), ("optimizer", "adamw")):
+    before = {"precision": "float32", "layout": "contiguous", "compile": False, "optimizer": "adamw"}
+    for name, plain in before.items():
         if leaves[name] == "auto":  # saved before there was a choice, or of somebody else's pipeline
-            leaves[name] = before
+            leaves[name] = plain
     return Settings(
         seed=seed, batch=part.batch, lr=part.lr, steps=budget.steps_of(part.batch), seconds=seconds,
         micro=None if part.micro == "auto" else part.micro, **leaves,

@@ -2,7 +2,9 @@
 
 A budget of time is a promise about the clock, and a machine may be slower than its kind, or shared with others.
 So before a network is chosen for such a budget, the speed is measured, with all threads and with one: on a
-processor that others use too, threads that wait for each other can be slower together than one alone.
+processor that others use too, threads that wait for each other can be slower together than one alone. Then once more
+in bfloat16, where there are units for it. (Which precision the chosen network is trained in is measured on that
+network: see `ways`.)
 
 What was true at the start may change while a run goes on, so `Threads` asks again from time to time.
 
@@ -19,15 +21,18 @@ import torch
 
 from kuosan.networks import build_network
 from kuosan.networks.choose import transformer_operations, transformer_speed
+from kuosan.recipes.machine import has_bfloat16
+from kuosan.training.settings import Precision, casting
 
 _REFERENCE = {"patch": 2, "dim": 96, "depth": 3, "heads": 3}
-_SIDE, _BATCH, _SECONDS = 8, 64, 0.8
+_SIDE, _BATCH, _SECONDS = 8, 64, 0.6
 _TRIAL = 5  # steps
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The thread count that trained fastest, and the speed with it over what the network choice predicts."""
+    """The thread count that trained fastest, and the speed with it, in the faster precision, over what the network
+    choice predicts."""
 
     threads: int
     ratio: float
@@ -39,8 +44,8 @@ def most_threads() -> int:
     return torch.get_num_threads()
 
 
-def calibrate(device: torch.device) -> Speed:
-    """Measure, and leave the faster thread count set."""
+def calibrate(device: torch.device, precision: str = "float32") -> Speed:
+    """Measure in the ``precision`` of the recipe, ``auto`` trying both, and leave the faster thread count set."""
     most = most_threads()
     if device.type != "cpu":
         return Speed(most, 1.0)
@@ -56,23 +61,35 @@ def calibrate(device: torch.device) -> Speed:
     x = torch.zeros(_BATCH, 1, _SIDE, _SIDE)
     label = torch.linspace(0, 999, _BATCH)
 
-    def rate(threads: int) -> float:
+    def rate(precision: Precision) -> float:
         """Samples per second."""
-        torch.set_num_threads(threads)
-        network(x, label).square().mean().backward()  # the first call prepares memory and threads
+
+        def step() -> None:
+            with casting(precision, device):
+                loss = network(x, label).square().mean()
+            loss.backward()
+
+        step()  # the first call prepares memory and threads
         steps, started = 0, time.perf_counter()
         while steps < 3 or time.perf_counter() - started < _SECONDS:
-            network(x, label).square().mean().backward()
+            step()
             steps += 1
         return _BATCH * steps / (time.perf_counter() - started)
 
-    rates = {threads: rate(threads) for threads in {most, 1}}
+    first: Precision = "bfloat16" if precision == "bfloat16" else "float32"
+    rates = {}
+    for count in {most, 1}:
+        torch.set_num_threads(count)
+        rates[count] = rate(first)
     threads = max(rates, key=lambda n: (rates[n], n))
     torch.set_num_threads(threads)
+    best = rates[threads]
+    if precision == "auto" and has_bfloat16(device):
+        best = max(best, rate("bfloat16"))
     predicted = transformer_speed("cpu", _REFERENCE["dim"]) / transformer_operations(
         (_SIDE // _REFERENCE["patch"]) ** 2, _REFERENCE["dim"], _REFERENCE["depth"]
     )
-    return Speed(threads, rates[threads] / predicted)
+    return Speed(threads, best / predicted)
 
 
 class Threads:

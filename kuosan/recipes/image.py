@@ -162,7 +162,6 @@ def resolve(
     decide(
         "training", "lr", rate, "a start from trained weights" if init else "falls with the network's width"
     )
-    decide("training", "precision", "float32", "as exact as it is trained")
     decide("training", "optimizer", "adamw", "as good as any on pictures here")
     decide("sampling", "solver", "deis", "to begin with: which suits the model is measured once there is one")
     decide("sampling", "grid", "karras:7", "its partner until then")

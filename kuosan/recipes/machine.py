@@ -7,6 +7,7 @@ import platform
 import resource
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,10 +30,25 @@ def device() -> torch.device:
 
 
 def has_bfloat16(where: torch.device) -> bool:
-    """Whether products in bfloat16 have units of their own there: matrix units of a CPU, a GPU since 2020."""
+    """Whether products in bfloat16 have units of their own there: of a CPU since 2020, of a GPU since 2020."""
     if where.type == "cuda":
         return torch.cuda.get_device_capability(where) >= (8, 0)
-    return where.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    return where.type == "cpu" and (
+        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    )
+
+
+def name_of(where: torch.device) -> str:
+    """What the device is called: the processor, or the GPU's model."""
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else f"{where.type} {processor()}"
+
+
+def cache_folder() -> Path:
+    """What this machine has found out about itself: $KUOSAN_CACHE, or kuosan in the user's folder of caches."""
+    given = os.environ.get("KUOSAN_CACHE")
+    return (
+        Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kuosan"
+    )
 
 
 def processor() -> str:

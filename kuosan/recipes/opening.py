@@ -34,6 +34,7 @@ from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import Session
 from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.start import Start, starting_point
+from kuosan.recipes.ways import settle_way, task_of
 from kuosan.training import checkpoint, parallel
 from kuosan.training.budget import Budget
 from kuosan.training.parallel import World
@@ -76,10 +77,22 @@ def settle(
     device, budget, source = machine.device(), Budget.parse(recipe.budget), Path(data)
     start = starting_point(recipe.init) if recipe.init else None
     modality = start.modality.name if start else open_folder(source, recipe.data.modality).modality
-    speed = calibrate(device) if budget.seconds else Speed(torch.get_num_threads(), 1.0)
+    speed = (
+        calibrate(device, recipe.training.precision)
+        if budget.seconds
+        else Speed(torch.get_num_threads(), 1.0)
+    )
     question = Question(source, recipe, start, budget, device, speed.ratio)
     found = RECIPES[modality](question)
     dataset, resolved, choices = found.data, found.recipe, [*found.data.survey.notes, *found.choices]
+    model = build_model(found.network, resolved)
+    if isinstance(model, NetworkDenoiser):
+        check_noise(resolved, model.process)
+    count = sum(p.numel() for p in model.parameters())
+    task = task_of(dataset, resolved, found.network, found.codec, model)
+    part, reasons = settle_way(resolved.training, task, device, budget.seconds)
+    resolved = resolved.model_copy(update={"training": part})
+    choices += reasons
     left = None
     if budget.seconds is not None:
         choices.append(("threads", speed.threads, "trained fastest here and now, of one and all cores"))
@@ -103,10 +116,6 @@ def settle(
         seconds=left,
         codec=found.codec.spec() if found.codec else None,
     )
-    model = build_model(found.network, resolved)
-    if isinstance(model, NetworkDenoiser):
-        check_noise(resolved, model.process)
-    count = sum(p.numel() for p in model.parameters())
     return Plan(out or default_folder(source), facts, dataset, start, found.codec, count)
 
 

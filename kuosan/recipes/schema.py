@@ -159,7 +159,9 @@ class TrainingPart(_Part):
     validations: int = Field(20, ge=1)
     patience: int = Field(6, ge=0)
     save_seconds: float = Field(30.0, ge=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    layout: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: bool | Auto = "auto"
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
     micro: PositiveInt | Auto = Field("auto", description="items that a process works on at a time")
     shard: Literal["auto", "none", "full"] = Field("auto", description="of the state, over processes")

@@ -19,7 +19,6 @@ from kuosan.modalities.synonyms import read_synonyms
 from kuosan.modalities.text_gather import LONGEST
 from kuosan.networks import choose_token_network
 from kuosan.networks.choose_tokens import heads_of
-from kuosan.recipes.machine import has_bfloat16
 from kuosan.recipes.schema import NetworkPart, ProcessPart, Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
 from kuosan.recipes.start import Start
@@ -80,9 +79,6 @@ def settle(asked: Question) -> Settled:
 
     modality = data.modality
     size, length = modality.tokeniser.size, modality.length  # type: ignore[attr-defined]
-    fast = tree["training"]["precision"] != "float32" and has_bfloat16(asked.device)
-    why = "the processor has units for it" if fast else "exact, and as fast here"
-    decide("training", "precision", "bfloat16" if fast else "float32", why)
     if start:
         network = start.of.network | {"length": length}
         own = recipe.network.model_dump(exclude={"kind", "dropout"}, exclude_none=True)
@@ -105,7 +101,7 @@ def settle(asked: Question) -> Settled:
             size, length, {name: len(values) for name, values in data.columns.items()},
             seconds=asked.seconds, device=asked.device, tokens=len(data.train) * length,
             block=_block(ProcessPart(**tree["process"])), timed=kind == "uniform", places=_whole(data) >= WHOLE,
-            speed=asked.speed, fast=tree["training"]["precision"] == "bfloat16",
+            speed=asked.speed,
         )  # fmt: skip
         given = recipe.network.model_dump(exclude={"kind"}, exclude_none=True)
         if odd := set(given) - {"dim", "depth", "heads", "dropout"}:

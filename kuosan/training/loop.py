@@ -41,8 +41,9 @@ from kuosan.training.objective import Found, Objective
 from kuosan.training.optimizer import Optimizers
 from kuosan.training.parallel import World
 from kuosan.training.progress import Counters, Progress
-from kuosan.training.settings import Settings, casting
+from kuosan.training.settings import Settings, casting, rounding
 from kuosan.training.sharding import is_sharded, share_out, whole
+from kuosan.training.speed import arrange, compiled
 from kuosan.training.state import pack, shaped_like, unpack
 from kuosan.training.validation import Validation, validate
 
@@ -86,6 +87,7 @@ class Training:
                 f"set a larger batch with --set training.batch={world.size}"
             )
         self.device, self.world = torch.device(device), world
+        arrange(denoiser, settings.layout)
         self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
         self.sharded = is_sharded(denoiser, settings, self.device, world)
         if self.sharded:
@@ -178,11 +180,16 @@ class Training:
             for model in (self.denoiser, self.average):
                 model.load_state_dict(self.world.spread(model.state_dict()))
         self.denoiser.train()
+        if settings.compile and (why := compiled(self.denoiser, self._rehearse)):
+            count.events.append(
+                f"step {count.step}: the network could not be compiled and runs as it is: {why}"
+            )
         with listening() as inbox:
             while not self.count.finished:
                 count = self.count
                 progress = settings.progress(count.step, count.seconds)
-                loss, norm, rate = self._step(progress)
+                with rounding(settings.precision):
+                    loss, norm, rate = self._step(progress)
                 count = self.count  # a return to an earlier state replaces it
                 count.seconds = self._clock(before + time.monotonic() - started)
                 progress = settings.progress(count.step, count.seconds)
@@ -216,6 +223,11 @@ class Training:
         )
         now, due, *came = self.world.add(mine).tolist()
         return now, due > 0, next((int(s) for s, n in zip(both, came, strict=True) if n), None)
+
+    def _rehearse(self) -> None:
+        """Look at a step and change nothing."""
+        self._found()
+        self.optimizers.zero_grad()
 
     def _step(self, progress: float) -> tuple[float, float, float]:
         """One update: the loss, the gradient's norm, the learning rate."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,13 +12,27 @@ import torch
 
 from kuosan.training.optimizer import Kind
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+Layout = Literal["contiguous", "channels_last"]
 Shard = Literal["auto", "none", "full"]
 
 
 def casting(precision: Precision, device: torch.device) -> torch.autocast:
     """A context in which products are of that precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def rounding(precision: Precision) -> Iterator[None]:
+    """A context, of a whole step, in which CUDA rounds the factors of float32 products to tf32's 10 bits, if that is
+    the precision; what is sampled or measured between two steps is outside of it."""
+    before = torch.get_float32_matmul_precision()
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @dataclass(frozen=True)
@@ -38,8 +54,11 @@ class Settings:
         patience: validations without improvement, the last of them 5 % worse, after which training stops;
             0 never stops early.
         save_seconds: how much training a kill may cost.
-        precision: of the network's products: float32, or bfloat16 (half the memory; several times the speed where the
-            processor has units for it). Weights, averages, losses and the optimiser are in float32 always.
+        precision: of the network's products: float32, tf32 (CUDA alone), or bfloat16 (half the memory; several times
+            the speed where the processor has units for it). Weights, averages, losses and the optimiser are in float32
+            always.
+        layout: of a convolution's weights in memory; channels_last has a pixel's channels side by side.
+        compile: whether the network is compiled; see `kuosan.training.speed`.
         optimizer: adamw, or muon for the matrices of a network's blocks; see `kuosan.training.optimizer`.
         micro: examples that a process works on at a time, at most; None for its whole share of a batch.
         shard: whether several processes share the model's state out among themselves (full), each keep all of it
@@ -62,6 +81,8 @@ class Settings:
     patience: int = 6
     save_seconds: float = 30.0
     precision: Precision = "float32"
+    layout: Layout = "contiguous"
+    compile: bool = False
     optimizer: Kind = "adamw"
     micro: int | None = None
     shard: Shard = "auto"

@@ -51,5 +51,8 @@ def unpack(
         part.state.clear()
     for prefix, part, p in optimizers.states():
         if state := part_of(prefix):
-            # AdamW keeps its count of steps on the CPU unless it is fused there
-            part.state[p] = {k: v.to(p.device) for k, v in state.items()}
+            # In the layout of its parameter: a fused optimiser walks both as they lie in memory.
+            part.state[p] = {
+                k: torch.empty_like(p, dtype=v.dtype).copy_(v) if v.shape == p.shape else v.to(p.device)
+                for k, v in state.items()
+            }

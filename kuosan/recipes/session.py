@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from kuosan.codecs import Codec, CodecProgress
 from kuosan.core.random import Seeds
 from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.modalities import Dataset
-from kuosan.recipes import machine
+from kuosan.recipes import average, machine
 from kuosan.recipes.augment import varied
 from kuosan.recipes.build import build_model, build_settings, objective_of
 from kuosan.recipes.calibrate import Threads
@@ -244,11 +244,10 @@ class Session:
     # -- the end ----------------------------------------------------------------------------------------
 
     def write_weights(self, place: str) -> None:
-        """The averaged weights of a checkpoint (or, for "now", of this moment) as ``model.safetensors``."""
-        tensors = self.training.average.state_dict()
+        """The averaged weights of the best step (or, for "now", of this moment) as ``model.safetensors``."""
+        tensors: Mapping[str, Tensor] = self.training.average.state_dict()
         if place == "best" and checkpoint.exists(self.training.folder / place):
-            saved, _ = checkpoint.load(self.training.folder / place)
-            tensors = {k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")}
+            tensors = average.best_weights(self.training, self.run.path)
         about = {"kuosan": machine.versions()["kuosan"], "network": self.facts.network}
         checkpoint.save_weights(self.run.path / WEIGHTS, tensors, about)
         for name in ("model", "variances", "profile"):  # read anew
@@ -260,6 +259,11 @@ class Session:
         if self.budget.seconds is None or self.facts.seconds is None:
             return None
         return max(5.0, self.budget.seconds - self._before - (time.monotonic() - self.started))
+
+    def share(self, part: float) -> float | None:
+        """This part of `remaining`."""
+        left = self.remaining()
+        return None if left is None else part * left
 
 
 def _apart(facts: Facts) -> set[str]:

@@ -15,7 +15,6 @@ on how the schedule runs between its ends, its variance does (Kingma et al. 2021
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Iterator
@@ -30,7 +29,8 @@ from torch import Tensor
 from kuosan.core.random import Seeds
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
-from kuosan.training import checkpoint, ema
+from kuosan.training import checkpoint
+from kuosan.training.averages import FOLDER, LOOKS, Averages, Kept
 from kuosan.training.data import Items, TrainingItems, batch_index, drop_conditions
 from kuosan.training.interrupt import Interrupted, listening
 from kuosan.training.objective import Objective
@@ -48,7 +48,9 @@ _TIMING = "timing."  # before the names of what a density of times has learned
 
 @dataclass
 class Counters:
-    """What a checkpoint keeps besides tensors. ``seconds`` is training time, over all parts of the run."""
+    """What a checkpoint keeps besides tensors. ``seconds`` is training time, over all parts of the run; ``best_each``
+    the loss of every held-out item at the best step, ``kept`` the files of averages (`averages.Kept`), and ``looks``
+    how often some were written."""
 
     step: int = 0
     seconds: float = 0.0
@@ -62,6 +64,9 @@ class Counters:
     best_step: int = 0
     finished: bool = False
     events: list[str] = field(default_factory=list)
+    best_each: list[float] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    looks: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,9 @@ class Training:
     ):
         self.device = torch.device(device)
         self.denoiser = denoiser.to(self.device)
-        self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
+        self.averages = Averages(denoiser, settings.ema)
+        self.average = self.averages.models[0]
+        self.kept = Kept(folder / FOLDER)
         self.objective, self.train, self.val, self.settings = objective, train, val, settings
         self.folder, self.null, self.identity = folder, null or {}, identity or {}
         self.parameters = [p for p in self.denoiser.parameters() if p.requires_grad]
@@ -117,7 +124,6 @@ class Training:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
-        self.gamma = ema.gamma_of(settings.ema)
         self.count = Counters()
         self._saved_at = self._judging = 0.0
 
@@ -126,11 +132,13 @@ class Training:
     def save(self, place: str = "last") -> None:
         """Write the full state to ``checkpoints/<place>``."""
         tensors = pack(self.denoiser, self.average, self.optimizers)
+        tensors |= self.averages.state()
         tensors |= {_TIMING + k: v for k, v in self.objective.timing.state().items()}
         state = {"format": FORMAT, "identity": self.identity, "counters": vars(self.count)}
         checkpoint.save(self.folder / place, tensors, state)
         if place == "last":
             self._saved_at = time.monotonic()
+            self.kept.forget(self.count.kept)
 
     def resume(self, place: str = "last") -> bool:
         """Load ``checkpoints/<place>`` if there is one; whether there was.
@@ -158,6 +166,7 @@ class Training:
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         unpack(tensors, self.denoiser, self.average, self.optimizers)
+        self.averages.load(tensors)
         kept = {k.removeprefix(_TIMING): v for k, v in tensors.items() if k.startswith(_TIMING)}
         self.objective = self.objective.timed(self.objective.timing.restored(kept))
 
@@ -189,6 +198,7 @@ class Training:
                 due &= not settings.seconds or self._judging <= _JUDGING * (count.seconds - before)
                 validation, best = self._validate() if due or progress >= 1 else (None, False)
                 count.finished = progress >= 1 or self._out_of_patience()
+                self._keep(progress)
                 yield Progress(count.step, progress, count.seconds, loss, norm, rate, validation, best)
                 count.seconds = before + time.monotonic() - started
                 late = time.monotonic() - self._saved_at > settings.save_seconds
@@ -213,7 +223,7 @@ class Training:
         count.step += 1
         if math.isfinite(value) and math.isfinite(length):
             self.optimizers.step(rate)
-            ema.update(self.average, self.denoiser, count.step, self.gamma)
+            self.averages.update(self.denoiser, count.step)
             if found.errors:
                 self.objective = self.objective.timed(self.objective.timing.after(*found.errors))
             count.in_a_row = 0
@@ -269,6 +279,18 @@ class Training:
         ]
         self.count = kept
 
+    def _keep(self, progress: float) -> None:
+        """Leave averages in files, now and then, where others are to be made of them later."""
+        count = self.count
+        if self.averages.several and not count.in_a_row and progress * LOOKS >= count.looks + 1:
+            count.looks = int(progress * LOOKS)
+            count.kept = self.kept.keep(self.averages, count.step, count.kept)
+
+    def judge(self, denoiser: Denoiser) -> Validation:
+        """The held-out loss of a denoiser in this training's terms."""
+        with casting(self.settings.precision, self.device):
+            return validate(denoiser, self.objective, self.val, self.device)
+
     def _validate(self) -> tuple[Validation | None, bool]:
         count = self.count
         done = self.settings.progress(count.step, count.seconds) * self.settings.validations
@@ -276,22 +298,22 @@ class Training:
         if not len(self.val):
             return None, False
         started = time.monotonic()
-        with casting(self.settings.precision, self.device):
-            result = validate(self.average, self.objective, self.val, self.device)
+        result = self.judge(self.average)
         self._judging += time.monotonic() - started
         best = result.loss < count.best_loss
         if best:
             count.best_loss, count.best_step, count.worse = result.loss, count.step, 0
+            count.best_each = list(result.each)
             self.save("best")
         else:
-            count.worse = count.worse + 1 if result.loss > 1.05 * count.best_loss else 0
+            count.worse = count.worse + 1 if result.worse_than(count.best_each) else 0
         return result, best
 
     def _out_of_patience(self) -> bool:
         count, patience = self.count, self.settings.patience
         if patience and count.worse >= patience:
             count.events.append(
-                f"step {count.step}: the held-out loss was more than 5 % above its best (step {count.best_step}) "
+                f"step {count.step}: the held-out loss was above its best (step {count.best_step}) by more than chance "
                 f"{patience} times in a row, so training stopped early"
             )
             return True

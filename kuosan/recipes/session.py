@@ -32,6 +32,7 @@ from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
 from kuosan.recipes.tokens import token_counts
+from kuosan.recipes.watch import Watch
 from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
 from kuosan.training.data import TrainingItems
@@ -98,6 +99,7 @@ class Session:
             device=device,
         )
         self.resumed = self.training.resume()
+        self.watch = Watch(run, self.training, self._drawn)
         self._before = self.seconds
         self.seconds_per_sample = 0.05
         self._shown = self._line = -1
@@ -201,10 +203,11 @@ class Session:
                 "val_n": v.n,
                 "val_by_level": v.levels,
                 "val_axis": v.axis,
+                **self.watch.look(),
             }
         with (self.run.path / METRICS).open("a", encoding="utf-8") as log:
             log.write(json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n")
-        for name in ("loss", "grad_norm", "lr", "val_loss"):
+        for name in ("loss", "grad_norm", "lr", "val_loss", "nearness", "nearness_real"):
             if name in row:
                 board.add_scalar(name, row[name], event.step)
 
@@ -228,18 +231,22 @@ class Session:
         run, started = self.run, time.monotonic()
         cond, columns = preview_conditions(run.facts)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
-        with torch.no_grad():
-            # The run's own profile is measured when its training is over.
-            own = run.facts.recipe.sampling.grid
-            grid = "logsnr" if is_entropic(own) and run.profile is None else own
-            for step in run.walk(seeds, cond, denoiser=self.training.average, grid=grid):
-                x = step.x
-        x = run.decoded(x)
+        x = run.decoded(self._drawn(seeds, cond))
         self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
         picture = run.modality.show(run.modality.decode(x.cpu()), columns)
         folder = run.path / "samples"
         folder.mkdir(exist_ok=True)
         picture.save(folder / f"step_{self.training.count.step:08d}.png")
+
+    @torch.no_grad()
+    def _drawn(self, seeds: Seeds, cond: Mapping[str, Tensor]) -> Tensor:
+        """What the network works on, sampled with the averaged weights as they are now."""
+        run, own = self.run, self.run.facts.recipe.sampling.grid
+        # The run's own profile is measured when its training is over.
+        grid = "logsnr" if is_entropic(own) and run.profile is None else own
+        for step in run.walk(seeds, cond, denoiser=self.training.average, grid=grid):
+            x: Tensor = step.x
+        return x
 
     # -- the end ----------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ def summary_of(session: Session, result: Mapping[str, Any], report: Path) -> dic
     """Counts, times, losses, metrics."""
     count = session.training.count
     averaged = average.chosen(session.run.path)
-    early = bool(count.events and "stopped early" in count.events[-1])
+    early = any("stopped early" in event for event in count.events)
     return {
         "run": str(session.run.path),
         "steps": count.step,

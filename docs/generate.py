@@ -83,7 +83,11 @@ MEANINGS = {
     "training.lr": "highest learning rate of AdamW; `auto` falls with the network's width, and is 1e-4 with `--init`",
     "training.warmup": "share of the run over which the rate rises",
     "training.decay": "share of the run over which it falls to zero, at its end",
-    "training.weight_decay": "of AdamW",
+    "training.weight_decay": "of AdamW; `auto` is 0.01, and 0.1 for pictures that are seen more than 300 times",
+    "training.augment": "`none`, or kinds joined by +: `flip` (left to right), `turn` (right angles), `shift`, "
+    "`scale`, `colour`; samples show none of it; `auto`: all for pictures that are seen more than 300 times "
+    "([when](../guides/fitting.md))",
+    "training.augment_p": "probability of each kind, for each picture",
     "training.clip": "largest norm of the gradient",
     "training.ema": "relative width, in training time, of the average that the weights are taken from; `auto`: chosen "
     "on the held-out loss when training has ended ([how](../concepts/averages.md))",

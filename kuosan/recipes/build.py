@@ -127,8 +127,10 @@ def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoise
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
     assert part.batch != "auto" and part.lr != "auto"
-    leaves = part.model_dump(exclude={"batch", "lr"}) | {"ema": None if part.ema == "auto" else part.ema}
-    for name, before in (("precision", "float32"), ("optimizer", "adamw")):
+    leaves = part.model_dump(exclude={"batch", "lr", "augment", "augment_p"}) | {
+        "ema": None if part.ema == "auto" else part.ema
+    }
+    for name, before in (("precision", "float32"), ("optimizer", "adamw"), ("weight_decay", 0.01)):
         if leaves[name] == "auto":  # saved before there was a choice, or of somebody else's pipeline
             leaves[name] = before
     return Settings(

@@ -152,7 +152,7 @@ class TrainingPart(_Part):
     lr: float | Auto = "auto"
     warmup: float = Field(0.02, ge=0, le=1)
     decay: float = Field(0.6, ge=0, le=1)
-    weight_decay: float = 0.01
+    weight_decay: float | Auto = "auto"
     clip: float = Field(1.0, gt=0)
     ema: Annotated[float, Field(gt=0, lt=0.28)] | Auto = "auto"
     drop: float = Field(0.1, ge=0, le=1)
@@ -161,6 +161,8 @@ class TrainingPart(_Part):
     save_seconds: float = Field(30.0, ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
+    augment: str = Field("auto", description="kinds of augmentation of pictures, joined by +")
+    augment_p: float = Field(0.15, ge=0, le=1, description="probability of each")
 
 
 class SamplingPart(_Part):

@@ -29,11 +29,13 @@ from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import Lessons
 from kuosan.recipes.run import WEIGHTS, Run
+from kuosan.recipes.scarce import augmentation_of
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
 from kuosan.recipes.tokens import token_counts
 from kuosan.recipes.watch import Watch
 from kuosan.training import checkpoint
+from kuosan.training.augment import Augmented
 from kuosan.training.budget import Budget
 from kuosan.training.data import TrainingItems
 from kuosan.training.loop import Progress, Training
@@ -82,6 +84,8 @@ class Session:
         train: TrainingItems = of.train
         if r.process.discrete:
             train = varied(data.train, r.data, run.path, denoiser if start else None, r.seed)
+        elif of is data and (how := augmentation_of(r.training)):
+            train = Augmented(train, how)
         self.training = Training(
             denoiser,
             self.lessons.objective if self.lessons else objective_of(r),

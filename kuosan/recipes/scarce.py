@@ -62,18 +62,18 @@ def choose_scarce(
         chosen.append((name, given if asked else found, "asked for" if asked else why))
         return given if asked else found
 
-    more = {
-        "dropout": decide("dropout", recipe.network.dropout, DROPOUT if many else network.get("dropout", 0.0))
-    }
-    decay = decide("training.weight_decay", training.weight_decay, DECAY if many else USUAL_DECAY)
     able = network["kind"] in ("transformer", "unet") and not latents
     able &= not recipe.init or bool(network.get("augment"))
     augment = decide("training.augment", training.augment, "+".join(KINDS) if many and able else "none")
-    if augment != "none":
-        _check(recipe, network, able, latents)
-        more["augment"] = WIDTH
+    told_of = {"augment": WIDTH} if augment != "none" else {}
+    if told_of:
+        _check(recipe, able, latents)
         augmentation_of(training.model_copy(update={"augment": augment}))
-    return {"weight_decay": decay, "augment": augment}, more, chosen
+    # On top of augmentation dropout hurts: see the table.
+    usual = DROPOUT if many and not told_of else network.get("dropout", 0.0)
+    dropout = decide("dropout", recipe.network.dropout, usual)
+    decay = decide("training.weight_decay", training.weight_decay, DECAY if many else USUAL_DECAY)
+    return {"weight_decay": decay, "augment": augment}, {"dropout": dropout, **told_of}, chosen
 
 
 def of_texts(training: TrainingPart) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def of_texts(training: TrainingPart) -> dict[str, Any]:
     return {"weight_decay": decay, "augment": "none"}
 
 
-def _check(recipe: Recipe, network: Mapping[str, Any], able: bool, latents: bool) -> None:
+def _check(recipe: Recipe, able: bool, latents: bool) -> None:
     if not able:
         what = (
             "pictures are augmented before they are encoded, which is done once"

@@ -59,7 +59,7 @@ def coefficients(kept: Sequence[Profile], wanted: Profile) -> Float64[np.ndarray
     one = np.ones(len(kept))
     bordered = np.block([[gram, one[:, None]], [one[None], np.zeros((1, 1))]])
     x = np.linalg.lstsq(bordered, np.append(right, 1.0), rcond=None)[0][:-1]
-    return x.round(10)  # what is left beyond is rounding
+    return x.round(10) + 0.0  # what is left beyond is rounding
 
 
 def thinned(steps: Sequence[int], most: int) -> list[int]:

@@ -29,10 +29,12 @@ def choose(
 def test_many_passes_turn_everything_on_and_few_nothing() -> None:
     leaves, more, reasons = choose(MANY + 1)
     assert leaves == {"weight_decay": 0.1, "augment": "+".join(KINDS)}
-    assert more == {"dropout": 0.1, "augment": WIDTH}
+    assert more == {"dropout": 0.0, "augment": WIDTH}
     assert {name for name, _, why in reasons if "301 passes over 60 items" in why} == {
         "dropout", "training.weight_decay", "training.augment",
     }  # fmt: skip
+    _, more, _ = choose(MANY + 1, latents=True)
+    assert more == {"dropout": 0.1}, "where pictures cannot be augmented"
     for passes in (MANY, None):
         leaves, more, _ = choose(passes)
         assert leaves == {"weight_decay": 0.01, "augment": "none"} and more == {"dropout": 0.0}

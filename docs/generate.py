@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -83,12 +83,18 @@ MEANINGS = {
     "training.lr": "highest learning rate of AdamW; `auto` falls with the network's width, and is 1e-4 with `--init`",
     "training.warmup": "share of the run over which the rate rises",
     "training.decay": "share of the run over which it falls to zero, at its end",
-    "training.weight_decay": "of AdamW",
+    "training.weight_decay": "of AdamW; `auto` is 0.01, and 0.1 for pictures that are seen more than 300 times",
+    "training.augment": "`none`, or kinds joined by +: `flip` (left to right), `turn` (right angles), `shift`, "
+    "`scale`, `colour`; samples show none of it; `auto`: all for pictures that are seen more than 300 times "
+    "([when](../guides/fitting.md))",
+    "training.augment_p": "probability of each kind, for each picture",
     "training.clip": "largest norm of the gradient",
-    "training.ema": "relative width, in training time, of the average that the weights are taken from",
+    "training.ema": "relative width, in training time, of the average that the weights are taken from; `auto`: chosen "
+    "on the held-out loss when training has ended ([how](../concepts/averages.md))",
     "training.drop": "probability that a step hides the conditions, which guidance needs",
     "training.validations": "how often in a run the held-out loss is measured",
-    "training.patience": "validations without improvement after which training stops; 0 never stops early",
+    "training.patience": "validations in a row, worse than the best by more than chance, after which training stops; 0 "
+    "never stops early",
     "training.optimizer": "`adamw`, or `muon` for the matrices inside a network's blocks and AdamW for the rest; "
     "`auto` is `muon` for `tokens`, else `adamw`",
     "training.micro": "items that a process works on at a time, at most; `auto` is its whole share of a batch, halved "
@@ -193,7 +199,9 @@ def type_name(info: FieldInfo) -> str:
     rest = re.sub(r"typing\.|Literal\[[^]]*\]", "", text).replace("NoneType", "None")
     words = re.findall(r"\b(?:int|float|str|bool|tuple\[[^]]*\])", rest)
     named = [c.replace("'", "`") for c in choices]
-    return ", ".join([*named, *words, *filter(None, map(_bound, info.metadata))])
+    inside = [field for part in get_args(info.annotation) for field in getattr(part, "__metadata__", ())]
+    bounds = [b for field in inside for b in field.metadata]  # of one member of a union
+    return ", ".join([*named, *words, *filter(None, map(_bound, [*info.metadata, *bounds]))])
 
 
 def _bound(b: Any) -> str:

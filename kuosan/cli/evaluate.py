@@ -12,6 +12,7 @@ from kuosan.cli.failures import working_in
 from kuosan.cli.notes import busy, seldom
 from kuosan.cli.options import Flag, Json, at_least
 from kuosan.cli.options import seed as checked_seed
+from kuosan.cli.sample import varied
 from kuosan.errors import UserError
 
 
@@ -25,6 +26,8 @@ def evaluate(
     solver: str = "auto",
     grid: str = "auto",
     w: Annotated[float | None, Parameter(name="--w")] = None,
+    autoguide: float | None = None,
+    ema: float | None = None,
     seed: int | None = None,
     inception: Path | None = None,
     encoder: Path | None = None,
@@ -43,6 +46,8 @@ def evaluate(
         solver: name of the solver.
         grid: name of the time grid.
         w: guidance weight; 1 is no guidance.
+        autoguide: guidance weight away from an early state of the model; 1 is no guidance.
+        ema: relative length of the average that the weights are taken from.
         seed: of the samples and of all that measuring draws.
         inception: local safetensors file of the weights that FID is defined with.
         encoder: of texts: local folder of a sentence encoder, whose features are measured in too.
@@ -57,6 +62,7 @@ def evaluate(
     at_least("-n", n)
     at_least("--steps", steps)
     at_least("--w", w, 0)
+    at_least("--autoguide", autoguide, 0)
     if inception is not None and not inception.is_file():
         raise UserError(
             f"there is no file {inception}: give --inception a safetensors file of Inception weights"
@@ -71,6 +77,7 @@ def evaluate(
     loaded = Run(run)
     if not loaded.foreign:
         working_in(run)
+    loaded = varied(loaded, ema, autoguide)
     _ = loaded.model  # a damaged run should say so before its data is read
     given = {"--inception": inception is not None, "--probes": probes is not None}
     if loaded.facts.recipe.process.discrete and any(given.values()):

@@ -40,6 +40,8 @@ def sample(
     noise: Path | None = None,
     where: Where = None,
     w: Annotated[float | None, Parameter(name="--w")] = None,
+    autoguide: float | None = None,
+    ema: float | None = None,
     exact: Flag = False,
     first: int = 0,
     stream: Flag = False,
@@ -68,6 +70,8 @@ def sample(
         seed: of the samples; a whole number.
         noise: start from the noise in this file, as `kuosan encode` writes it, and under its conditions.
         w: guidance weight towards the conditions; 1 is no guidance.
+        autoguide: guidance weight away from an early state of the model, with conditions or without; 1 is no guidance.
+        ema: relative length of the average that the weights are taken from, instead of the one that was chosen.
         exact: the same bits whatever the number of samples, not just the same within 1e-5.
         first: number of the first sample: -n 64 and then -n 64 --first 64 are the same as -n 128.
         stream: write each sample as soon as it is ready, and a line with its file on stdout.
@@ -90,6 +94,7 @@ def sample(
     at_least("--first", first, 0)
     at_least("--steps", steps)
     at_least("--w", w, 0)
+    at_least("--autoguide", autoguide, 0)
     checked_seed(seed)
     fixed = conditions(where)
     from kuosan.evaluation.report_words import steps_in_words
@@ -106,6 +111,7 @@ def sample(
     if not loaded.foreign:
         working_in(run)
     facts = loaded.facts
+    loaded = varied(loaded, ema, autoguide)
     given = given_noise(loaded, noise, first, n, fixed, w)
     n = (64 if given is None else len(given) - first) if n is None else n
     with placed(out, loaded) if world.leads else nullcontext(Path()) as folder:
@@ -175,6 +181,12 @@ def _rules(run: Run, wishes: dict[str, Any], seed: int, where: dict[str, str]) -
 
     with busy("laying out what the texts must keep to"):
         return rules_of(run, Wishes(**wishes), seed, where)
+
+
+def varied(run: Run, ema: float | None, autoguide: float | None) -> Run:
+    """The run with another average or a guide, where these are asked for."""
+    run = run if ema is None else run.averaged(ema)
+    return run if autoguide is None else run.autoguided(autoguide)
 
 
 def chosen(run: Run, steps: int | None, w: float | None, solver: str, grid: str) -> dict[str, Any]:

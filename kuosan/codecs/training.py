@@ -121,6 +121,7 @@ def _steps(
 ) -> Iterator[CodecProgress]:  # fmt: skip
     """Update after update, from ``step`` on, to the end of the budget."""
     parameters = list(codec.parameters())
+    assert settings.ema is not None
     gamma, side = ema.gamma_of(settings.ema), max(1, crop // codec.factor) * codec.factor
     started, skipped = time.monotonic(), 0
     done = settings.progress(step, before)

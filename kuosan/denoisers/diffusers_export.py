@@ -99,7 +99,7 @@ def check_where(where: Mapping[str, int], conditions: Mapping[str, int]) -> None
 
 def folded_row(table: ConditionTable, where: Mapping[str, int], names: Sequence[str]) -> Float[Tensor, "d"]:
     """The sum of the rows of these columns: the asked value of each, else null."""
-    row = torch.zeros_like(table.rows[0])
+    row = table.rows.new_zeros(table.rows.shape[1])
     for name in names:
         row = row + table.column(name)[where.get(name, table.conditions[name])]
     return row
@@ -117,13 +117,13 @@ def stock_unet(network: UNet, where: Mapping[str, int] | None = None, *, conditi
     config, weights = dict(network.config), dict(network.unet.state_dict())
     if network.height == network.width:
         config["sample_size"] = network.height
-    if not conditional and network.conditions:
+    if not conditional and (network.conditions or network.summed):
         where = where or {}
-        if len(network.conditions) == 1:
+        if network.summed:
+            row = folded_row(network.table, where, list(network.conditions)).detach()
+        else:
             ((name, n),) = network.conditions.items()
             row = weights.pop("class_embedding.weight")[where.get(name, n)]
-        else:
-            row = folded_row(network.table, where, list(network.conditions)).detach()
         bias = "time_embedding.linear_2.bias"
         weights[bias] = weights[bias] + row
         config.update(num_class_embeds=None, class_embed_type=None)

@@ -50,6 +50,11 @@ class Pixels(FeatureSpace):
     size: tuple[int, int]
     name: str = "pixels"
 
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a row."""
+        return self.shape[0] * math.prod(self.size)
+
     def __call__(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"pixels: made for pictures of shape {self.shape}, got {tuple(x.shape[1:])}")
@@ -60,7 +65,7 @@ class Pixels(FeatureSpace):
         text = "flattened pixels"
         if self.size != self.shape[1:]:
             text += f", area-averaged from {self.shape[1]}×{self.shape[2]} to {self.size[0]}×{self.size[1]}"
-        return {"name": self.name, "what": text, "dimensions": self.shape[0] * math.prod(self.size)}
+        return {"name": self.name, "what": text, "dimensions": self.dimensions}
 
 
 def pixels(shape: tuple[int, int, int], most: int = MOST_PIXELS) -> Pixels:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from kuosan.evaluation.nearness import Nearness
 from kuosan.evaluation.report_words import count, duration, number, usable
 
 Points = Sequence[tuple[float, float]]
@@ -157,6 +158,28 @@ def level_chart(log: Sequence[Mapping[str, Any]]) -> str | None:
     return draw("levels", "Validation loss by noise level", paint)
 
 
+def nearness_chart(log: Sequence[Mapping[str, Any]]) -> str | None:
+    """How near samples lie to training items over steps, beside what is usual for real items (a band of two standard
+    errors); None without such rows."""
+    rows = [row for row in log if row.get("nearness") is not None and row.get("nearness_real") is not None]
+    points = _series(rows, "step", "nearness")
+    if not points:
+        return None
+    real, spread = rows[-1]["nearness_real"], 2 * (rows[-1].get("nearness_real_stderr") or 0)
+
+    def paint(axes: Any) -> None:
+        axes.axhspan(real - spread, real + spread, color=SECOND, alpha=0.2, lw=0)
+        axes.axhline(real, color=SECOND, lw=1.2)
+        errors = [2 * (row.get("nearness_stderr") or 0) for row in sorted(rows, key=lambda row: row["step"])]
+        axes.errorbar(*zip(*points, strict=True), errors, color=FIRST, lw=1.6, marker="o", ms=4, capsize=2)
+        _plain_ticks(axes)
+        axes.set_xlabel("training step")
+        axes.set_ylabel("relative distance; lower is nearer")
+        _end_labels(axes, [("samples", points, FIRST), ("real", [(points[-1][0], real)], SECOND)])
+
+    return draw("nearness", "Distance of samples to training items over training steps", paint)
+
+
 # name of a control sequence → (panel it belongs to, title); those without a row get a panel of their own.
 PANELS = {
     "alpha": ("Signal α and noise σ", "α"),
@@ -262,7 +285,20 @@ def training_summary(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         best = min(held_out, key=lambda row: row["val_loss"])
         facts.append(("Held-out loss, best", f"{_with_error(best)} at step {count(best['step'])}"))
         facts.append(("Held-out loss, last", _with_error(held_out[-1])))
+    if row := next((row for row in reversed(rows) if row.get("nearness") is not None), None):
+        facts.append(("Nearness to training", _nearness(row)))
     return facts
+
+
+def _nearness(row: Mapping[str, Any]) -> str:
+    """The last look at how near samples lie to training items, and what it means."""
+    found = Nearness.of(row)
+    value, real = number(found.value, found.stderr), number(found.real, found.real_stderr)
+    verdict = (
+        "nearer than real items: it knows some by heart" if found.nearer else "no nearer than real items"
+    )
+    text = f"{value} ± {number(found.stderr, found.stderr)} (n = {count(found.n)}), real items {real}"
+    return f"{text} ± {number(found.real_stderr, found.real_stderr)} (n = {count(found.real_n)}): {verdict}"
 
 
 def _with_error(row: Mapping[str, Any]) -> str:

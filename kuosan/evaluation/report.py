@@ -59,7 +59,7 @@ class ReportFacts:
     denoising: (t, state, guess) or (t, column) of one sample on its way from t = 1 to 0: the noisy state and
         what the denoiser takes it for, either as two pictures or drawn above each other in one.
     log: rows of metrics.jsonl. Training rows: step, seconds, loss, grad_norm, lr. Validation rows: step,
-        val_loss, val_by_level [[log_snr, loss]], and where known val_stderr, val_n.
+        val_loss, val_by_level [[log_snr, loss]], and where known val_stderr, val_n, nearness… (`nearness.Nearness`).
     curves: control sequences, name → [(t, value)]: alpha, sigma, log_snr, density, weight, …; a name that
         starts with "grid" is drawn as points, [(t, number of the step)].
     codec: of a model of latents: metrics (as below), pairs (a picture: real items above, their round trips below),
@@ -142,6 +142,7 @@ def render_report(facts: ReportFacts) -> str:
         frames=_frames(facts.denoising),
         loss=svg(plots.loss_chart(facts.log)),
         levels=svg(plots.level_chart(facts.log)),
+        nearness=svg(plots.nearness_chart(facts.log)),
         training=plots.training_summary(facts.log),
         curves=[(title, svg(chart)) for title, chart in plots.schedule_charts(facts.curves)],
         metrics=[_metric(name, metric, facts.noun) for name, metric in facts.metrics.items()],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kuosan.guidance.autoguided import Autoguided
 from kuosan.guidance.classifier_free import ClassifierFree
 
-__all__ = ["ClassifierFree"]
+__all__ = ["Autoguided", "ClassifierFree"]

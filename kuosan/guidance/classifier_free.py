@@ -7,11 +7,7 @@ through the first and beyond,
     E[x | x_t] = reference + w · (model − reference)                                           (1)
 
 so that w = 1 is no guidance, w = 0 ignores the conditions and w > 1 exaggerates what they change. (Papers
-that write (1 + γ) model − γ reference have γ = w − 1.) As x and ε are tied by x_t = α x + σ ε, eq. 1 is the
-same line for every output of a network. For tokens the line is drawn through log-probabilities, position by
-position (Nisonoff et al. 2024; Schiff et al. 2025):
-
-    log q(x | x_t) = reference + w · (model − reference) + constant                            (2)
+that write (1 + γ) model − γ reference have γ = w − 1.) `line` has the same for tokens.
 
 The weight is a control sequence: guidance in an interval of noise (Kynkäänniemi et al. 2024) is
 `ClassifierFree(denoiser, Interval(0.2, 0.7, 3.0), null)`, and costs nothing outside the interval.
@@ -28,13 +24,14 @@ from torch import Tensor
 
 from kuosan.core.curves import Curve, curve
 from kuosan.core.posteriors import Categorical, Joint, Point, Posterior
-from kuosan.core.shapes import State, Time, at, is_shared, map_state, repeat_time
+from kuosan.core.shapes import State, Time, is_shared, map_state, repeat_time
 from kuosan.denoisers.base import Denoiser
+from kuosan.guidance.line import line
 from kuosan.processes.base import Process
 
 
 class ClassifierFree(Denoiser):
-    """Eq. 1 and 2 around any denoiser.
+    """Eq. 1 around any denoiser.
 
     One plain call of the wrapped denoiser where w is 1 (its posterior comes back untouched), where w is 0 and
     where no conditions are given; elsewhere one call of a doubled batch.
@@ -77,7 +74,7 @@ class ClassifierFree(Denoiser):
         both = {name: torch.cat([c, nothing[name]]) for name, c in cond.items()}
         twice = map_state(lambda x: torch.cat([x, x]), x_t)
         _, doubled = self._twice.get(id(t)) or (t, repeat_time(t, 2))
-        return _guided(self.denoiser(twice, doubled, **both), w)
+        return line(*halves(self.denoiser(twice, doubled, **both)), w)
 
     def _nothing(self, name: str, c: Tensor) -> Tensor:
         if name not in self.null:
@@ -87,23 +84,19 @@ class ClassifierFree(Denoiser):
 
 
 @singledispatch
-def _guided(q: Posterior, w: Time) -> Posterior:
-    """The guided posterior from one of a doubled batch: first with the conditions, then without."""
+def halves(q: Posterior) -> tuple[Posterior, Posterior]:
+    """Of a doubled batch: with the conditions, then without."""
     model, reference = q.mean.chunk(2)
-    # `lerp` returns its very ends at 0 and 1: an example with w = 1 keeps its bits beside any neighbours.
-    return Point(torch.lerp(reference, model, at(w, model)))
+    return Point(model), Point(reference)
 
 
-@_guided.register
-def _(q: Categorical, w: Time) -> Posterior:
+@halves.register
+def _(q: Categorical) -> tuple[Posterior, Posterior]:
     model, reference = q.logits.chunk(2)
-    w = at(w, model)
-    # -inf - -inf has no value: what either side calls impossible stays impossible, unless it has no say.
-    impossible = (model.isneginf() & (w != 0)) | (reference.isneginf() & (w != 1))
-    model, reference = (x.masked_fill(x.isneginf(), 0) for x in (model, reference))
-    return Categorical(torch.lerp(reference, model, w).masked_fill(impossible, -torch.inf))
+    return Categorical(model), Categorical(reference)
 
 
-@_guided.register
-def _(q: Joint, w: Time) -> Posterior:
-    return Joint({name: _guided(part, w) for name, part in q.parts.items()})
+@halves.register
+def _(q: Joint) -> tuple[Posterior, Posterior]:
+    parts = {name: halves(part) for name, part in q.parts.items()}
+    return Joint({name: p[0] for name, p in parts.items()}), Joint({name: p[1] for name, p in parts.items()})

@@ -153,14 +153,8 @@ def choose_network(
             f"{verdict} {short(wanted)} samples: {short(seen)} ({best.rate * speed:.0f}/s, {passes:.1f} passes)",
         )
     )
-    dropout = 0.1 if passes > 300 else 0.0
-    why = (
-        "more than 300 passes over few items"
-        if dropout
-        else "too few passes over the data to overfit by much"
-    )
-    reasons.append(("dropout", dropout, f"{why} ({passes:.0f})"))
-    return best.spec | {"dropout": dropout}, reasons
+    reasons.append(("passes", float(f"{passes:.3g}"), "over the training data, at this rate"))
+    return best.spec, reasons
 
 
 def build_network(spec: Mapping[str, Any], generator: torch.Generator) -> nn.Module:

@@ -4,6 +4,9 @@ A condition column with n values owns n + 1 rows; row n is the *null* row, "unkn
 classifier-free guidance trains and uses. All columns live in one table, one after the other, so that any
 number of columns costs one gather, and a column may bear any name (a `ModuleDict` refuses names such as
 `type` or `items`, which people's data do have).
+
+What was done to a training picture (`training.augment`) comes in beside them, as a vector: a linear map of it is added,
+without a constant, so that the vector 0, or none, is no augmentation at all.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
+
+AUGMENT = "(augmentation)"  # no column of a table bears this name
 
 
 class ConditionTable(nn.Module):
@@ -21,12 +26,13 @@ class ConditionTable(nn.Module):
     Args:
         conditions: column → number of values n; the index n itself stands for null.
         dim: length of a row.
+        augment: length of the vector that tells of augmentations; 0: there are none.
     """
 
     offsets: Tensor
     nulls: Tensor
 
-    def __init__(self, conditions: Mapping[str, int], dim: int) -> None:
+    def __init__(self, conditions: Mapping[str, int], dim: int, augment: int = 0) -> None:
         super().__init__()
         self.conditions = dict(conditions)
         if bad := [name for name, n in self.conditions.items() if n < 1]:
@@ -36,13 +42,17 @@ class ConditionTable(nn.Module):
         self.register_buffer("offsets", first, persistent=False)
         self.register_buffer("nulls", first + sizes - 1, persistent=False)
         self.rows = nn.Parameter(torch.empty(int(sizes.sum()), dim))
+        self.augment = nn.Parameter(torch.zeros(augment, dim)) if augment else None
 
-    def forward(self, cond: Mapping[str, Int64[Tensor, "b"]], batch: int) -> Float[Tensor, "b d"]:
+    def forward(self, cond: Mapping[str, Tensor], batch: int) -> Float[Tensor, "b d"]:
         """The summed rows; a column that is not given counts as null.
 
         Raises:
             ValueError: a column that the network does not have, or an index outside 0…n.
         """
+        if self.augment is not None and AUGMENT in cond:
+            rest = {name: column for name, column in cond.items() if name != AUGMENT}
+            return self(rest, batch) + cond[AUGMENT].to(self.augment) @ self.augment
         if unknown := sorted(set(cond) - set(self.conditions)):
             raise ValueError(f"unknown condition {unknown}; this network has {sorted(self.conditions)}")
         columns = []

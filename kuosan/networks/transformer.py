@@ -114,6 +114,7 @@ class Transformer(nn.Module):
         depth: number of blocks.
         heads: attention heads.
         conditions: column → number of values n; index n means null.
+        augment: see `ConditionTable`.
         dropout: rate after attention and inside the MLP, in training mode.
         generator: source of the initial weights; the global random state is neither read nor changed.
     """
@@ -134,6 +135,7 @@ class Transformer(nn.Module):
         heads: int,
         out_channels: int | None = None,
         conditions: Mapping[str, int] | None = None,
+        augment: int = 0,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -156,7 +158,7 @@ class Transformer(nn.Module):
             self.out = nn.Linear(dim, self.out_channels * patch * patch)
         self.blocks = nn.ModuleList(blocks)
         self.to_empty(device="cpu")
-        self.table = ConditionTable(conditions or {}, dim)
+        self.table = ConditionTable(conditions or {}, dim, augment)
         self.register_buffer("pos", positions(self.rows, self.columns, dim), persistent=False)
         self.register_buffer("frequencies", label_frequencies(), persistent=False)
         # Adds the 1 of (1 + scale) for all blocks at once; the output's pair is (shift, scale) too.

@@ -4,8 +4,8 @@ The network itself is `diffusers.UNet2DModel` (Ho et al. 2020, appendix B: resid
 attention at chosen levels, skip connections), so a trained one opens in `diffusers` unchanged. This file adds
 what a person's own data need around it:
 
-- conditions: one column is the U-Net's own class table with one more row for null; several columns are
-  summed in our table and handed in as a ready-made embedding (`class_embed_type="identity"`);
+- conditions: one column is the U-Net's own class table with one more row for null; several columns, and what tells
+  of augmentations, are summed in our table and handed in as a ready-made embedding (`class_embed_type="identity"`);
 - any image size: sides that are no multiple of 2^(levels−1) are padded at the right and bottom by repeating
   the edge, and cropped at the end;
 - any width: the group norms have as many groups, up to 32, as divide every level and leave four channels
@@ -43,6 +43,7 @@ def unet_config(
     attention: Sequence[int],
     out_channels: int | None = None,
     conditions: Mapping[str, int] | None = None,
+    augment: int = 0,
 ) -> dict[str, Any]:
     """The arguments of `diffusers.UNet2DModel`, all of them JSON values.
 
@@ -52,6 +53,7 @@ def unet_config(
         attention: levels (0 is full resolution) with self-attention.
         out_channels: where more is said of each pixel than one value a channel.
         conditions: column → number of values.
+        augment: length of the vector that tells of augmentations.
     """
     widths = [base * m for m in mults]
     if not widths or min(widths) < 1 or blocks < 1:
@@ -73,8 +75,8 @@ def unet_config(
         "norm_num_groups": max(g for g in range(1, 33) if common % g == 0 and common >= 4 * g or g == 1),
         "resnet_time_scale_shift": "scale_shift",
         "attention_head_dim": max(d for d in range(1, 33) if common % d == 0),
-        "num_class_embeds": columns[0] + 1 if len(columns) == 1 else None,
-        "class_embed_type": "identity" if len(columns) > 1 else None,
+        "num_class_embeds": columns[0] + 1 if len(columns) == 1 and not augment else None,
+        "class_embed_type": "identity" if len(columns) > 1 or augment else None,
     }
 
 
@@ -85,6 +87,7 @@ class UNet(nn.Module):
         channels, height, width: of the images, in and out.
         base, mults, blocks, attention, out_channels: see `unet_config`.
         conditions: column → number of values n; index n means null.
+        augment: see `ConditionTable`.
         dropout: rate in the residual blocks, in training mode.
         generator: source of the initial weights.
     """
@@ -101,6 +104,7 @@ class UNet(nn.Module):
         attention: Sequence[int],
         out_channels: int | None = None,
         conditions: Mapping[str, int] | None = None,
+        augment: int = 0,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -120,22 +124,24 @@ class UNet(nn.Module):
             attention=attention,
             out_channels=out_channels,
             conditions=conditions,
+            augment=augment,
         )
         with torch.device("meta"):
             unet: Any = UNet2DModel(**self.config)
         self.unet = unet.to_empty(device="cpu")
         self.drops: list[Dropout] = []
         replace_dropout(self.unet, dropout, self.drops)
-        self.table = ConditionTable(self.conditions if len(self.conditions) > 1 else {}, 4 * base)
+        self.summed = self.config["class_embed_type"] == "identity"
+        self.table = ConditionTable(self.conditions if self.summed else {}, 4 * base, augment)
         unet_weights(self.unet, generator)
         with torch.no_grad():
             self.table.rows.normal_(0, 0.02, generator=generator)
 
     def labels(self, cond: Mapping[str, Int64[Tensor, "b"]], batch: int) -> Tensor | None:
         """What `UNet2DModel` wants as `class_labels`: nothing, indices (b) or summed rows (b, 4·base)."""
-        if len(self.conditions) != 1:
+        if len(self.conditions) != 1 or self.summed:
             rows = self.table(cond, batch)
-            return rows if self.conditions else None
+            return rows if self.summed else None
         if unknown := sorted(set(cond) - set(self.conditions)):
             raise ValueError(f"unknown condition {unknown}; this network has {sorted(self.conditions)}")
         (name, n) = next(iter(self.conditions.items()))

@@ -127,8 +127,11 @@ def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoise
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
     assert part.batch != "auto" and part.lr != "auto"
-    leaves = part.model_dump(exclude={"batch", "lr", "micro"})
-    before = {"precision": "float32", "layout": "contiguous", "compile": False, "optimizer": "adamw"}
+    leaves = part.model_dump(exclude={"batch", "lr", "micro", "augment", "augment_p"})
+    leaves["ema"] = None if part.ema == "auto" else part.ema
+    before = {
+        "precision": "float32", "layout": "contiguous", "compile": False, "optimizer": "adamw", "weight_decay": 0.01,
+    }  # fmt: skip
     for name, plain in before.items():
         if leaves[name] == "auto":  # saved before there was a choice, or of somebody else's pipeline
             leaves[name] = plain

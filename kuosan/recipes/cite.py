@@ -110,6 +110,7 @@ _REPORTED = (
     ("items to noise and back", ("hairer2006", "shoemake1985")),
     ("residual of the score", ("lai2023",)),
     ("entropy by noise level", ("guo2005",)),
+    ("nearness to training items", ("carlini2023",)),
 )
 # All whose words are among the parts of a metric's name (fd_inf_encoder: fd, inf, encoder).
 _METRICS = (
@@ -226,6 +227,10 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "averaged weights", ("karras2024",)
     if facts.recipe.training.shard == "full":
         yield "state shared out among processes", ("zhao2023fsdp",)
+    if facts.recipe.training.ema == "auto":
+        yield "guide that is kept", ("karras2024guiding",)
+    if facts.recipe.training.augment not in ("auto", "none"):
+        yield "augmentations that do not leak", ("karras2020", "karras2022")
     if facts.columns and facts.recipe.training.drop > 0:
         yield "hidden conditions", ("ho2022",)
 

@@ -42,6 +42,8 @@ def used(facts: Facts, tokeniser: str) -> Iterator[Use]:
     if recipe.training.optimizer == "muon":
         yield "optimiser muon", ("jordan2024",)
     yield "averaged weights", ("karras2024",)
+    if recipe.training.ema == "auto":
+        yield "guide that is kept", ("karras2024guiding",)
     if facts.columns and recipe.training.drop > 0:
         yield "hidden conditions", ("ho2022",)
 

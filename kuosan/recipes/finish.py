@@ -10,11 +10,12 @@ import torch
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.report_section import Section
-from kuosan.recipes import card, report, sequences
+from kuosan.recipes import average, card, report, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
 from kuosan.recipes.profile import keep_profile
+from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_decided import decided
 from kuosan.recipes.report_residual import residual
 from kuosan.recipes.report_returned import returned
@@ -34,6 +35,7 @@ def finish(session: Session) -> dict[str, Any]:
     if session.facts.recipe.process.discrete:
         return finish_texts(session)
     run = session.run
+    average.choose(session.training, run.path, session.share(average.SHARE))
     session.write_weights("best")
     _choose_sampler(session)
     left = session.remaining()
@@ -106,4 +108,5 @@ def _sections(session: Session) -> list[Section]:
     run, left = session.run, session.remaining()
     seconds = LONGEST if left is None else min(LONGEST, SHARE * left)
     found = [show(run, session.data.val, seconds) for show in (returned, residual)]
-    return [section for section in (decided(run, session.training.objective.timing), *found) if section]
+    made = (average_section(run.path), decided(run, session.training.objective.timing), *found)
+    return [section for section in made if section]

@@ -23,7 +23,9 @@ from kuosan.errors import UserError
 from kuosan.modalities.dataset import Dataset
 from kuosan.networks import choose_network
 from kuosan.recipes.noise import choose_noise
+from kuosan.recipes.scarce import choose_scarce
 from kuosan.recipes.schema import NetworkPart, ObjectivePart, Recipe
+from kuosan.training.budget import Budget
 
 Choice = tuple[str, Any, str]
 
@@ -43,6 +45,7 @@ def resolve(
     *,
     shape: tuple[int, int, int],
     side: int,
+    budget: Budget,
 ) -> tuple[Recipe, dict[str, Any], list[Choice]]:
     """The recipe without ``auto``, the network's specification, and the reasons.
 
@@ -52,6 +55,7 @@ def resolve(
         speed: of this machine now, relative to what the network choice predicts.
         shape: of what the network works on, states or latents.
         side: the longest that pictures were brought to.
+        budget: with one of steps or images, what ``seconds`` only guesses is known.
     """
     channels, height, width = shape
     conditions = {name: len(values) for name, values in data.columns.items()}
@@ -88,7 +92,7 @@ def resolve(
             seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
             latents=recipe.codec.kind != "none",
         )  # fmt: skip
-        asked = recipe.network.model_dump(exclude={"kind"}, exclude_none=True)
+        asked = recipe.network.model_dump(exclude={"kind", "dropout"}, exclude_none=True)
         choices += [r for r in reasons if not (asked and r[0] == "size")]  # whose prediction no longer holds
         network = network | asked
         if "dim" in asked and "heads" not in asked:
@@ -163,6 +167,16 @@ def resolve(
         "training", "lr", rate, "a start from trained weights" if init else "falls with the network's width"
     )
     decide("training", "optimizer", "adamw", "as good as any on pictures here")
+    passes = next((value for name, value, _ in choices if name == "passes"), None)
+    if (steps := budget.steps_of(tree["training"]["batch"])) is not None:
+        passes = steps * tree["training"]["batch"] / len(data.train)
+        choices = [choice for choice in choices if choice[0] != "passes"]
+    leaves, more, reasons = choose_scarce(
+        recipe, network, len(data.train), passes, latents=recipe.codec.kind != "none"
+    )
+    tree["training"] |= leaves
+    network = network | more
+    choices += reasons
     decide("sampling", "solver", "deis", "to begin with: which suits the model is measured once there is one")
     decide("sampling", "grid", "karras:7", "its partner until then")
     tree["data"]["modality"] = data.modality.name

@@ -58,6 +58,7 @@ def settle(asked: Question) -> Settled:
         asked.speed,
         shape=codec.latent_shape if codec else shape,
         side=side,
+        budget=asked.budget,
     )
     batch = resolved.training.batch
     assert isinstance(batch, int)

@@ -112,6 +112,8 @@ def command(session: Session) -> str:
         for k in ("patch", "dim", "depth", "base", "blocks", "dropout")
         if k in facts.network and session.budget.seconds
     }
+    if session.budget.seconds:  # what followed from predicted passes
+        leaves |= {f"training.{k}": getattr(facts.recipe.training, k) for k in ("weight_decay", "augment")}
     if session.coding and session.coding.steps and session.budget.seconds:
         part, size = facts.recipe.codec, facts.recipe.data.max_side
         leaves |= {"data.max_side": size, "codec": part.kind, "codec.steps": session.coding.steps}

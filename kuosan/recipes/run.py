@@ -22,15 +22,13 @@ from kuosan.core.schedules import Schedule
 from kuosan.core.shapes import as_time, at
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.calibrated import Calibrated
-from kuosan.denoisers.diffusers import is_diffusers, read_diffusers
+from kuosan.denoisers.diffusers import is_diffusers
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.errors import UserError
 from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.modalities import Modality, modality_from_spec
 from kuosan.processes.additive import AdditiveProcess
-from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes import machine, verbs
-from kuosan.recipes.build import build_model
 from kuosan.recipes.conditions import conditions_of
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
@@ -38,6 +36,7 @@ from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
 from kuosan.recipes.student import Ends, check_sampling, student_grid
 from kuosan.recipes.tokens import Rules, token_sampler, walk_tokens
+from kuosan.recipes.weights import foreign_model, trained_model
 from kuosan.solvers import Step, trajectory
 from kuosan.solvers.sequence import CHURN, Sequence
 from kuosan.training.checkpoint import load_weights
@@ -90,20 +89,7 @@ class Run:
     @torch.inference_mode(False)  # also when sampling asks first: or nobody could differentiate it afterwards
     def model(self) -> Denoiser:
         """The averaged model, of numbers or of tokens, on this machine's best device."""
-        if self.foreign:
-            loaded = read_diffusers(self.path)
-            model: Denoiser = NetworkDenoiser(GaussianProcess(loaded.schedule), loaded.network, loaded.output)
-        else:
-            model = build_model(self.facts.network, self.facts.recipe)
-            path = self.path / WEIGHTS
-            if not path.is_file():
-                raise UserError(f"{path} is missing: run `kuosan resume {self.path}` to write it")
-            try:
-                model.load_state_dict(load_weights(path))
-            except RuntimeError as e:
-                raise UserError(
-                    f"the weights {path} do not fit the recipe beside them: restore both from one copy"
-                ) from e
+        model = foreign_model(self.path) if self.foreign else trained_model(self.facts, self.path / WEIGHTS)
         return model.requires_grad_(False).eval().to(machine.device())
 
     @property
@@ -187,15 +173,18 @@ class Run:
         """A condition index per sample of these numbers, see `kuosan.recipes.conditions`."""
         return conditions_of(self.facts, seed, numbers, where or {})
 
+    @property
+    def unguided(self) -> Denoiser:
+        """What classifier-free guidance bends."""
+        return self.model
+
     def guided(self, w: float | Curve) -> Denoiser:
         """The denoiser, with classifier-free guidance where there are conditions and ``w`` is not 1."""
-        if w == 1 or not self.facts.columns:
-            if w != 1:
-                raise UserError(
-                    f"guidance w={w} needs conditions and the run {self.path} has none: leave --w away"
-                )
-            return self.model
-        return ClassifierFree(self.model, w, self.facts.null)
+        if w != 1 and not self.facts.columns:
+            raise UserError(
+                f"guidance w={w} needs conditions and the run {self.path} has none: leave --w away"
+            )
+        return self.unguided if w == 1 else ClassifierFree(self.unguided, w, self.facts.null)
 
     def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
         """The times of so many steps; of a student, its own.
@@ -291,11 +280,8 @@ class Run:
         if student:
             check_sampling(self.facts, self.path, solver_name, grid, 1.0 if w is None else w)
         chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None else None
-        if chosen:
-            rule = chosen.rule()
-        else:
-            name = sampling.solver if solver_name == "auto" else solver_name
-            rule = build_solver(name, self.denoiser.process if denoiser is None else denoiser.process)
+        name = sampling.solver if solver_name == "auto" else solver_name
+        rule = chosen.rule() if chosen else build_solver(name, (denoiser or self.denoiser).process)
         if denoiser is None:
             weight: float | Curve = sampling.w if w is None else w
             denoiser = self.guided(chosen.guiding() if chosen and (chosen.w or w is None) else weight)
@@ -353,8 +339,8 @@ class Run:
                 f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
             )
         if length is not None:
-            asked = {"steps": steps, "solver": solver, "grid": grid, "w": w, "rules": rules}
-            return verbs.sample_long(self, n, length, seed=seed, first=first, where=where, **asked)
+            same = {"steps": steps, "solver": solver, "grid": grid, "w": w, "rules": rules}
+            return verbs.sample_long(self, n, length, seed=seed, first=first, where=where, **same)
         chunk = EXACT_CHUNK if exact else CHUNK
         start, stop = (
             (first // chunk * chunk, -(-(first + n) // chunk) * chunk) if exact else (first, first + n)
@@ -365,13 +351,12 @@ class Run:
         with torch.inference_mode():
             for low in range(start, stop, chunk):
                 numbers = range(low, min(low + chunk, stop))
-                seeds = Seeds.of(seed, numbers)
                 z, cond = None, self.conditions(seed, numbers, where)
                 if noise is not None:
                     z, cond = noise.rows(numbers, cond, where or {})
                 for step in self.walk(
-                    seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z, rules=rules
-                ):
+                    Seeds.of(seed, numbers), cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z, rules=rules
+                ):  # fmt: skip
                     last = step
                 zs.append(last.x.cpu())
                 xs.append(self.decoded(last.x).cpu())
@@ -381,6 +366,8 @@ class Run:
         z = None if self.codec is None else torch.cat(zs)[part].clone()
         return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality, z, self.facts.columns)
 
+    averaged = verbs.averaged
+    autoguided = verbs.autoguided
     stream = verbs.stream
     distil = verbs.distil
     evaluate = verbs.evaluate

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
@@ -152,9 +152,9 @@ class TrainingPart(_Part):
     lr: float | Auto = "auto"
     warmup: float = Field(0.02, ge=0, le=1)
     decay: float = Field(0.6, ge=0, le=1)
-    weight_decay: float = 0.01
+    weight_decay: float | Auto = "auto"
     clip: float = Field(1.0, gt=0)
-    ema: float = Field(0.08, gt=0, lt=0.28)
+    ema: Annotated[float, Field(gt=0, lt=0.28)] | Auto = "auto"
     drop: float = Field(0.1, ge=0, le=1)
     validations: int = Field(20, ge=1)
     patience: int = Field(6, ge=0)
@@ -165,6 +165,8 @@ class TrainingPart(_Part):
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
     micro: PositiveInt | Auto = Field("auto", description="items that a process works on at a time")
     shard: Literal["auto", "none", "full"] = Field("auto", description="of the state, over processes")
+    augment: str = Field("auto", description="kinds of augmentation of pictures, joined by +")
+    augment_p: float = Field(0.15, ge=0, le=1, description="probability of each")
 
 
 class SamplingPart(_Part):
@@ -242,12 +244,18 @@ def parse(model: type[Recipe], tree: Any) -> Recipe:
         where = ".".join(
             str(p)
             for p in first["loc"]
-            if not str(p).startswith(("literal", "tuple", "float", "int", "function"))
+            if not str(p).startswith(("literal", "tuple", "float", "int", "function", "constrained"))
         )
         if first["type"] == "extra_forbidden":
             raise UserError(_unknown(where, leaf_names(model))) from None
         allowed = [e["ctx"]["expected"] for e in e.errors() if e["type"] == "literal_error"]
+        bounds = [
+            e["msg"].lower().replace("input", "it")
+            for e in e.errors()
+            if {"gt", "ge", "lt", "le"} & {*e.get("ctx", ())}
+        ]
         hint = f": choose {allowed[0]}" if allowed else f": {first['msg'].lower()}"
+        hint += f", or a number: {bounds[0]}" if allowed and bounds else ""
         raise UserError(f"the leaf {where} of the recipe cannot be {first['input']!r}{hint}") from None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,7 @@ from kuosan.codecs import Codec, CodecProgress
 from kuosan.core.random import Seeds
 from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.modalities import Dataset
-from kuosan.recipes import machine
+from kuosan.recipes import average, machine
 from kuosan.recipes.augment import varied
 from kuosan.recipes.build import build_model, build_settings, objective_of
 from kuosan.recipes.calibrate import Threads
@@ -30,10 +30,13 @@ from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import Lessons
 from kuosan.recipes.run import WEIGHTS, Run
+from kuosan.recipes.scarce import augmentation_of
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
 from kuosan.recipes.tokens import token_counts
+from kuosan.recipes.watch import Watch
 from kuosan.training import checkpoint, parallel
+from kuosan.training.augment import Augmented
 from kuosan.training.budget import Budget
 from kuosan.training.data import TrainingItems
 from kuosan.training.loop import Progress, Training
@@ -82,6 +85,8 @@ class Session:
         train: TrainingItems = of.train
         if r.process.discrete:
             train = varied(data.train, r.data, run.path, denoiser if start else None, r.seed)
+        elif of is data and (how := augmentation_of(r.training)):
+            train = Augmented(train, how)
         self.training = Training(
             denoiser,
             self.lessons.objective if self.lessons else objective_of(r),
@@ -99,6 +104,7 @@ class Session:
         )
         self.world = world
         self.resumed = self.training.resume()
+        self.watch = Watch(run, self.training, self._drawn)
         self._before = self.seconds
         self.seconds_per_sample = 0.05
         self._shown = self._line = -1
@@ -212,10 +218,11 @@ class Session:
                 "val_n": v.n,
                 "val_by_level": v.levels,
                 "val_axis": v.axis,
+                **({} if self.training.sharded else self.watch.look()),
             }
         with (self.run.path / METRICS).open("a", encoding="utf-8") as log:
             log.write(json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n")
-        for name in ("loss", "grad_norm", "lr", "val_loss"):
+        for name in ("loss", "grad_norm", "lr", "val_loss", "nearness", "nearness_real"):
             if name in row:
                 board.add_scalar(name, row[name], event.step)
 
@@ -241,13 +248,7 @@ class Session:
         run, started = self.run, time.monotonic()
         cond, columns = preview_conditions(run.facts)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
-        with torch.no_grad():
-            # The run's own profile is measured when its training is over.
-            own = run.facts.recipe.sampling.grid
-            grid = "logsnr" if is_entropic(own) and run.profile is None else own
-            for step in run.walk(seeds, cond, denoiser=self.training.average, grid=grid):
-                x = step.x
-        x = run.decoded(x)
+        x = run.decoded(self._drawn(seeds, cond))
         self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
         if not self.world.leads:
             return
@@ -256,14 +257,23 @@ class Session:
         folder.mkdir(exist_ok=True)
         picture.save(folder / f"step_{self.training.count.step:08d}.png")
 
+    @torch.no_grad()
+    def _drawn(self, seeds: Seeds, cond: Mapping[str, Tensor]) -> Tensor:
+        """What the network works on, sampled with the averaged weights as they are now."""
+        run, own = self.run, self.run.facts.recipe.sampling.grid
+        # The run's own profile is measured when its training is over.
+        grid = "logsnr" if is_entropic(own) and run.profile is None else own
+        for step in run.walk(seeds, cond, denoiser=self.training.average, grid=grid):
+            x: Tensor = step.x
+        return x
+
     # -- the end ----------------------------------------------------------------------------------------
 
     def write_weights(self, place: str) -> None:
-        """The averaged weights of a checkpoint (or, for "now", of this moment) as ``model.safetensors``."""
-        tensors = self.training.average.state_dict()
+        """The averaged weights of the best step (or, for "now", of this moment) as ``model.safetensors``."""
+        tensors: Mapping[str, Tensor] = self.training.average.state_dict()
         if place == "best" and checkpoint.exists(self.training.folder / place):
-            saved, _ = checkpoint.load(self.training.folder / place)
-            tensors = {k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")}
+            tensors = average.best_weights(self.training, self.run.path)
         about = {"kuosan": machine.versions()["kuosan"], "network": self.facts.network}
         checkpoint.save_weights(self.run.path / WEIGHTS, tensors, about)
         for name in ("model", "variances", "profile"):  # read anew
@@ -275,6 +285,11 @@ class Session:
         if self.budget.seconds is None or self.facts.seconds is None:
             return None
         return max(5.0, self.budget.seconds - self._before - (time.monotonic() - self.started))
+
+    def share(self, part: float) -> float | None:
+        """This part of `remaining`."""
+        left = self.remaining()
+        return None if left is None else part * left
 
 
 def _apart(facts: Facts) -> set[str]:

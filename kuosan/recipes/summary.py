@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kuosan.recipes import average
 from kuosan.recipes.session import Session
 
 SUMMARY = "summary.json"  # written last: it says that all else is there
@@ -14,7 +15,8 @@ SUMMARY = "summary.json"  # written last: it says that all else is there
 def summary_of(session: Session, result: Mapping[str, Any], report: Path) -> dict[str, Any]:
     """Counts, times, losses, metrics."""
     count = session.training.count
-    early = bool(count.events and "stopped early" in count.events[-1])
+    averaged = average.chosen(session.run.path)
+    early = any("stopped early" in event for event in count.events)
     return {
         "run": str(session.run.path),
         "steps": count.step,
@@ -23,6 +25,7 @@ def summary_of(session: Session, result: Mapping[str, Any], report: Path) -> dic
         "skipped_steps": count.skipped,
         "best_step": count.best_step or None,
         "val_loss": count.best_loss if count.best_step else None,
+        **({"ema": averaged["chosen"]} if averaged else {}),
         "metrics": result["metrics"],
         **({"baselines": result["baselines"]} if "baselines" in result else {}),
         **({"pairs": session.lessons.count} if session.lessons else {}),

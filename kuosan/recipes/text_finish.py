@@ -11,7 +11,7 @@ import torch
 from kuosan.adapt.unmasking import measure_profile
 from kuosan.core.random import Seeds
 from kuosan.evaluation.base import Measurement
-from kuosan.recipes import card, text_report
+from kuosan.recipes import average, card, text_report
 from kuosan.recipes.evaluate import EVALUATION, SEED
 from kuosan.recipes.run import Run
 from kuosan.recipes.session import Session
@@ -27,6 +27,7 @@ PROFILE_TEXTS = 64
 def finish_texts(session: Session) -> dict[str, Any]:
     """Write what a finished run leaves, within what its budget has left; the summary of it."""
     run, data = session.run, session.data
+    average.choose(session.training, run.path, session.share(average.SHARE))
     session.write_weights("best")
     left = session.remaining()
     keep_unmasking(run, session)

@@ -22,6 +22,7 @@ from kuosan.processes.discrete import Masked
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
 from kuosan.recipes.report import command, events, log_rows, preview_pictures
+from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_unmasking import section
 from kuosan.recipes.run import Samples
 from kuosan.recipes.session import METRICS, Session, preview_conditions
@@ -72,7 +73,8 @@ def write(
             f"Held-out text costs {kind} {number(m.value, m.stderr)} bits per character ({m.n:,} passages)."
         )
     labels = _labels(session, samples)
-    sections = [s for s in (_written(session), _surprise(surprise, others), _schedule(session)) if s]
+    made = (_written(session), _surprise(surprise, others), average_section(run.path), _schedule(session))
+    sections = [s for s in made if s]
     sections += [*_copied(session, texts), *_identifiers(scanned)]
     page = ReportFacts(
         title=Path(data.survey.source).resolve().stem.replace("_", " "),

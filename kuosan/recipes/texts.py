@@ -19,6 +19,7 @@ from kuosan.modalities.synonyms import read_synonyms
 from kuosan.modalities.text_gather import LONGEST
 from kuosan.networks import choose_token_network
 from kuosan.networks.choose_tokens import heads_of
+from kuosan.recipes.scarce import of_texts
 from kuosan.recipes.schema import NetworkPart, ProcessPart, Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
 from kuosan.recipes.start import Start
@@ -115,6 +116,7 @@ def settle(asked: Question) -> Settled:
         choices += [(f"network.{k}", v, "asked for") for k, v in given.items()]
     stock = network["kind"] == "stock-lm"
     tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
+    tree["training"] |= of_texts(recipe.training)
     tree["codec"]["kind"] = "none"
     tree["noise"]["kind"], tree["schedule"]["kind"], tree["schedule"]["shift"] = "gaussian", "cosine", 1.0
     tree["objective"]["output"] = "x"

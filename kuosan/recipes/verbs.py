@@ -11,8 +11,23 @@ from torch import Tensor
 from kuosan.recipes.samples import Samples
 
 if TYPE_CHECKING:
+    from kuosan.core.curves import Curve
     from kuosan.recipes.inverse import Noise
     from kuosan.recipes.run import Run
+
+
+def averaged(run: Run, length: float) -> Run:
+    """With weights averaged over another length: `kuosan.recipes.variant.averaged`."""
+    from kuosan.recipes.variant import averaged
+
+    return averaged(run, length)
+
+
+def autoguided(run: Run, w: float | Curve) -> Run:
+    """Guided by its own early state: `kuosan.recipes.variant.autoguided`."""
+    from kuosan.recipes.variant import autoguided
+
+    return autoguided(run, w)
 
 
 def stream(run: Run, n: int | None = None, **asked: Any) -> Iterator[Samples]:

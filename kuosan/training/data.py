@@ -61,7 +61,10 @@ def drop_conditions(
     if not cond or share <= 0:
         return cond
     hidden = seeds.fold("drop").uniforms() < share
-    return {name: torch.where(hidden.to(value.device), null[name], value) for name, value in cond.items()}
+    return {
+        name: torch.where(hidden.to(value.device), null[name], value) if name in null else value
+        for name, value in cond.items()
+    }
 
 
 @dataclass(frozen=True)

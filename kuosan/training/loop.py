@@ -19,7 +19,6 @@ on how the schedule runs between its ends, its variance does (Kingma et al. 2021
 
 from __future__ import annotations
 
-import copy
 import math
 import signal
 import time
@@ -33,7 +32,8 @@ from torch import Tensor
 
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
-from kuosan.training import checkpoint, ema, spikes
+from kuosan.training import checkpoint, spikes
+from kuosan.training.averages import FOLDER, LOOKS, Averages, Kept
 from kuosan.training.data import Batches, Items, TrainingItems
 from kuosan.training.gradients import Gradients, NoMemoryError, parts_of
 from kuosan.training.interrupt import Inbox, Interrupted, listening
@@ -88,12 +88,16 @@ class Training:
             )
         self.device, self.world = torch.device(device), world
         arrange(denoiser, settings.layout)
-        self.average = copy.deepcopy(denoiser).requires_grad_(False).eval()
+        self.averages = Averages(denoiser, settings.ema)
         self.sharded = is_sharded(denoiser, settings, self.device, world)
         if self.sharded:
-            for model in (denoiser, self.average):
+            for model in (denoiser, *self.averages.models):
                 share_out(model, self.device, world)
-        self.denoiser, self.average = denoiser.to(self.device), self.average.to(self.device)
+        self.denoiser = denoiser.to(self.device)
+        for model in self.averages.models:
+            model.to(self.device)
+        self.average = self.averages.models[0]
+        self.kept = Kept(folder / FOLDER)
         self.objective, self.train, self.val, self.settings = objective, train, val, settings
         self.batches = Batches(train, settings.seed, settings.batch, settings.drop, null or {}, world)
         self.folder, self.identity = folder, identity or {}
@@ -107,7 +111,6 @@ class Training:
             weight_decay=settings.weight_decay,
         )
         self.gradients = Gradients(self.parameters, self.curves, world, summed=not self.sharded)
-        self.gamma = ema.gamma_of(settings.ema)
         self.count = Counters()
         self._saved_at = self._judging = 0.0
 
@@ -115,8 +118,7 @@ class Training:
 
     def save(self, place: str = "last") -> None:
         """Write the full state to ``checkpoints/<place>``."""
-        tensors = pack(self.denoiser, self.average, self.optimizers)
-        tensors |= {_TIMING + k: v for k, v in self.objective.timing.state().items()}
+        tensors = self._tensors() | {_TIMING + k: v for k, v in self.objective.timing.state().items()}
         state = {"format": FORMAT, "identity": self.identity, "counters": vars(self.count)}
         if self.sharded:
             checkpoint.save_together(self.folder / place, tensors, state, self.world)
@@ -124,6 +126,11 @@ class Training:
             checkpoint.save(self.folder / place, tensors, state)
         if place == "last":
             self._saved_at = time.monotonic()
+            if self.world.leads:
+                self.kept.forget(self.count.kept)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return pack(self.denoiser, self.average, self.optimizers) | self.averages.state()
 
     def resume(self, place: str = "last") -> bool:
         """Load ``checkpoints/<place>`` if there is one; whether there was.
@@ -152,13 +159,14 @@ class Training:
     def _read(self, place: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A checkpoint, from the one process that may see the newest; of a sharded state each process its part."""
         if self.sharded:
-            into = partial(shaped_like, pack(self.denoiser, self.average, self.optimizers), self.optimizers)
+            into = partial(shaped_like, self._tensors(), self.optimizers)
             return checkpoint.load_together(self.folder / place, into, self.world)
         tensors, state = checkpoint.load(self.folder / place) if self.world.leads else (None, None)
         return self.world.spread(tensors), self.world.tell(state)
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         unpack(tensors, self.denoiser, self.average, self.optimizers)
+        self.averages.load(tensors)
         kept = {k.removeprefix(_TIMING): v for k, v in tensors.items() if k.startswith(_TIMING)}
         self.objective = self.objective.timed(self.objective.timing.restored(kept))
 
@@ -177,7 +185,7 @@ class Training:
         if count.step == 0 and not self.world.tell(checkpoint.exists(self.folder / "last")):
             self.save()
         if not (self.world.alone or self.sharded):  # they begin alike, wherever their weights are from
-            for model in (self.denoiser, self.average):
+            for model in (self.denoiser, *self.averages.models):
                 model.load_state_dict(self.world.spread(model.state_dict()))
         self.denoiser.train()
         if settings.compile and (why := compiled(self.denoiser, self._rehearse)):
@@ -198,6 +206,7 @@ class Training:
                 due &= not settings.seconds or self._judging <= _JUDGING * (count.seconds - before)
                 validation, best = self._validate() if due or progress >= 1 else (None, False)
                 count.finished = progress >= 1 or self._out_of_patience()
+                self._keep(progress)
                 yield Progress(count.step, progress, count.seconds, loss, norm, rate, validation, best)
                 count.seconds, late, signum = self._agreed(before + time.monotonic() - started, inbox)
                 doubtful = count.in_a_row or count.high
@@ -239,7 +248,7 @@ class Training:
         count.step += 1
         if math.isfinite(value) and math.isfinite(length):
             self.optimizers.step(rate)
-            ema.update(self.average, self.denoiser, count.step, self.gamma)
+            self.averages.update(self.denoiser, count.step)
             if found.errors:
                 self.objective = self.objective.timed(self.objective.timing.after(*found.errors))
             count.in_a_row = 0
@@ -328,6 +337,20 @@ class Training:
         ]
         self.count = kept
 
+    def _keep(self, progress: float) -> None:
+        """Leave averages in files, now and then, where others are to be made of them later."""
+        count = self.count
+        if self.averages.several and not count.in_a_row and progress * LOOKS >= count.looks + 1:
+            count.looks = int(progress * LOOKS)
+            halves = self.averages.halves()  # of parts that are shared out all processes are needed
+            names = self.kept.keep(halves, count.step, count.kept) if self.world.leads else None
+            count.kept = self.world.tell(names)
+
+    def judge(self, denoiser: Denoiser) -> Validation:
+        """The held-out loss of a denoiser in this training's terms."""
+        with casting(self.settings.precision, self.device):
+            return validate(denoiser, self.objective, self.val, self.device)
+
     def _validate(self) -> tuple[Validation | None, bool]:
         count = self.count
         done = self.settings.progress(count.step, count.seconds) * self.settings.validations
@@ -338,27 +361,28 @@ class Training:
         best = result.loss < count.best_loss
         if best:
             count.best_loss, count.best_step, count.worse = result.loss, count.step, 0
+            count.best_each = list(result.each)
             self.save("best")
         else:
-            count.worse = count.worse + 1 if result.loss > 1.05 * count.best_loss else 0
+            count.worse = count.worse + 1 if result.worse_than(count.best_each) else 0
         return result, best
 
     def _judged(self) -> Validation:
         """The average's held-out loss, measured once for all processes."""
         started, told = time.monotonic(), None
         if self.world.leads or self.sharded:
-            with casting(self.settings.precision, self.device):
-                result = validate(self.average, self.objective, self.val, self.device)
+            result = self.judge(self.average)
             told = [vars(result), time.monotonic() - started]
         told = self.world.tell(told)
         self._judging += told[1]
-        return Validation(**told[0] | {"levels": tuple((place, loss) for place, loss in told[0]["levels"])})
+        levels = tuple((place, loss) for place, loss in told[0]["levels"])
+        return Validation(**told[0] | {"levels": levels, "each": tuple(told[0]["each"])})
 
     def _out_of_patience(self) -> bool:
         count, patience = self.count, self.settings.patience
         if patience and count.worse >= patience:
             count.events.append(
-                f"step {count.step}: the held-out loss was more than 5 % above its best (step {count.best_step}) "
+                f"step {count.step}: the held-out loss was above its best (step {count.best_step}) by more than chance "
                 f"{patience} times in a row, so training stopped early"
             )
             return True

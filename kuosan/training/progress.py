@@ -12,7 +12,9 @@ from kuosan.training.validation import Validation
 @dataclass
 class Counters:
     """What a checkpoint keeps besides tensors. ``seconds`` is training time, over all parts of the run; ``micro`` what
-    memory left of the size of micro-batches, 0 until it did not suffice; ``losses`` and ``norms`` are for `spikes`."""
+    memory left of the size of micro-batches, 0 until it did not suffice; ``losses`` and ``norms`` are for `spikes`;
+    ``best_each`` is the loss of every held-out item at the best step, ``kept`` are the files of averages
+    (`averages.Kept`), and ``looks`` is how often some were written."""
 
     step: int = 0
     seconds: float = 0.0
@@ -29,6 +31,9 @@ class Counters:
     losses: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
+    best_each: list[float] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    looks: int = 0
 
     @property
     def high(self) -> int:

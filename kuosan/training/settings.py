@@ -47,11 +47,12 @@ class Settings:
         decay: share of the run over which it falls to zero at the end.
         weight_decay, betas: of AdamW.
         clip: largest norm of the gradient.
-        ema: relative standard deviation of the averaged weights over the run.
+        ema: relative standard deviation of the averaged weights over the run; None: several are kept, and the length
+            is chosen when the run has ended (`averages`).
         drop: probability that a condition is hidden, for guidance.
         steps, seconds: the end, one of them; ``seconds`` counts training time over all resumed parts.
         validations: how often in a run the held-out loss is measured.
-        patience: validations without improvement, the last of them 5 % worse, after which training stops;
+        patience: validations in a row that are worse than the best by more than chance, after which training stops;
             0 never stops early.
         save_seconds: how much training a kill may cost.
         precision: of the network's products: float32, tf32 (CUDA alone), or bfloat16 (half the memory; several times
@@ -73,7 +74,7 @@ class Settings:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
-    ema: float = 0.08
+    ema: float | None = 0.08
     drop: float = 0.1
     steps: int | None = None
     seconds: float | None = None

@@ -4,9 +4,9 @@ FSDP2 (`torch.distributed.fsdp.fully_shard`; Zhao et al. 2023) gathers the weigh
 used and adds its gradients up part by part. The rest of training sees parameters as ever, each a tensor of which this
 process holds some rows. In bytes per weight a process has
 
-    4 (weights) + 4 (gradients) + 4 (average) + 8 (AdamW's moments) = 20                            (1)
+    4 (weights) + 4 (gradients) + 8 (averages) + 8 (AdamW's moments) = 24                           (1)
 
-without, 20/W with it; layers are therefore sharded where (1) is more than half of a GPU's memory, which leaves the
+without, 24/W with it; layers are therefore sharded where (1) is more than half of a GPU's memory, which leaves the
 other half to activations.
 """
 
@@ -24,7 +24,7 @@ from kuosan.errors import UserError
 from kuosan.training.parallel import World
 from kuosan.training.settings import Settings
 
-BYTES = 20  # eq. 1
+BYTES = 24  # eq. 1
 ROOM = 0.5  # of a GPU's memory for them
 
 

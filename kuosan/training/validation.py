@@ -1,7 +1,16 @@
-"""The held-out loss, at fixed items, times and noise: the same question every time it is asked."""
+"""The held-out loss, at fixed items, times and noise: the same question every time it is asked.
+
+So two answers are compared item by item. With d_i the difference of item i's losses,
+
+    d̄ ± s(d)/√n                                                                                   (1)
+
+holds none of what tells items apart, nor of the noise that both answers saw, and is far narrower than either loss's
+own standard error. A loss counts as worse where d̄ is more than `BEYOND` of its standard errors above 0.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,18 +25,31 @@ from kuosan.training.objective import Objective
 LEVELS = 8
 MOST_ITEMS = 128
 FEWEST_ITEMS = 16
+BEYOND = 2.0
 
 
 @dataclass(frozen=True)
 class Validation:
     """Mean loss, its standard error over items, the number of items, and (place, loss) at each level of noise, places
-    on the ``axis`` that the objective names."""
+    on the ``axis`` that the objective names; ``each`` item's loss."""
 
     loss: float
     stderr: float
     n: int
     levels: tuple[tuple[float, float], ...]
     axis: str
+    each: tuple[float, ...]
+
+    def worse_than(self, other: Sequence[float]) -> bool:
+        """Whether the loss is higher, by more than chance, than it was with ``other`` for each item."""
+        value, stderr = difference(self.each, other)
+        return value > BEYOND * stderr
+
+
+def difference(mine: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """Eq. 1: the mean difference of losses of the same items, and its standard error."""
+    d = torch.tensor(mine, dtype=torch.float64) - torch.tensor(other, dtype=torch.float64)
+    return float(d.mean()), float(d.std() / len(d) ** 0.5) if len(d) > 1 else float("nan")
 
 
 @torch.no_grad()
@@ -50,4 +72,4 @@ def validate(denoiser: Denoiser, objective: Objective, items: Items, device: tor
     each = losses.mean(1)
     stderr = float(each.std() / count**0.5) if count > 1 else float("nan")
     levels = tuple(zip(places, losses.mean(0).tolist(), strict=True))
-    return Validation(float(each.mean()), stderr, count, levels, objective.axis)
+    return Validation(float(each.mean()), stderr, count, levels, objective.axis, tuple(each.tolist()))

@@ -131,14 +131,19 @@ def test_what_is_written_is_what_was_sampled(run: kuosan.Run, tmp_path: Path) ->
             )
 
 
-def test_the_weights_that_are_sampled_are_those_of_the_best_checkpoint(run: kuosan.Run) -> None:
+def test_the_weights_that_are_sampled_are_the_chosen_average_of_the_best_step(run: kuosan.Run) -> None:
+    from kuosan.recipes.average import basis_at, chosen
     from kuosan.training import checkpoint
+    from kuosan.training.averages import TRACKED
 
     tensors, state = checkpoint.load(run.path / "checkpoints" / "best")
     summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
     assert state["counters"]["step"] == summary["best_step"]
+    found = chosen(run.path)
+    assert found and found["step"] == summary["best_step"] and found["chosen"] == summary["ema"]
+    wanted = basis_at(run.path / "checkpoints" / "best", TRACKED).combined(found["chosen"])
     for name, value in run.denoiser.state_dict().items():
-        assert torch.equal(value, tensors[f"average.{name}"])
+        assert torch.equal(value, wanted[name]) and value.shape == tensors[f"average.{name}"].shape
 
 
 def test_a_damaged_run_is_told_in_a_sentence(copied: Callable[[], kuosan.Run]) -> None:

@@ -1,0 +1,106 @@
+"""A run in another guise: with weights averaged over another length, or guided by an early state of itself.
+
+A `Variant` is a `Run` of the same folder, so all that a run can be asked for it can be asked for too. It samples with
+the solver and the grid that were measured for the run as it is, and changes nothing in its folder.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from kuosan.core.curves import Curve
+from kuosan.denoisers.base import Denoiser
+from kuosan.errors import UserError
+from kuosan.guidance.autoguided import Autoguided
+from kuosan.recipes.average import GUIDE, basis_at
+from kuosan.recipes.run import Run
+from kuosan.solvers.sequence import Sequence
+from kuosan.training import checkpoint
+from kuosan.training.averages import TRACKED
+
+SHORTEST, LONGEST = 0.01, 0.28
+
+
+class Variant(Run):
+    """A run with another model or a guide.
+
+    Args:
+        of: the run, or a variant of it.
+        told: what is different, for whoever asks how it samples.
+    """
+
+    def __init__(
+        self,
+        of: Run,
+        model: Denoiser,
+        told: dict[str, Any],
+        guide: Denoiser | None = None,
+        w: float | Curve = 1.0,
+    ):
+        super().__init__(of.path)
+        self._of, self._model, self._told, self._guide, self._w = of, model, told, guide, w
+
+    @cached_property
+    def model(self) -> Denoiser:
+        return self._model
+
+    @property
+    def unguided(self) -> Denoiser:
+        inner = self._of.unguided if self._model is self._of.model else self._model
+        return inner if self._guide is None else Autoguided(inner, self._guide, self._w)
+
+    def sequence(self, *asked: Any, **named: Any) -> Sequence | None:
+        return self._of.sequence(*asked, **named)
+
+    def sampler(self, *asked: Any, **named: Any) -> dict[str, Any]:
+        return self._of.sampler(*asked, **named) | self._told
+
+
+def averaged(run: Run, length: float) -> Run:
+    """The run with weights averaged over another length, a relative standard deviation: see `training.posthoc`.
+
+    Raises:
+        UserError: the length is impossible, or the run has not kept what it takes.
+    """
+    if not SHORTEST <= length < LONGEST:
+        raise UserError(
+            f"an average of length {length:g} cannot be made: give one from {SHORTEST:g} to below {LONGEST:g}"
+        )
+    place = run.path / "checkpoints" / "best"
+    if run.foreign or run.facts.recipe.training.ema != "auto" or not checkpoint.exists(place):
+        raise UserError(
+            f"{run.path} keeps no averages to make others of: train with training.ema=auto and some items held out, "
+            "and keep its folder checkpoints"
+        )
+    weights = basis_at(place, TRACKED).combined(length)
+    return Variant(run, _with(run.model, weights), {"ema": length})
+
+
+def autoguided(run: Run, w: float | Curve) -> Run:
+    """The run guided by its own early state: see `guidance.autoguided`.
+
+    Raises:
+        UserError: it has kept none, or is a student.
+    """
+    path = run.path / GUIDE
+    if not path.is_file():
+        raise UserError(
+            f"{run.path} keeps no early state of itself to be guided by: train with training.ema=auto and some items "
+            "held out"
+        )
+    if run.facts.recipe.distil.steps:
+        raise UserError(f"{run.path} is a student, which has no guidance of its own: guide its teacher")
+    guide = _with(run.model, checkpoint.load_weights(path))
+    return Variant(run, run.model, {"autoguide": w}, guide, w)
+
+
+@torch.inference_mode(False)
+def _with(model: Denoiser, weights: dict[str, Any]) -> Denoiser:
+    """A copy of a model with other weights."""
+    other = copy.deepcopy(model)
+    other.load_state_dict(weights)
+    return other

@@ -93,6 +93,12 @@ MEANINGS = {
     "`auto` is `muon` for `tokens`, else `adamw`",
     "training.precision": "of products in the network; `auto`: of texts `bfloat16` where the processor has units for "
     "it, else `float32`; sums, losses and draws are always wider",
+    "training.crops": "share of the examples that are crops of half or a quarter of the side until 80 % of the "
+    "training, see [fewer samples](../concepts/training-efficiency.md)",
+    "training.route": "transformers of pictures: share of the tokens that skip all blocks but the first and the last, "
+    "until 80 % of the training; 0.5 is usual",
+    "training.coupling": "which noise goes with which picture: `independent`, `nearest` (of four draws) or `transport` "
+    "(the least way over the batch); `auto` is `independent`",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",

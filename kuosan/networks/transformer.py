@@ -21,7 +21,8 @@ same order of modulations, [cos, sin] of the label with frequencies 10000^(−i/
 the position vector for the column and second for the row.
 
 Images whose sides are no multiple of p are padded at the right and bottom by repeating the edge, and cropped
-at the end.
+at the end. A crop (`View.corner`) gets the positions of its place in the whole image. Tokens that a view lets pass
+skip all blocks but the first and the last, and come back beside the others, as they were (TREAD, Krause et al. 2025).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from torch import Tensor, nn
 
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
+from kuosan.networks.view import WHOLE, View
 
 LABEL_FEATURES = 256  # sinusoids of the noise label, as in DiT
 EPSILON = 1e-6  # in every layer norm, as in DiT
@@ -192,35 +194,71 @@ class Transformer(nn.Module):
             c = c + self.table(cond, len(label))
         return c
 
+    @property
+    def grain(self) -> int:
+        """What a crop's sides and corner are multiples of: a token's side."""
+        return self.patch
+
+    def places(
+        self, corner: Int64[Tensor, "b 2"] | None, rows: int, columns: int
+    ) -> Float[Tensor, "n d"] | Float[Tensor, "b n d"]:
+        """The positions of a crop of ``rows`` × ``columns`` tokens, or of all."""
+        if corner is None:
+            return self.pos
+        first = corner // self.patch
+        down = first[:, :1] + torch.arange(rows, device=corner.device)
+        across = first[:, 1:] + torch.arange(columns, device=corner.device)
+        return self.pos[(down[:, :, None] * self.columns + across[:, None]).flatten(1)]
+
     def forward(
-        self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"], **cond: Int64[Tensor, "b"]
+        self,
+        x: Float[Tensor, "b c h w"],
+        label: Float[Tensor, "b"],
+        view: View = WHOLE,
+        /,
+        **cond: Int64[Tensor, "b"],
     ) -> Float[Tensor, "b o h w"]:
         """Any real-valued map of the image; what it means is the caller's affair.
 
         Args:
-            x: images of the size given at construction.
+            x: images of the size given at construction, or the crops of a view.
             label: noise label per image, about 0…1000.
+            view: what training shows of the images.
             cond: one index per image and column; a missing column is null.
         """
         b, p, (height, width) = len(x), self.patch, x.shape[2:]
-        if (height, width) != (self.height, self.width):
+        if view.corner is None and (height, width) != (self.height, self.width):
             raise ValueError(f"built for {self.height}×{self.width} images, got {height}×{width}")
+        rows, columns = -(-height // p), -(-width // p)
         if self.drops and self.training:
             reseed(self.drops, label)
         m = F.linear(F.silu(self.condition(label, cond)), *_weights(self.modulation))
         mods = (m.view(b, -1, self.dim) + self.one).unsqueeze(2).unbind(1)
 
-        down, right = self.rows * p - height, self.columns * p - width
+        down, right = rows * p - height, columns * p - width
         if down or right:
             x = F.pad(x, (0, right, 0, down), mode="replicate")
-        h = x.reshape(b, self.channels, self.rows, p, self.columns, p).permute(0, 2, 4, 1, 3, 5)
-        h = F.linear(h.reshape(b, self.rows * self.columns, -1), *_weights(self.embed)) + self.pos
-        for k, block in enumerate(self.blocks):
-            h = block(h, mods[6 * k : 6 * k + 6])
+        h = x.reshape(b, self.channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
+        h = F.linear(h.reshape(b, rows * columns, -1), *_weights(self.embed))
+        h = self._through(h + self.places(view.corner, rows, columns), mods, view.through)
         h = torch.addcmul(mods[-2], F.layer_norm(h, (self.dim,), eps=EPSILON), mods[-1])
-        h = F.linear(h, *_weights(self.out)).view(b, self.rows, self.columns, p, p, self.out_channels)
-        y = h.permute(0, 5, 1, 3, 2, 4).reshape(b, self.out_channels, self.rows * p, self.columns * p)
+        h = F.linear(h, *_weights(self.out)).view(b, rows, columns, p, p, self.out_channels)
+        y = h.permute(0, 5, 1, 3, 2, 4).reshape(b, self.out_channels, rows * p, columns * p)
         return y[:, :, :height, :width] if down or right else y
+
+    def _through(
+        self, h: Float[Tensor, "b n d"], mods: tuple[Tensor, ...], through: Int64[Tensor, "b k"] | None
+    ) -> Float[Tensor, "b n d"]:
+        """All blocks; those between the first and the last, if there are any, on the tokens ``through`` alone."""
+        index = None if through is None else through[:, :, None].expand(-1, -1, self.dim)
+        around, last = h, self.depth - 1
+        for k, block in enumerate(self.blocks):
+            if index is not None and k == 1 < last:
+                around, h = h, h.gather(1, index)
+            if index is not None and k == last > 1:
+                h = around.scatter(1, index, h)
+            h = block(h, mods[6 * k : 6 * k + 6])
+        return h
 
 
 def _weights(layer: nn.Linear) -> tuple[Tensor, Tensor]:

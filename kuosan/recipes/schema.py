@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,7 @@ from kuosan.errors import UserError
 
 FORMAT = 1
 Auto = Literal["auto"]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Part(BaseModel):
@@ -161,6 +162,9 @@ class TrainingPart(_Part):
     save_seconds: float = Field(30.0, ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
+    crops: Share | Auto = "auto"
+    route: Share | Auto = "auto"
+    coupling: Literal["auto", "independent", "nearest", "transport"] = "auto"
 
 
 class SamplingPart(_Part):

@@ -206,7 +206,7 @@ class Training:
         x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}
         cond = drop_conditions(cond, self.null, settings.drop, seeds)
         with casting(settings.precision, self.device):
-            found = self.objective.draw(self.denoiser, x, seeds, **cond)
+            found = self.objective.stage(progress).draw(self.denoiser, x, seeds, **cond)
         loss, norm = found.losses.mean(), self._gradients(found.losses)
         rate = settings.rate(progress, count.step) * count.rate_scale
         value, length = float(loss.detach()), float(norm)

@@ -45,6 +45,7 @@ from kuosan.training.objective import Denoising
 from kuosan.training.settings import Settings
 from kuosan.training.validation import validate
 
+PEER_SECONDS = 40.0
 QUESTION = Denoising("output")  # the error of v at even times
 
 
@@ -210,6 +211,14 @@ def compare(name: str, source: Path, seeds: range, seconds: float) -> Iterator[d
                 yield row | judge(run.average, plan.facts, plan.data, section.samples)
 
 
+def keep(rows: Iterator[dict[str, Any]], path: Path) -> None:
+    """Write rows as they come."""
+    for row in rows:
+        print(row, flush=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
 def report(rows: list[dict[str, Any]]) -> None:
     """The tables of all rows there are."""
     raise NotImplementedError
@@ -229,13 +238,15 @@ def main() -> None:
     if asked.section == "report":
         report([json.loads(line) for line in asked.rows.read_text(encoding="utf-8").splitlines()])
         return
+    if asked.section == "peer":
+        from benchmarks.efficiency_peer import compete
+
+        keep(compete(asked.data, range(*asked.seeds), asked.seconds or PEER_SECONDS), asked.rows)
+        return
     with tempfile.TemporaryDirectory() as folder:
         source = asked.data or write_digits(Path(folder) / "digits")
         seconds = asked.seconds or SECTIONS[asked.section].seconds
-        for row in compare(asked.section, source, range(*asked.seeds), seconds):
-            print(row, flush=True)
-            with asked.rows.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        keep(compare(asked.section, source, range(*asked.seeds), seconds), asked.rows)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,11 @@ def stock_transformer(network: Transformer, where: Mapping[str, int] | None = No
             "--set network=unet, or on such images"
         )
     conditions = network.table.conditions
+    if network.reach != (network.rows, network.columns):
+        raise UserError(
+            f"this transformer began on pictures of {network.reach[0]}×{network.reach[1]} patches, and diffusers' DiT "
+            "has no place for positions between them; train without --init, or at the size that it began with"
+        )
     column = class_column(conditions, where)
     if column and conditions[column] > NULL_CLASS:
         raise UserError(

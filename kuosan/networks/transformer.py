@@ -28,7 +28,7 @@ skip all blocks but the first and the last, and come back beside the others, as 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -49,8 +49,12 @@ def label_frequencies() -> Float[Tensor, "h"]:
     return torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32) / (half - 1))
 
 
-def positions(rows: int, columns: int, dim: int) -> Float[Tensor, "n d"]:
-    """Fixed sinusoids of a patch's column (first half) and row (second half), row-major, in patches."""
+def positions(rows: int, columns: int, dim: int, reach: Sequence[int] | None = None) -> Float[Tensor, "n d"]:
+    """Fixed sinusoids of a patch's column (first half) and row (second half), row-major, in patches.
+
+    With ``reach``, rows and columns of another picture, the patches are laid over that one, middle on middle.
+    """
+    over = reach or (rows, columns)
     quarter = dim // 4
     omega = 10_000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
 
@@ -58,8 +62,11 @@ def positions(rows: int, columns: int, dim: int) -> Float[Tensor, "n d"]:
         angle = place[:, None] * omega
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
-    across = waves(torch.arange(columns, dtype=torch.float64)).repeat(rows, 1)
-    down = waves(torch.arange(rows, dtype=torch.float64)).repeat_interleave(columns, 0)
+    def places(count: int, of: int) -> Tensor:
+        return (torch.arange(count, dtype=torch.float64) + 0.5) * (of / count) - 0.5
+
+    across = waves(places(columns, over[1])).repeat(rows, 1)
+    down = waves(places(rows, over[0])).repeat_interleave(columns, 0)
     return torch.cat([across, down], dim=1).float()
 
 
@@ -115,6 +122,8 @@ class Transformer(nn.Module):
         depth: number of blocks.
         heads: attention heads.
         conditions: column → number of values n; index n means null.
+        reach: rows and columns of patches of the images that it was first trained on, where those were of another
+            size: it takes the new ones for the same at another resolution.
         dropout: rate after attention and inside the MLP, in training mode.
         generator: source of the initial weights; the global random state is neither read nor changed.
     """
@@ -135,6 +144,7 @@ class Transformer(nn.Module):
         heads: int,
         out_channels: int | None = None,
         conditions: Mapping[str, int] | None = None,
+        reach: Sequence[int] | None = None,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -147,6 +157,7 @@ class Transformer(nn.Module):
         self.out_channels = out_channels or channels
         self.dim, self.depth, self.heads = dim, depth, heads
         self.rows, self.columns = -(-height // patch), -(-width // patch)
+        self.reach = tuple(reach) if reach else (self.rows, self.columns)
         pixels = channels * patch * patch
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
             self.embed = nn.Linear(pixels, dim)
@@ -158,7 +169,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.to_empty(device="cpu")
         self.table = ConditionTable(conditions or {}, dim)
-        self.register_buffer("pos", positions(self.rows, self.columns, dim), persistent=False)
+        self.register_buffer("pos", positions(self.rows, self.columns, dim, self.reach), persistent=False)
         self.register_buffer("frequencies", label_frequencies(), persistent=False)
         # Adds the 1 of (1 + scale) for all blocks at once; the output's pair is (shift, scale) too.
         one = torch.zeros(6 * depth + 2, dim)

@@ -109,6 +109,12 @@ MEANINGS = {
     "steps or images",
     "training.compile": "the network by `torch.compile`; `auto`: where it is faster, tried for budgets of half an hour "
     "or more (5 minutes with CUDA), `false` for budgets of steps or images",
+    "training.crops": "share of the examples that are crops of half or a quarter of the side until 80 % of the "
+    "training, see [fewer samples](../concepts/training-efficiency.md)",
+    "training.route": "transformers of pictures: share of the tokens that skip all blocks but the first and the last, "
+    "until 80 % of the training; 0.5 is usual",
+    "training.coupling": "which noise goes with which picture: `independent`, `nearest` (of four draws) or `transport` "
+    "(the least way over the batch); `auto` is `independent`",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",

@@ -70,6 +70,10 @@ class Seeds:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def take(self, examples: Iterable[int]) -> Seeds:
+        """Those of these examples, by their places here."""
+        return Seeds(tuple(self.keys[i] for i in examples), self.root, self.salt)
+
     def __getitem__(self, part: slice) -> Seeds:
         return Seeds(self.keys[part], self.root, self.salt)
 

@@ -109,6 +109,11 @@ def stock_unet(network: UNet, where: Mapping[str, int] | None = None, *, conditi
     """The `diffusers.UNet2DModel` of a U-Net: `where` folded in, or (`conditional`) as it stands."""
     from diffusers import UNet2DModel
 
+    if network.coordinates:
+        raise UserError(
+            "this U-Net was trained on crops and reads where each pixel lies, for which diffusers has no place; train "
+            "with --set training.crops=0, or --set network=transformer, which needs no such channels"
+        )
     if network.height % network.factor or network.width % network.factor:
         raise UserError(
             f"this U-Net pads {network.height}×{network.width} images to multiples of {network.factor}, "
@@ -162,6 +167,11 @@ def stock_transformer(network: Transformer, where: Mapping[str, int] | None = No
             "--set network=unet, or on such images"
         )
     conditions = network.table.conditions
+    if network.reach != (network.rows, network.columns):
+        raise UserError(
+            f"this transformer began on pictures of {network.reach[0]}×{network.reach[1]} patches, and diffusers' DiT "
+            "has no place for positions between them; train without --init, or at the size that it began with"
+        )
     column = class_column(conditions, where)
     if column and conditions[column] > NULL_CLASS:
         raise UserError(

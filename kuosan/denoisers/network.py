@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
@@ -29,6 +30,7 @@ from kuosan.core.posteriors import Gaussian, Point, Posterior
 from kuosan.core.shapes import Time, at, is_shared
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.outputs import Output, data_terms
+from kuosan.networks.view import View
 from kuosan.processes.additive import AdditiveProcess
 
 LABELS = 1000
@@ -40,7 +42,8 @@ class NetworkDenoiser(Denoiser):
 
     Args:
         process: the process that it was trained for.
-        network: ``network(x, label, **cond) -> F``, F in the shape of x.
+        network: ``network(x, label, **cond) -> F``, F in the shape of x; in training on parts of pictures also
+            ``network(x, label, view, **cond)``.
         output: what F is.
         sigma_data: standard deviation of the data, σ_d.
         variance: the network says r too, eq. 3, in a second half of its channels.
@@ -76,8 +79,13 @@ class NetworkDenoiser(Denoiser):
         return self if learned or not all(map(is_shared, times)) else _Along(self, times, dtype, device)
 
     def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Posterior:
+        return self.seen(x_t, t, None, cond)
+
+    def seen(self, x_t: Tensor, t: Time, view: View | None, cond: Mapping[str, Tensor]) -> Posterior:
+        """`forward` of what training shows of each example, by a view of it."""
         scales, labels, fs, gs, vs = self.terms(t)
-        out = self.network(x_t * at(scales, x_t), labels.to(x_t), **cond)
+        shown = () if view is None else (view,)
+        out = self.network(x_t * at(scales, x_t), labels.to(x_t), *shown, **cond)
         if self.variance:
             out, r = out.chunk(2, dim=1)
             mean = at(fs, x_t) * out + at(gs, x_t) * x_t

@@ -16,6 +16,7 @@ from torch import Tensor
 from kuosan.modalities.base import MANY_VALUES, Choice
 
 Vocabulary = dict[str, tuple[str, ...]]
+_LISTED = 5  # values in a note
 _SHOWN = 60  # characters of a value in a note
 
 
@@ -43,6 +44,30 @@ def choose_columns(
             choices.append((f"column {name}", "a condition", count))
         else:
             choices.append((f"column {name}", "not a condition", f"{count}: not categorical"))
+    return vocabulary, choices
+
+
+def grown_columns(
+    columns: Mapping[str, Sequence[str | None]], known: Mapping[str, Sequence[str]]
+) -> tuple[Vocabulary, list[Choice]]:
+    """The vocabularies of a model, each with the values of these data that it lacks at its end, and what those are."""
+    vocabulary: Vocabulary = {}
+    choices: list[Choice] = []
+    for name, values in known.items():
+        here = {value for value in columns.get(name, ()) if value is not None}
+        new = sorted(here - set(values), key=natural_key) if len(here) <= MANY_VALUES else []
+        vocabulary[name] = (*values, *new)
+        if new:
+            listed = ", ".join(_short(value) for value in new[:_LISTED]) + (
+                " …" if len(new) > _LISTED else ""
+            )
+            choices.append(
+                (
+                    f"column {name}",
+                    f"{len(new):,} new values",
+                    f"{listed}: they begin as the mean of the others",
+                )
+            )
     return vocabulary, choices
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Gathered, Modality, Skip, Storage, modality_class
-from kuosan.modalities.columns import Vocabulary, choose_columns, number_columns
+from kuosan.modalities.columns import Vocabulary, choose_columns, grown_columns, number_columns
 from kuosan.modalities.folder import CLASS, Folder, open_folder
 from kuosan.modalities.split import plan_split
 
@@ -138,6 +138,7 @@ def load(
     size: int | tuple[int, int] | None = None,
     like: Modality[Any] | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
+    grow: bool = False,
     text: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Reads a file or a folder (forms: the module docstrings of `folder`, `arrays` and `text_read`).
@@ -145,8 +146,9 @@ def load(
     `max_side` bounds the longer side of pictures and `size` fixes it (a number is a square, a pair height and
     width); `text` holds options for texts (`gather_text`: length, tokeniser, vocabulary, column, document),
     and neither minds data of another kind.  `like` brings the data into the form of a model that is there
-    already, and `columns` uses its vocabularies.  Nothing is written.  Raises `UserError` for data that cannot
-    be used: missing, empty, of several modalities, or with more than 10 % of its files unreadable.
+    already, and `columns` uses its vocabularies, with the data's own values after theirs to `grow`.  Nothing is
+    written.  Raises `UserError` for data that cannot be used: missing, empty, of several modalities, or with more
+    than 10 % of its files unreadable.
     """
     folder = open_folder(data, like.name if like is not None else modality)
     kind = modality_class(folder.modality)
@@ -162,7 +164,7 @@ def load(
         described = {name: [values[i] for i in works] for name, values in gathered.columns.items()}
         vocabulary, column_choices = choose_columns(described, gathered.declared)
     else:
-        vocabulary, column_choices = {name: tuple(values) for name, values in columns.items()}, []
+        vocabulary, column_choices = grown_columns(gathered.columns if grow else {}, columns)
     numbers = number_columns(gathered.columns, vocabulary, n)
     rows = (
         list(zip(*(numbers[name].tolist() for name in vocabulary), strict=True)) if vocabulary else [()] * n

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kuosan.networks.dropout import Dropout, reseed
 from kuosan.networks.unet import replace_dropout, unet_weights
+from kuosan.networks.view import WHOLE, View
 
 
 class StockUNet(nn.Module):
@@ -52,8 +53,10 @@ class StockUNet(nn.Module):
         replace_dropout(self.unet, dropout, self.drops)
         unet_weights(self.unet, generator)
 
-    def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
-        """See `Transformer.forward`: same arguments but for conditions, same result."""
+    def forward(
+        self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"], view: View = WHOLE, /
+    ) -> Float[Tensor, "b c h w"]:
+        """See `Transformer.forward`: same arguments but for conditions, same result. It is never shown crops."""
         if self.drops and self.training:
             reseed(self.drops, label)
         if self.levels != 1000:

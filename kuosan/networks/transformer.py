@@ -21,13 +21,14 @@ same order of modulations, [cos, sin] of the label with frequencies 10000^(−i/
 the position vector for the column and second for the row.
 
 Images whose sides are no multiple of p are padded at the right and bottom by repeating the edge, and cropped
-at the end.
+at the end. A crop (`View.corner`) gets the positions of its place in the whole image. Tokens that a view lets pass
+skip all blocks but the first and the last, and come back beside the others, as they were (TREAD, Krause et al. 2025).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ from torch import Tensor, nn
 from kuosan.networks.attention import attention
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
+from kuosan.networks.view import WHOLE, View
 
 LABEL_FEATURES = 256  # sinusoids of the noise label, as in DiT
 EPSILON = 1e-6  # in every layer norm, as in DiT
@@ -48,8 +50,12 @@ def label_frequencies() -> Float[Tensor, "h"]:
     return torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32) / (half - 1))
 
 
-def positions(rows: int, columns: int, dim: int) -> Float[Tensor, "n d"]:
-    """Fixed sinusoids of a patch's column (first half) and row (second half), row-major, in patches."""
+def positions(rows: int, columns: int, dim: int, reach: Sequence[int] | None = None) -> Float[Tensor, "n d"]:
+    """Fixed sinusoids of a patch's column (first half) and row (second half), row-major, in patches.
+
+    With ``reach``, rows and columns of another picture, the patches are laid over that one, middle on middle.
+    """
+    over = reach or (rows, columns)
     quarter = dim // 4
     omega = 10_000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
 
@@ -57,8 +63,11 @@ def positions(rows: int, columns: int, dim: int) -> Float[Tensor, "n d"]:
         angle = place[:, None] * omega
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
-    across = waves(torch.arange(columns, dtype=torch.float64)).repeat(rows, 1)
-    down = waves(torch.arange(rows, dtype=torch.float64)).repeat_interleave(columns, 0)
+    def places(count: int, of: int) -> Tensor:
+        return (torch.arange(count, dtype=torch.float64) + 0.5) * (of / count) - 0.5
+
+    across = waves(places(columns, over[1])).repeat(rows, 1)
+    down = waves(places(rows, over[0])).repeat_interleave(columns, 0)
     return torch.cat([across, down], dim=1).float()
 
 
@@ -115,6 +124,8 @@ class Transformer(nn.Module):
         heads: attention heads.
         conditions: column → number of values n; index n means null.
         augment: see `ConditionTable`.
+        reach: rows and columns of patches of the images that it was first trained on, where those were of another
+            size: it takes the new ones for the same at another resolution.
         dropout: rate after attention and inside the MLP, in training mode.
         generator: source of the initial weights; the global random state is neither read nor changed.
     """
@@ -136,6 +147,7 @@ class Transformer(nn.Module):
         out_channels: int | None = None,
         conditions: Mapping[str, int] | None = None,
         augment: int = 0,
+        reach: Sequence[int] | None = None,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -148,6 +160,7 @@ class Transformer(nn.Module):
         self.out_channels = out_channels or channels
         self.dim, self.depth, self.heads = dim, depth, heads
         self.rows, self.columns = -(-height // patch), -(-width // patch)
+        self.reach = tuple(reach) if reach else (self.rows, self.columns)
         pixels = channels * patch * patch
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
             self.embed = nn.Linear(pixels, dim)
@@ -159,7 +172,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.to_empty(device="cpu")
         self.table = ConditionTable(conditions or {}, dim, augment)
-        self.register_buffer("pos", positions(self.rows, self.columns, dim), persistent=False)
+        self.register_buffer("pos", positions(self.rows, self.columns, dim, self.reach), persistent=False)
         self.register_buffer("frequencies", label_frequencies(), persistent=False)
         # Adds the 1 of (1 + scale) for all blocks at once; the output's pair is (shift, scale) too.
         one = torch.zeros(6 * depth + 2, dim)
@@ -195,35 +208,71 @@ class Transformer(nn.Module):
             c = c + self.table(cond, len(label))
         return c
 
+    @property
+    def grain(self) -> int:
+        """What a crop's sides and corner are multiples of: a token's side."""
+        return self.patch
+
+    def places(
+        self, corner: Int64[Tensor, "b 2"] | None, rows: int, columns: int
+    ) -> Float[Tensor, "n d"] | Float[Tensor, "b n d"]:
+        """The positions of a crop of ``rows`` × ``columns`` tokens, or of all."""
+        if corner is None:
+            return self.pos
+        first = corner // self.patch
+        down = first[:, :1] + torch.arange(rows, device=corner.device)
+        across = first[:, 1:] + torch.arange(columns, device=corner.device)
+        return self.pos[(down[:, :, None] * self.columns + across[:, None]).flatten(1)]
+
     def forward(
-        self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"], **cond: Int64[Tensor, "b"]
+        self,
+        x: Float[Tensor, "b c h w"],
+        label: Float[Tensor, "b"],
+        view: View = WHOLE,
+        /,
+        **cond: Int64[Tensor, "b"],
     ) -> Float[Tensor, "b o h w"]:
         """Any real-valued map of the image; what it means is the caller's affair.
 
         Args:
-            x: images of the size given at construction.
+            x: images of the size given at construction, or the crops of a view.
             label: noise label per image, about 0…1000.
+            view: what training shows of the images.
             cond: one index per image and column; a missing column is null.
         """
         b, p, (height, width) = len(x), self.patch, x.shape[2:]
-        if (height, width) != (self.height, self.width):
+        if view.corner is None and (height, width) != (self.height, self.width):
             raise ValueError(f"built for {self.height}×{self.width} images, got {height}×{width}")
+        rows, columns = -(-height // p), -(-width // p)
         if self.drops and self.training:
             reseed(self.drops, label)
         m = F.linear(F.silu(self.condition(label, cond)), *_weights(self.modulation))
         mods = (m.view(b, -1, self.dim) + self.one).unsqueeze(2).unbind(1)
 
-        down, right = self.rows * p - height, self.columns * p - width
+        down, right = rows * p - height, columns * p - width
         if down or right:
             x = F.pad(x, (0, right, 0, down), mode="replicate")
-        h = x.reshape(b, self.channels, self.rows, p, self.columns, p).permute(0, 2, 4, 1, 3, 5)
-        h = F.linear(h.reshape(b, self.rows * self.columns, -1), *_weights(self.embed)) + self.pos
-        for k, block in enumerate(self.blocks):
-            h = block(h, mods[6 * k : 6 * k + 6])
+        h = x.reshape(b, self.channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
+        h = F.linear(h.reshape(b, rows * columns, -1), *_weights(self.embed))
+        h = self._through(h + self.places(view.corner, rows, columns), mods, view.through)
         h = torch.addcmul(mods[-2], F.layer_norm(h, (self.dim,), eps=EPSILON), mods[-1])
-        h = F.linear(h, *_weights(self.out)).view(b, self.rows, self.columns, p, p, self.out_channels)
-        y = h.permute(0, 5, 1, 3, 2, 4).reshape(b, self.out_channels, self.rows * p, self.columns * p)
+        h = F.linear(h, *_weights(self.out)).view(b, rows, columns, p, p, self.out_channels)
+        y = h.permute(0, 5, 1, 3, 2, 4).reshape(b, self.out_channels, rows * p, columns * p)
         return y[:, :, :height, :width] if down or right else y
+
+    def _through(
+        self, h: Float[Tensor, "b n d"], mods: tuple[Tensor, ...], through: Int64[Tensor, "b k"] | None
+    ) -> Float[Tensor, "b n d"]:
+        """All blocks; those between the first and the last, if there are any, on the tokens ``through`` alone."""
+        index = None if through is None else through[:, :, None].expand(-1, -1, self.dim)
+        around, last = h, self.depth - 1
+        for k, block in enumerate(self.blocks):
+            if index is not None and k == 1 < last:
+                around, h = h, h.gather(1, index)
+            if index is not None and k == last > 1:
+                h = around.scatter(1, index, h)
+            h = block(h, mods[6 * k : 6 * k + 6])
+        return h
 
 
 def _weights(layer: nn.Linear) -> tuple[Tensor, Tensor]:

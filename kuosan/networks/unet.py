@@ -11,6 +11,8 @@ what a person's own data need around it:
 - any width: the group norms have as many groups, up to 32, as divide every level and leave four channels
   each (a group of one channel subtracts away what the noise label and the condition add to that channel), and
   that embedding scales and shifts after the norm, not before (Dhariwal & Nichol 2021, section 3);
+- crops (Patch Diffusion, Wang et al. 2023): with ``coordinates`` two more channels say where in the whole picture
+  each pixel lies, from -1 to 1, so that a crop is known for what it is; `diffusers` has no place for them;
 - initial weights from an explicit generator: uniform with variance 2/(fan_in + fan_out), zero for the last
   layer of each residual branch and of the network (Ho et al. 2020), so the network starts as the constant 0.
 
@@ -30,6 +32,7 @@ from torch import Tensor, nn
 
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
+from kuosan.networks.view import WHOLE, View
 
 
 def unet_config(
@@ -44,6 +47,7 @@ def unet_config(
     out_channels: int | None = None,
     conditions: Mapping[str, int] | None = None,
     augment: int = 0,
+    coordinates: bool = False,
 ) -> dict[str, Any]:
     """The arguments of `diffusers.UNet2DModel`, all of them JSON values.
 
@@ -54,6 +58,7 @@ def unet_config(
         out_channels: where more is said of each pixel than one value a channel.
         conditions: column → number of values.
         augment: length of the vector that tells of augmentations.
+        coordinates: two more channels come in.
     """
     widths = [base * m for m in mults]
     if not widths or min(widths) < 1 or blocks < 1:
@@ -65,7 +70,7 @@ def unet_config(
     columns = list((conditions or {}).values())
     return {
         "sample_size": [height, width],
-        "in_channels": channels,
+        "in_channels": channels + (2 if coordinates else 0),
         "out_channels": out_channels or channels,
         "block_out_channels": widths,
         "layers_per_block": blocks,
@@ -81,16 +86,18 @@ def unet_config(
 
 
 class UNet(nn.Module):
-    """`diffusers.UNet2DModel` with conditions, any image size and explicit initial weights.
+    """`diffusers.UNet2DModel` with conditions, any image size, crops and explicit initial weights.
 
     Args:
         channels, height, width: of the images, in and out.
-        base, mults, blocks, attention, out_channels: see `unet_config`.
+        base, mults, blocks, attention, out_channels, coordinates: see `unet_config`.
         conditions: column → number of values n; index n means null.
         augment: see `ConditionTable`.
         dropout: rate in the residual blocks, in training mode.
         generator: source of the initial weights.
     """
+
+    where: Tensor
 
     def __init__(
         self,
@@ -105,13 +112,14 @@ class UNet(nn.Module):
         out_channels: int | None = None,
         conditions: Mapping[str, int] | None = None,
         augment: int = 0,
+        coordinates: bool = False,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         from diffusers import UNet2DModel
 
         super().__init__()
-        self.height, self.width = height, width
+        self.height, self.width, self.coordinates = height, width, coordinates
         self.conditions = dict(conditions or {})
         self.factor = 2 ** (len(mults) - 1)
         self.config = unet_config(
@@ -125,6 +133,7 @@ class UNet(nn.Module):
             out_channels=out_channels,
             conditions=conditions,
             augment=augment,
+            coordinates=coordinates,
         )
         with torch.device("meta"):
             unet: Any = UNet2DModel(**self.config)
@@ -136,6 +145,12 @@ class UNet(nn.Module):
         unet_weights(self.unet, generator)
         with torch.no_grad():
             self.table.rows.normal_(0, 0.02, generator=generator)
+        self.register_buffer("where", coordinates_of(height, width), persistent=False)
+
+    @property
+    def grain(self) -> int:
+        """What a crop's sides and corner are multiples of: then every level halves it where it halves the whole."""
+        return self.factor
 
     def labels(self, cond: Mapping[str, Int64[Tensor, "b"]], batch: int) -> Tensor | None:
         """What `UNet2DModel` wants as `class_labels`: nothing, indices (b) or summed rows (b, 4·base)."""
@@ -150,19 +165,39 @@ class UNet(nn.Module):
         return torch.full((batch,), n, dtype=torch.int64, device=device) if given is None else given
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"], **cond: Int64[Tensor, "b"]
+        self,
+        x: Float[Tensor, "b c h w"],
+        label: Float[Tensor, "b"],
+        view: View = WHOLE,
+        /,
+        **cond: Int64[Tensor, "b"],
     ) -> Float[Tensor, "b o h w"]:
         """See `Transformer.forward`: same arguments, same result."""
         height, width = x.shape[2:]
-        if (height, width) != (self.height, self.width):
+        if view.corner is None and (height, width) != (self.height, self.width):
             raise ValueError(f"built for {self.height}×{self.width} images, got {height}×{width}")
         if self.drops and self.training:
             reseed(self.drops, label)
+        if self.coordinates:
+            x = torch.cat([x, self.places(view.corner, x)], 1)
         down, right = -height % self.factor, -width % self.factor
         if down or right:
             x = F.pad(x, (0, right, 0, down), mode="replicate")
         y = self.unet(x, label, class_labels=self.labels(cond, len(x)), return_dict=False)[0]
         return y[:, :, :height, :width] if down or right else y
+
+    def places(self, corner: Int64[Tensor, "b 2"] | None, x: Tensor) -> Float[Tensor, "b 2 h w"]:
+        """The coordinates of the pixels of crops, or of the whole."""
+        where, (height, width) = self.where.to(x), x.shape[2:]
+        if corner is None:
+            return where.expand(len(x), -1, -1, -1)
+        return torch.stack([where[:, i : i + height, j : j + width] for i, j in corner.tolist()])
+
+
+def coordinates_of(height: int, width: int) -> Float[Tensor, "2 h w"]:
+    """Row and column of every pixel's middle, the picture's edges at -1 and 1."""
+    rows, columns = ((2 * torch.arange(n) + 1) / n - 1 for n in (height, width))
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
 
 def replace_dropout(module: nn.Module, rate: float, made: list[Dropout]) -> None:

@@ -42,7 +42,11 @@ class AdditiveProcess(Explicit):
         return self.noise.draw(like, seeds) * at(self.schedule.sigma(end), like)
 
     def corrupt(self, x: Tensor, t: Time, seeds: Seeds) -> Tensor:
-        return at(self.schedule.alpha(t), x) * x + at(self.schedule.sigma(t), x) * self.noise.draw(x, seeds)
+        return self.between(x, self.noise.draw(x, seeds), t)
+
+    def between(self, x: Tensor, eps: Tensor, t: Time) -> Tensor:
+        """Eq. 1 with this noise."""
+        return at(self.schedule.alpha(t), x) * x + at(self.schedule.sigma(t), x) * eps
 
     def log_kernel(self, x: Tensor, x_t: Tensor, t: Time) -> Float[Tensor, "b n"]:
         level = self.schedule.level(t)

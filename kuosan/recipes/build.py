@@ -30,10 +30,14 @@ from kuosan.processes.discrete import DiscreteProcess, Masked, UniformNoise
 from kuosan.recipes.noise import build_process
 from kuosan.recipes.schema import ObjectivePart, ProcessPart, Recipe, SchedulePart, TrainingPart
 from kuosan.training.budget import Budget
+from kuosan.training.coupling import COUPLINGS
 from kuosan.training.objective import RESOLUTIONS, Denoising, Objective
 from kuosan.training.settings import Settings
 from kuosan.training.timing import TIMINGS, EntropyTiming
 from kuosan.training.tokens import MaskedTokens, NextToken, TokenBlocks, UniformTokens
+from kuosan.training.views import Views
+
+UNTIL = 0.8  # progress at which crops and routes end
 
 _SCHEDULES: dict[str, type[Schedule]] = {
     "cosine": Cosine,
@@ -56,7 +60,7 @@ def build_schedule(part: SchedulePart) -> Schedule:
 def objective_of(recipe: Recipe) -> Objective:
     """The objective of a resolved recipe, over numbers or over tokens."""
     if not recipe.process.discrete:
-        return build_objective(recipe.objective)
+        return build_objective(recipe.objective, recipe.training)
     weight = recipe.objective.weight
     assert weight in ("bound", "even")
     match recipe.process.kind:
@@ -70,15 +74,22 @@ def objective_of(recipe: Recipe) -> Objective:
             return UniformTokens()
 
 
-def build_objective(part: ObjectivePart) -> Objective:
-    """The objective of a resolved part, over numbers."""
+def build_objective(part: ObjectivePart, training: TrainingPart | None = None) -> Objective:
+    """The objective of resolved parts, over numbers."""
     timing = TIMINGS[part.timing]
     weight = "uniform" if part.kind == "elbo" else part.weight
     if isinstance(timing, EntropyTiming):
         timing = EntropyTiming(
             TIMINGS[part.usual_timing], resolution=RESOLUTIONS.get(weight, timing.resolution)
         )
-    return Denoising(weight, timing, part.balance if part.variance == "learned" else 0.0)
+    # What was saved before there was a choice says ``auto``.
+    training = training or TrainingPart()
+    crops, route = (0.0 if share == "auto" else share for share in (training.crops, training.route))
+    return Denoising(
+        weight, timing, part.balance if part.variance == "learned" else 0.0,
+        COUPLINGS["independent" if training.coupling == "auto" else training.coupling],
+        Views(crops, route, UNTIL),
+    )  # fmt: skip
 
 
 def build_model(network: Mapping[str, Any], recipe: Recipe) -> Denoiser:
@@ -127,7 +138,8 @@ def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoise
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
     assert part.batch != "auto" and part.lr != "auto"
-    leaves = part.model_dump(exclude={"batch", "lr", "micro", "augment", "augment_p"})
+    of_others = {"augment", "augment_p", "crops", "route", "coupling"}  # the data's, and the objective's
+    leaves = part.model_dump(exclude={"batch", "lr", "micro"} | of_others)
     leaves["ema"] = None if part.ema == "auto" else part.ema
     before = {
         "precision": "float32", "layout": "contiguous", "compile": False, "optimizer": "adamw", "weight_decay": 0.01,

@@ -68,6 +68,11 @@ _TIMINGS = {
     "logsnr": ("kingma2021",),
     "entropy": ("raya2026", "guo2005"),
 }
+_COUPLINGS: dict[str, tuple[str, ...]] = {
+    "independent": (),
+    "nearest": ("li2024", "li2025"),
+    "transport": ("pooladian2023", "tong2024", "cheng2025"),
+}
 _NETWORKS = {
     "transformer": ("peebles2023",),
     "unet": ("ronneberger2015", "ho2020", "dhariwal2021", "vonplaten2022"),
@@ -221,8 +226,14 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
     else:
         yield f"weight {objective.weight}", _WEIGHTS.get(objective.weight, ())
     yield f"times {objective.timing}", _TIMINGS.get(objective.timing, ())
+    training = facts.recipe.training
+    yield f"coupling {training.coupling}", _COUPLINGS.get(training.coupling, ())
+    if training.crops not in ("auto", 0):
+        yield "crops", ("wang2023patch",)
+    if training.route not in ("auto", 0):
+        yield "routed tokens", ("krause2025", "park2025")
     yield "optimiser", ("loshchilov2019",)
-    if facts.recipe.training.optimizer == "muon":
+    if training.optimizer == "muon":
         yield "optimiser muon", ("jordan2024",)
     yield "averaged weights", ("karras2024",)
     if facts.recipe.training.shard == "full":

@@ -25,6 +25,7 @@ from kuosan.networks import choose_network
 from kuosan.recipes.noise import choose_noise
 from kuosan.recipes.scarce import choose_scarce
 from kuosan.recipes.schema import NetworkPart, ObjectivePart, Recipe
+from kuosan.recipes.views import choose_views
 from kuosan.training.budget import Budget
 
 Choice = tuple[str, Any, str]
@@ -180,4 +181,7 @@ def resolve(
     decide("sampling", "solver", "deis", "to begin with: which suits the model is measured once there is one")
     decide("sampling", "grid", "karras:7", "its partner until then")
     tree["data"]["modality"] = data.modality.name
+    leaves, reasons = choose_views(Recipe.model_validate(tree), network)
+    tree["training"] |= leaves
+    choices += reasons
     return Recipe.model_validate(tree), network, choices

@@ -30,8 +30,9 @@ def settle(asked: Question) -> Settled:
         modality=recipe.data.modality,
         max_side=side,
         size=recipe.data.size,
-        like=start.modality if start else None,
+        like=start.form(recipe.data.size) if start else None,
         columns=start.columns if start else None,
+        grow=bool(start),
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with pictures")
@@ -44,9 +45,13 @@ def settle(asked: Question) -> Settled:
             )
         codec = start.codec
         choices = [("codec", "as it is", f"from {recipe.init}")] if codec else []
+        if shape[1:] != start.size:
+            was = "×".join(map(str, start.size))
+            choices.append(("size", f"{shape[1]}×{shape[2]}", f"asked for; {recipe.init} is of {was}"))
     else:
         sides = sides if known else codecs.surveyed(data.survey)
         codec, choices = codecs.choose_codec(recipe, device, sides, shape)
+    inside = codec.latent_shape if codec else shape
     resolved, network, others = image.resolve(
         recipe.updated(
             {"data.path": str(source.resolve()), "codec.kind": codec.spec()["kind"] if codec else "none"}
@@ -54,9 +59,9 @@ def settle(asked: Question) -> Settled:
         data,
         asked.seconds * (1 - recipe.codec.share if codec else 1),
         device,
-        start.facts() if start else None,
+        start.facts() | {"network": start.network(inside, data.columns)} if start else None,
         asked.speed,
-        shape=codec.latent_shape if codec else shape,
+        shape=inside,
         side=side,
         budget=asked.budget,
     )

@@ -20,6 +20,7 @@ from kuosan.errors import UserError
 
 FORMAT = 1
 Auto = Literal["auto"]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Part(BaseModel):
@@ -167,6 +168,9 @@ class TrainingPart(_Part):
     shard: Literal["auto", "none", "full"] = Field("auto", description="of the state, over processes")
     augment: str = Field("auto", description="kinds of augmentation of pictures, joined by +")
     augment_p: float = Field(0.15, ge=0, le=1, description="probability of each")
+    crops: Share | Auto = "auto"
+    route: Share | Auto = "auto"
+    coupling: Literal["auto", "independent", "nearest", "transport"] = "auto"
 
 
 class SamplingPart(_Part):

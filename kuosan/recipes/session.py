@@ -66,7 +66,7 @@ class Session:
         settings = build_settings(r.training, r.seed, self.budget, facts.seconds)
         denoiser = build_model(facts.network, r)
         if start is not None:
-            denoiser.load_state_dict(start.weights)
+            denoiser.load_state_dict(start.weights_for(facts.network))
         elif isinstance(denoiser, TokenDenoiser):
             denoiser.network.begin_with(token_counts(data))  # type: ignore[operator]
         device, ready = machine.device(), bool(r.init)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kuosan.codecs import Codec
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
+from kuosan.modalities.image import ImageModality
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import read_tokeniser
 from kuosan.networks.stock_lm import is_masked_lm, read_masked_lm
@@ -37,6 +39,46 @@ class Start:
         """The vocabularies to read the new data with."""
         return self.of.columns
 
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Height and width of its pictures."""
+        return tuple(self.modality.spec()["format"][side] for side in ("height", "width"))
+
+    def form(self, size: int | tuple[int, int] | None) -> Modality[Any]:
+        """The modality to read the new data in: the start's own, or pictures of this size.
+
+        Raises:
+            UserError: there is a codec, whose latents are of one size.
+        """
+        if size is None or not isinstance(self.modality, ImageModality):
+            return self.modality
+        height, width = (size, size) if isinstance(size, int) else size
+        form = self.modality.format
+        if self.codec and (height, width) != (form.height, form.width):
+            raise UserError(
+                f"data.size={size} is not that of the start, whose codec was made for {form.height}×{form.width}: "
+                "leave data.size away"
+            )
+        return ImageModality(replace(form, height=height, width=width))
+
+    def network(self, shape: tuple[int, int, int], columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """The specification of the start's network for states of another size and grown vocabularies."""
+        old = self.of.network
+        new = old | {"height": shape[1], "width": shape[2]}
+        if "conditions" in old:
+            new["conditions"] = {name: len(columns[name]) for name in old["conditions"]}
+        if old["kind"] == "transformer" and (old["height"], old["width"]) != shape[1:]:
+            new["reach"] = old.get("reach") or [-(-old[side] // old["patch"]) for side in ("height", "width")]
+        return new
+
+    def weights_for(self, network: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """The weights for `network`: the rows of new values at the mean of those that there were."""
+        old, new = self.of.network.get("conditions") or {}, network.get("conditions") or {}
+        if old == new:
+            return self.weights
+        rows = {k: v for k, v in self.weights.items() if k.endswith(_ROWS) and len(v)}
+        return dict(self.weights) | {k: _grown(v, old, new) for k, v in rows.items()}
+
     def facts(self) -> dict[str, Any]:
         """Network, schedule and objective, which stand, and the noise."""
         r = self.of.recipe
@@ -46,6 +88,19 @@ class Start:
             "schedule": r.schedule.model_dump(mode="json"),
             "objective": r.objective.model_dump(mode="json"),
         }
+
+
+_ROWS = ("table.rows", "class_embedding.weight")  # of the values of conditions, each column's null last
+
+
+def _grown(rows: Tensor, old: Mapping[str, int], new: Mapping[str, int]) -> Tensor:
+    parts, first = [], 0
+    for name, n in old.items():
+        mine = rows[first : first + n]
+        mean = mine.mean(0, keepdim=True).expand(new[name] - n, -1)
+        parts += [mine, mean, rows[first + n : first + n + 1]]
+        first += n + 1
+    return torch.cat(parts)
 
 
 def starting_point(init: str) -> Start:

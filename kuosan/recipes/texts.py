@@ -23,6 +23,7 @@ from kuosan.recipes.scarce import of_texts
 from kuosan.recipes.schema import NetworkPart, ProcessPart, Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
 from kuosan.recipes.start import Start
+from kuosan.recipes.views import without_views
 
 TOKENS_PER_STEP = 4096
 WHOLE = 0.5  # share of items that are whole documents, from which positions say something
@@ -145,6 +146,7 @@ def settle(asked: Question) -> Settled:
         choices.append(
             ("sampling.steps", tree["sampling"]["steps"], "tokens of a step are drawn independently")
         )
+    tree["training"] |= without_views(recipe.training, "texts")
     if part.synonyms:
         path = Path(part.synonyms).resolve()
         read_synonyms(path)  # or training would begin and then say so

@@ -114,10 +114,12 @@ class Gradients:
             self._send(len(self.buckets))
         # One message: whether it did not fit, which gradients there are, and what was said, each at its own place.
         used = [p.grad is not None for p in self.parameters]
-        rows = torch.zeros(3, batch, dtype=torch.float64)
+        rows, share = torch.zeros(3, batch, dtype=torch.float64), self.world.share(batch)
         if mine is not None:
-            for row, said in zip(rows, (mine.losses, *(mine.errors or ())), strict=False):
-                row[self.world.share(batch)] = said.double().cpu()
+            rows[0, share] = mine.losses.double().cpu()
+            rows[1:, share] = torch.nan  # errors may be of some examples alone
+            for row, said in zip(rows[1:], mine.errors or (), strict=False):
+                row[share][: len(said)] = said.double().cpu()
         told = torch.cat([torch.tensor([not fits, *used], dtype=torch.float64), rows.flatten()])
         told = self.world.add(told.to(self.parameters[0].device)).cpu()
         if self.summed:
@@ -125,10 +127,10 @@ class Gradients:
         if told[0] or mine is None:
             return None
         losses, levels, squared = told[1 + len(used) :].view(3, batch)
-        losses = losses.to(mine.losses)
-        if mine.errors is None:
-            return Found(losses)
-        return Found(losses, (levels.to(mine.errors[0]), squared.to(mine.errors[1])))
+        there = ~levels.isnan()
+        if not there.any():
+            return Found(losses.to(mine.losses))
+        return Found(losses.to(mine.losses), (levels[there].to(mine.losses), squared[there].to(mine.losses)))
 
     def _arrived(self, p: Tensor) -> None:
         """Hook: a gradient is final if it is the last micro-batch's."""

@@ -235,13 +235,13 @@ class Training:
 
     def _rehearse(self) -> None:
         """Look at a step and change nothing."""
-        self._found()
+        self._found(0.0)
         self.optimizers.zero_grad()
 
     def _step(self, progress: float) -> tuple[float, float, float]:
         """One update: the loss, the gradient's norm, the learning rate."""
         settings, count = self.settings, self.count
-        found = self._found()
+        found = self._found(progress)
         norm = self._clip()
         rate = settings.rate(progress, count.step) * count.rate_scale
         value, length = float(found.losses.mean()), float(norm)
@@ -260,14 +260,15 @@ class Training:
             self._return(f"the loss or the gradient was far above its range {spikes.ROW} steps in a row")
         return value, length, rate
 
-    def _found(self) -> Found:
+    def _found(self, progress: float) -> Found:
         """What the step's batch says, with its gradient filled in."""
         settings, count = self.settings, self.count
-        batch = self.batches.of(self.objective.timing, count.step, count.returns)
+        objective = self.objective.stage(progress)
+        batch = self.batches.of(objective.timing, count.step, count.returns)
 
         def draw(part: slice) -> Found:
             with casting(settings.precision, self.device):
-                return batch.draw(self.objective, self.denoiser, part, self.device)
+                return batch.draw(objective, self.denoiser, part, self.device)
 
         largest = -(-settings.batch // self.world.size)  # of all shares
         while True:

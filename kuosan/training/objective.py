@@ -46,8 +46,11 @@ from kuosan.core.shapes import State, Time, as_time, at, leaves, per_example
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.denoisers.outputs import weight_of_output
+from kuosan.networks.view import View
 from kuosan.processes.base import Bridged
+from kuosan.training.coupling import Coupling, Independent
 from kuosan.training.timing import Timing, UniformTiming
+from kuosan.training.views import EVERYTHING, Views
 
 MIN_SNR_GAMMA = 5.0
 SIGMOID_BIAS = -1.0
@@ -92,6 +95,10 @@ class Objective(ABC):
 
     def timed(self, timing: Timing) -> Objective:
         """The same objective at times of another density, where it has a choice."""
+        return self
+
+    def stage(self, progress: float) -> Objective:
+        """The objective at this share of a training, where it changes along it."""
         return self
 
     def judged(self) -> Objective:
@@ -145,11 +152,13 @@ WEIGHTS: dict[str, Weight] = {
 
 @dataclass(frozen=True)
 class Denoising(Objective):
-    """Eq. 1 with the named weight and density, for a `NetworkDenoiser`."""
+    """Eq. 1 with the named weight and density, for a `NetworkDenoiser`, of data and noise as they are coupled."""
 
     weight: str = "output"
     timing: Timing = UniformTiming()
     balance: float = 0.0  # κ of eq. 2
+    coupling: Coupling = Independent()
+    views: Views = EVERYTHING
 
     def at_quantiles(
         self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor
@@ -157,13 +166,37 @@ class Denoising(Objective):
         return self.look(denoiser, x, u, seeds, **cond).losses
 
     def look(self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor) -> Found:
+        if self.views.everything:
+            return self._look(denoiser, x, u, seeds, None, cond)
+        losses, errors = x.new_empty(len(x)), None
+        for index, shown, view in self.views.parts(x, seeds.fold("view"), denoiser.network):
+            here = index.to(x.device)
+            part = {name: value[here] for name, value in cond.items()}
+            found = self._look(denoiser, shown, u[index], seeds.take(index.tolist()), view, part)
+            losses = losses.index_put((here,), found.losses)
+            # A crop hides what tells its pixels: only of whole pictures are the errors those of the data.
+            errors = found.errors if view.corner is None else errors
+        return Found(losses, errors)
+
+    def _look(
+        self,
+        denoiser: NetworkDenoiser,
+        x: Tensor,
+        u: Time,
+        seeds: Seeds,
+        view: View | None,
+        cond: dict[str, Tensor],
+    ) -> Found:
         schedule = denoiser.schedule
         drawn = self.timing.quantile(schedule, u)
         t, density = schedule.clip(drawn), self.timing.density(schedule, u)
         # Times beyond the clip would be counted at its ends, and a density's mean would depend on its tails.
         density = torch.where(t == drawn, density, torch.inf)
-        x_t = denoiser.process.corrupt(x, t, seeds)
-        posterior, level = denoiser(x_t, t, **cond), schedule.level(t)
+        process = denoiser.process
+        x_t = process.between(x, self.coupling.draw(x, process.noise, seeds, cond), t)
+        # Through `forward` wherever there is no view: a denoiser may have hooks.
+        posterior: Any = denoiser(x_t, t, **cond) if view is None else denoiser.seen(x_t, t, view, cond)
+        level = schedule.level(t)
         squared = (x - posterior.mean).square()
         weight = WEIGHTS[self.weight](denoiser, level, density)
         total = per_example(squared)
@@ -178,6 +211,12 @@ class Denoising(Objective):
 
     def timed(self, timing: Timing) -> Denoising:
         return replace(self, timing=timing)
+
+    def stage(self, progress: float) -> Denoising:
+        return replace(self, views=self.views.at(progress))
+
+    def judged(self) -> Denoising:
+        return replace(self, timing=self.timing.fixed, coupling=Independent(), views=EVERYTHING)
 
 
 @dataclass(frozen=True)

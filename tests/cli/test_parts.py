@@ -25,7 +25,14 @@ from kuosan.evaluation import METRICS
 from kuosan.recipes import cite, cite_texts
 from kuosan.recipes.demo import write_digits
 from kuosan.recipes.facts import Facts
-from kuosan.recipes.schema import NetworkPart, NoisePart, ObjectivePart, ProcessPart, SchedulePart
+from kuosan.recipes.schema import (
+    NetworkPart,
+    NoisePart,
+    ObjectivePart,
+    ProcessPart,
+    SchedulePart,
+    TrainingPart,
+)
 from kuosan.solvers import SOLVERS
 
 from .conftest import Result, call
@@ -113,6 +120,8 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
     assert set(cite._TIMINGS) == set(get_args(leaves["timing"].annotation)) - {"auto"}
     kinds = set(get_args(NoisePart.model_fields["kind"].annotation))
     assert set(cite._NOISES) == kinds - {"auto", "gaussian"}
+    coupling = TrainingPart.model_fields["coupling"].annotation
+    assert set(cite._COUPLINGS) == set(get_args(coupling)) - {"auto"}
     for name in SOLVERS:
         assert any(name.startswith(prefix) for prefix, _ in cite._SOLVERS), name
     tables = [
@@ -124,6 +133,7 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
         cite._GRIDS,
         cite._NOISES,
         cite._CODECS,
+        cite._COUPLINGS,
         cite_texts.PROCESSES,
         cite_texts.TOKENISERS,
         cite_texts.NETWORKS,
@@ -164,6 +174,9 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
         "zhao2023fsdp",
         "karras2020",
         "karras2024guiding",
+        "wang2023patch",
+        "krause2025",
+        "park2025",
     }
     assert used | named == set(known), "an entry that nothing cites, or a key without an entry"
 

@@ -1,0 +1,90 @@
+"""What training shows of pictures, and which noise goes with them: the leaves ``crops``, ``route`` and ``coupling``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kuosan.errors import UserError
+from kuosan.recipes.schema import Recipe, TrainingPart
+
+Choice = tuple[str, Any, str]
+
+LEAVES = ("crops", "route", "coupling")
+USUAL: dict[str, Any] = {"crops": 0.0, "route": 0.0, "coupling": "independent"}
+
+
+def choose_views(recipe: Recipe, network: dict[str, Any]) -> tuple[dict[str, Any], list[Choice]]:
+    """The three leaves of a recipe whose other leaves are decided, and the reasons for those that are not as usual.
+
+    Args:
+        network: the specification; a U-Net that is to see crops is given coordinates.
+
+    Raises:
+        UserError: the network cannot be shown that, or the objective asks for independent noise.
+    """
+    training = recipe.training
+    asked = {leaf: value for leaf in LEAVES if (value := getattr(training, leaf)) != "auto"}
+    leaves = USUAL | asked
+    if leaves["crops"]:
+        _check_crops(recipe, network)
+        if network["kind"] == "unet":
+            network["coordinates"] = True
+    if leaves["route"]:
+        _check_route(network)
+    if leaves["coupling"] != "independent":
+        _check_coupling(recipe, leaves["coupling"])
+    reasons = dict.fromkeys(asked, "asked for")
+    return leaves, [(f"training.{leaf}", leaves[leaf], why) for leaf, why in reasons.items()]
+
+
+def without_views(training: TrainingPart, what: str) -> dict[str, Any]:
+    """The leaves of data that have no such choice.
+
+    Raises:
+        UserError: one was made.
+    """
+    for leaf in LEAVES:
+        if (value := getattr(training, leaf)) not in ("auto", USUAL[leaf]):
+            raise UserError(
+                f"training.{leaf}={value} is for pictures, and the data are {what}: leave it away"
+            )
+    return USUAL
+
+
+def _check_crops(recipe: Recipe, network: dict[str, Any]) -> None:
+    blind = network["kind"] == "stock" or (
+        bool(recipe.init) and network["kind"] == "unet" and not network.get("coordinates")
+    )
+    if blind:
+        raise UserError(
+            f"training.crops needs a network that is told where a crop lies, and that of {recipe.init} is not: leave "
+            "training.crops away, or --init"
+        )
+
+
+def _check_route(network: dict[str, Any]) -> None:
+    if network["kind"] != "transformer":
+        raise UserError(
+            f"training.route is for transformers, whose tokens can part, and the network is a {network['kind']}: "
+            "choose --set network=transformer, or leave training.route away"
+        )
+    if network["depth"] < 3:
+        raise UserError(
+            f"training.route has tokens skip the blocks between the first and the last, and the network has "
+            f"{network['depth']} in all: choose --set network.depth=3 or more, or leave training.route away"
+        )
+
+
+def _check_coupling(recipe: Recipe, coupling: str) -> None:
+    objective = recipe.objective
+    for true, what in (
+        (objective.kind == "elbo" or objective.weight == "uniform", "a bound on the likelihood"),
+        (objective.variance == "learned", "the variances of reverse steps"),
+        (objective.timing == "entropy", "the entropy of the data"),
+        (recipe.schedule.kind == "learned", "a loss that no schedule changes"),
+    ):
+        if true:
+            raise UserError(
+                f"training.coupling={coupling} pairs noise with data that it lies close to, and {what} takes noise "
+                "that knows nothing of the data: leave training.coupling away"
+            )

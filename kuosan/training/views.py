@@ -1,0 +1,121 @@
+"""Views: what a step of training shows of each picture, to learn as much in less time.
+
+Two ways, apart or together, each for any network that knows what it was shown (`networks.View`):
+
+    crops    A share of the examples are crops, of half the side (three of five) or a quarter, anywhere in the picture;
+             the network is told where. What it learns of textures and parts from a crop costs 4 or 16 times less than
+             from the whole, and the whole is still seen (Patch Diffusion, Wang et al. 2023, sec. 3).
+    route    A share of the tokens of a transformer skip all blocks but the first and the last and come back beside the
+             others as they were, so that every token is still predicted: no mask, no second network (TREAD, Krause et
+             al. 2025).
+
+Both end before the training does (`until`), so that what samplers will ask, the whole picture by all tokens, is what
+is learned last (SPRINT, Park et al. 2025). Every choice is a function of the example's own key: neither the batch nor
+its order changes what an example shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from kuosan.core.random import Seeds
+from kuosan.networks.view import WHOLE, View
+
+PARTS = ((1 / 2, 0.6), (1 / 4, 0.4))  # of the side, and how many of the crops
+
+
+class Part(NamedTuple):
+    """Examples of one size: their numbers in the batch, and what they show."""
+
+    numbers: Int64[Tensor, " n"]
+    x: Float[Tensor, "n c h w"]
+    view: View
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is shown.
+
+    Args:
+        crops: share of the examples that are crops.
+        route: share of the tokens that skip the inner blocks.
+        until: progress from which on everything is shown.
+    """
+
+    crops: float = 0.0
+    route: float = 0.0
+    until: float = 1.0
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self.crops or self.route)
+
+    def at(self, progress: float) -> Views:
+        """The views at this share of the training."""
+        return self if progress < self.until else EVERYTHING
+
+    @property
+    def cost(self) -> float:
+        """Pixels shown per pixel of whole pictures, in the mean over training."""
+        crop = sum(part**2 * often for part, often in PARTS)
+        return 1 - self.until * self.crops * (1 - crop)
+
+    def parts(self, x: Float[Tensor, "b c h w"], seeds: Seeds, network: Any) -> Iterator[Part]:
+        """The batch in views, by size; each example once.
+
+        Args:
+            network: shown them; `Transformer` and `UNet` say their ``grain``.
+        """
+        grain, (height, width) = int(network.grain), x.shape[2:]
+        u = seeds.fold("size").uniforms()
+        below = 1 - self.crops
+        for part, often in ((1.0, below), *((p, self.crops * o) for p, o in PARTS)):
+            first, below = (0.0, below) if part == 1 else (below, below + often)
+            index = ((u >= first) & (u < below)).nonzero()[:, 0]
+            if not len(index):
+                continue
+            mine = seeds.take(index.tolist())
+            size = tuple(side_of(side, part, grain) for side in (height, width))
+            shown, view = x[index.to(x.device)], WHOLE
+            if size != (height, width):
+                corner = _corners(mine, (height, width), size, grain)
+                shown = torch.stack(
+                    [
+                        one[:, i : i + size[0], j : j + size[1]]
+                        for one, (i, j) in zip(shown, corner.tolist(), strict=True)
+                    ]
+                )
+                view = view._replace(corner=corner.to(x.device))
+            if self.route:
+                tokens = -(-size[0] // grain) * -(-size[1] // grain)
+                view = view._replace(through=kept(mine, tokens, self.route).to(x.device))
+            yield Part(index, shown, view)
+
+
+EVERYTHING = Views()
+
+
+def side_of(side: int, part: float, grain: int) -> int:
+    """The side of a crop: about ``part`` of the whole side, in multiples of the network's grain."""
+    return side if part == 1 else min(side, max(1, round(side * part / grain)) * grain)
+
+
+def kept(seeds: Seeds, tokens: int, route: float) -> Int64[Tensor, "b k"]:
+    """For each example, the tokens that go through every block: at least one, each as likely as any other."""
+    k = max(1, round((1 - route) * tokens))
+    order = seeds.fold("route").uniform(torch.empty(len(seeds), tokens, dtype=torch.float64)).argsort(1)
+    return order[:, :k].sort(1).values
+
+
+def _corners(seeds: Seeds, whole: tuple[int, ...], size: tuple[int, ...], grain: int) -> Int64[Tensor, "b 2"]:
+    """Any place on the grain, each as likely as any other."""
+    places = torch.tensor([(n - m) // grain + 1 for n, m in zip(whole, size, strict=True)])
+    u = seeds.fold("corner").uniform(torch.empty(len(seeds), 2, dtype=torch.float64))
+    return (u * places).floor().long().clamp_max(places - 1) * grain

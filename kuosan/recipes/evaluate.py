@@ -127,9 +127,10 @@ def evaluate(
     """
     dataset = data_of(run, data)
     if run.facts.recipe.process.discrete:
-        from kuosan.recipes.text_measure import evaluate_run
+        from kuosan.recipes import music_measure, text_measure
 
-        return evaluate_run(
+        measured = music_measure if run.modality.name == "music" else text_measure
+        return measured.evaluate_run(
             run,
             dataset,
             n,

@@ -29,6 +29,7 @@ from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import Lessons
 from kuosan.recipes.run import WEIGHTS, Run
+from kuosan.recipes.samples import Samples
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
 from kuosan.recipes.tokens import token_counts
@@ -236,7 +237,8 @@ class Session:
                 x = step.x
         x = run.decoded(x)
         self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
-        picture = run.modality.show(run.modality.decode(x.cpu()), columns)
+        shown = Samples(x.cpu(), cond, 0, run.modality, None, self.facts.columns)
+        picture = run.modality.show(shown.raws(), columns)
         folder = run.path / "samples"
         folder.mkdir(exist_ok=True)
         picture.save(folder / f"step_{self.training.count.step:08d}.png")

@@ -57,7 +57,8 @@ MEANINGS = {
     "codec.crop": "side in pixels of the crops that it is trained on",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
-    "U-Net, and `tokens`, a transformer over tokens, for texts, and `voices` for music; `stock` is a diffusers U-Net and `stock-lm` a "
+    "U-Net, and `tokens`, a transformer over tokens, for texts, and `voices` for music; `stock` "
+    "is a diffusers U-Net and `stock-lm` a "
     "masked language model, set by `--init`",
     "network.dropout": "probability; chosen by the number of passes over the data",
     "network.patch": "transformer: side of a patch, which becomes a token",

@@ -66,8 +66,8 @@ class Survey:
 
 @dataclass(frozen=True)
 class Split:
-    """Items of one side: storage `x` (n …), and `labels`, `names` and `captions` ("" for none) of each; `words` are what
-    the labels number."""
+    """Items of one side: storage `x` (n …), and `labels`, `names` and `captions` ("" for none) of each; `words` are
+    what the labels number."""
 
     modality: Modality[Any]
     x: Storage
@@ -146,9 +146,10 @@ def load(
 
     `max_side` bounds the longer side of pictures and `size` fixes it (a number is a square, a pair height and
     width); `text` holds options for texts (`gather_text`: length, tokeniser, vocabulary, column, document) and
-    `music` for music (`gather_music`: length, transpose), and none minds data of another kind.  `like` brings the data into the form of a model that is there
-    already, and `columns` uses its vocabularies.  Nothing is written.  Raises `UserError` for data that cannot
-    be used: missing, empty, of several modalities, or with more than 10 % of its files unreadable.
+    `music` for music (`gather_music`: length, transpose), and none minds data of another kind.  `like` brings
+    the data into the form of a model that is there already, and `columns` uses its vocabularies.  Nothing is
+    written.  Raises `UserError` for data that cannot be used: missing, empty, of several modalities, or with
+    more than 10 % of its files unreadable.
     """
     folder = open_folder(data, like.name if like is not None else modality)
     kind = modality_class(folder.modality)

@@ -56,10 +56,20 @@ _TOKEN = re.compile(
 
 
 @dataclass
-class _Measure:
-    """What stands between two bar lines: (start, length, pitch), and chord symbols at their times."""
+class _Sound:
+    """A note of a measure, and whether it is tied to the next one."""
 
-    notes: list[list[Fraction | int | bool]] = field(default_factory=list)  # start, length, pitch, tied
+    start: Fraction
+    length: Fraction
+    pitch: int
+    tied: bool = False
+
+
+@dataclass
+class _Measure:
+    """What stands between two bar lines: notes, and chord symbols at their times."""
+
+    notes: list[_Sound] = field(default_factory=list)
     chords: list[tuple[Fraction, str]] = field(default_factory=list)
     length: Fraction = Fraction(0)
     begins: bool = False  # after a repeat sign or a double bar
@@ -120,7 +130,7 @@ class _Reader:
         self.last = (len(measure.notes), length)
         for pitch in pitches:
             if 0 <= pitch <= 127 and length > 0:
-                measure.notes.append([measure.length, length, pitch, False])
+                measure.notes.append(_Sound(measure.length, length, pitch))
         measure.length += length
 
     def dot(self, signs: str) -> None:
@@ -131,12 +141,12 @@ class _Reader:
         first, length = self.last
         measure = self.measures[-1]
         for note in measure.notes[first:]:
-            note[1] = length * factor
+            note.length = length * factor
         measure.length += length * (factor - 1)
 
     def tie(self) -> None:
         for note in self.measures[-1].notes[self.last[0] :]:
-            note[3] = True
+            note.tied = True
 
     def bar(self, sign: str) -> None:
         strong = ":" in sign or "||" in sign or "]" in sign or sign.startswith("[")
@@ -324,7 +334,8 @@ def _parts(
     voices: dict[str, _Reader],
 ) -> tuple[tuple[Part, ...], float, tuple[tuple[float, Metre], ...], float]:
     parts: list[Part] = []
-    pickup, changes, end = Fraction(0), (), Fraction(0)
+    pickup, end = Fraction(0), Fraction(0)
+    changes: tuple[tuple[float, Metre], ...] = ()
     chords: list[tuple[Fraction, str]] = []
     for k, (name, reader) in enumerate(voices.items()):
         measures = [m for m in reader.measures if m.length]
@@ -380,16 +391,17 @@ def _joined(measures: list[_Measure], begins: list[Fraction]) -> list[Note]:
     found: list[Note] = []
     held: dict[int, tuple[Fraction, Fraction]] = {}  # pitch → (start, end)
     for measure, begin in zip(measures, begins, strict=True):
-        for at, length, pitch, tied in measure.notes:
-            start = begin + Fraction(at)
-            first, until = held.pop(int(pitch), (start, start))
-            if first != start and until != start:
-                found.append(Note(float(first), float(until - first), int(pitch)))
+        for note in measure.notes:
+            start = begin + note.start
+            end = start + note.length
+            first, until = held.pop(note.pitch, (start, start))
+            if first != until != start:  # tied to something that does not follow
+                found.append(Note(float(first), float(until - first), note.pitch))
                 first = start
-            if tied:
-                held[int(pitch)] = (first, start + Fraction(length))
+            if note.tied:
+                held[note.pitch] = (first, end)
             else:
-                found.append(Note(float(first), float(start + Fraction(length) - first), int(pitch)))
+                found.append(Note(float(first), float(end - first), note.pitch))
     found += [Note(float(a), float(b - a), pitch) for pitch, (a, b) in held.items()]
     return sorted(found)
 

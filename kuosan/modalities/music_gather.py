@@ -128,7 +128,7 @@ def gather_music(
         transposed_key(w.key, n) for w, (down, up) in zip(works, moves.tolist(), strict=True)
         for n in range(-down, up + 1) if w.key
     ]  # fmt: skip
-    totals = {
+    totals: dict[str, float] = {
         "pieces": len(works), "notes": total.notes, "bars": int(sum(len(r) / form.bar(w.metre)
         for r, w in zip(rows, works, strict=True))), "steps of a quarter": form.step, "voices": form.lanes,
     }  # fmt: skip

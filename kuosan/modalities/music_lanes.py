@@ -115,10 +115,10 @@ def into_lanes(
     last = [-1] * lanes  # of each lane, the index of its latest note
     lost = 0
     shortened: set[int] = set()
-    bounds = np.flatnonzero(np.diff(on, prepend=-1, append=-1)) if len(on) else []
+    bounds = np.flatnonzero(np.diff(on, prepend=-1, append=-1)).tolist() if len(on) else []
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
         at = int(on[begin])
-        chord = list(range(int(begin), int(end)))
+        chord = list(range(begin, end))
         if len(chord) > lanes:
             lost += len(chord) - lanes
             chord = [*chord[: lanes - 1], chord[-1]] if lanes > 1 else chord[:1]

@@ -94,7 +94,7 @@ def write_midi(score: Score, path: Path) -> None:
     if (key := parse_key(score.key)) is not None:
         out.key_signatures = [symusic.KeySignature(0, fifths_of(score.key), int(key[1]))]
     for part in score.parts:
-        track = symusic.Track(part.name, part.program, False)
+        track: Any = symusic.Track(part.name, part.program, False)
         track.notes = [
             symusic.Note(ticks(n.start), max(1, ticks(n.length)), n.pitch, VELOCITY) for n in part.notes
         ]

@@ -18,7 +18,7 @@ from xml.etree import ElementTree as Tree
 from kuosan.modalities.music_midi import ticks
 from kuosan.modalities.music_score import TICKS, Metre, Part, Score, fifths_of, parse_key, quarters
 
-TYPES = {4: "whole", 2: "half", 1: "quarter", Fraction(1, 2): "eighth", Fraction(1, 4): "16th",
+TYPES = {Fraction(4): "whole", Fraction(2): "half", Fraction(1): "quarter", Fraction(1, 2): "eighth", Fraction(1, 4): "16th",
          Fraction(1, 8): "32nd", Fraction(1, 16): "64th"}  # fmt: skip
 SHARP = (("C", 0), ("C", 1), ("D", 0), ("D", 1), ("E", 0), ("F", 0), ("F", 1), ("G", 0), ("G", 1), ("A", 0),
          ("A", 1), ("B", 0))  # fmt: skip
@@ -39,8 +39,8 @@ def _signs() -> list[tuple[int, str, int, bool]]:
     found = []
     for length, name in TYPES.items():
         for dots, factor in ((0, Fraction(1)), (1, Fraction(3, 2))):
-            found.append((Fraction(length) * factor * TICKS, name, dots, False))
-        found.append((Fraction(length) * Fraction(2, 3) * TICKS, name, 0, True))
+            found.append((length * factor * TICKS, name, dots, False))
+        found.append((length * Fraction(2, 3) * TICKS, name, 0, True))
     whole = [(int(t), name, dots, third) for t, name, dots, third in found if t.denominator == 1]
     return sorted(whole, key=lambda sign: -sign[0])
 

@@ -55,9 +55,9 @@ class Ragged:
 
     def __getitem__(self, index: Tensor | slice) -> Ragged:
         """The items at `index` (an int64 tensor, a mask or a slice); the stream is shared, not copied."""
-        parts = (self.start, self.stop, self.low, self.high)
+        start, stop, low, high = (part[index] for part in (self.start, self.stop, self.low, self.high))
         stride = None if self.stride is None else self.stride[index]
-        return Ragged(self.stream, *(part[index] for part in parts), stride)
+        return Ragged(self.stream, start, stop, low, high, stride)
 
     @property
     def lengths(self) -> Int64[Tensor, " n"]:

@@ -129,8 +129,8 @@ def evaluate(
     if run.facts.recipe.process.discrete:
         from kuosan.recipes import music_measure, text_measure
 
-        measured = music_measure if run.modality.name == "music" else text_measure
-        return measured.evaluate_run(
+        own = music_measure.evaluate_run if run.modality.name == "music" else text_measure.evaluate_run
+        return own(
             run,
             dataset,
             n,

@@ -1,6 +1,6 @@
 """Histograms of music, and how far two of them overlap.
 
-A window is a row of counts; the histogram of a set is the sum of its rows, divided by its total, and two sets overlap by
+A window is a row of counts; the histogram of a set is the sum of its rows over its total, and two sets overlap by
 
     o(p, q) = Σ_k min(p_k, q_k) = 1 - ½ Σ_k |p_k - q_k|                                             (1)
 

@@ -47,8 +47,8 @@ _LENGTH = r"(\d*)(/*)(\d*)"
 _TOKEN = re.compile(
     r'(?P<quote>"[^"]*")|(?P<field>\[[A-Za-z]:[^\]]*\])|(?P<mark>![^!\n]*!|\{[^}]*\})'
     r"|\((?P<tuplet>[2-9])(?::(?P<q>[1-9]?))?(?::(?P<r>[1-9]?))?"
-    r"|(?P<bar>:*\|+[\]:|]*\s*(?:\[?[1-9][\d,.-]*)?|\[\|?[1-9]?|::+\s*(?:\[?[1-9])?|:\|?)"
-    r"(?![A-Ga-g^_=])|(?P<open>\[)|(?P<close>\]" + _LENGTH + r")"
+    r"|(?P<bar>:*\|[\]:|]*\s*(?:\[?[1-9][\d,.-]*)?|\[\||\[[1-9][\d,.-]*|::+\s*(?:\[?[1-9])?)"
+    r"|(?P<open>\[)|(?P<close>\]" + _LENGTH + r")"
     r"|(?P<note>(?P<accidental>\^\^?|__?|=)?(?P<letter>[A-Ga-gzxZX])(?P<octave>[,']*)(?P<n>\d*)(?P<slash>/*)(?P<d>\d*))"
     r"|(?P<broken>[<>]+)|(?P<tie>-)|(?P<other>.)",
     re.DOTALL,
@@ -365,7 +365,7 @@ def _laid_out(
         if measure.metre != metre and measure.metre is not None:
             turns.append((float(time), measure.metre))
             metre, room = measure.metre, Fraction(0)
-        whole = Fraction(*(metre or (4, 4))) * 4 if metre else measure.length
+        whole = Fraction(*metre) * 4 if metre else measure.length
         lacks = whole - measure.length
         if lacks > 0 and k == 0 and len(measures) > 1:
             pickup = measure.length

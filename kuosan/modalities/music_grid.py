@@ -138,26 +138,27 @@ def _score(piece: Sequence[Sequence[Any]], step: int) -> Score | None:
         rows = [[-1 if p is None else int(p) for p in row] for row in piece]
     except (TypeError, ValueError):
         raise Unreadable("a step of it is no list of pitches") from None
-    if any(p >= KEYS for row in rows for p in row):
+    if any(max(row, default=0) >= KEYS for row in rows):
         raise Unreadable(f"it holds numbers that are no pitches (0 … {KEYS - 1})")
     width = {len(row) for row in rows}
     if len(width) == 1 and 1 <= (v := next(iter(width))) <= MOST_VOICES:
         names = SATB if v == 4 else tuple(f"Voice {k + 1}" for k in range(v))
-        parts = [Part(tuple(_line([row[k] for row in rows], step)), names[k]) for k in range(v)]
+        grid = np.array(rows, dtype=np.int64)
+        parts = [Part(tuple(_line(grid[:, k], step)), names[k]) for k in range(v)]
     else:
-        pitches = sorted({p for row in rows for p in row if p >= 0})
-        lines = [_line([p if p in row else -1 for row in map(set, rows)], step) for p in pitches]
+        roll = np.full((len(rows), KEYS), -1, dtype=np.int64)
+        for sounds, row in zip(roll, rows, strict=True):
+            heard = [p for p in row if p >= 0]
+            sounds[heard] = heard
+        lines = [_line(roll[:, p], step) for p in np.flatnonzero(roll.max(0) >= 0)]
         parts = [Part(tuple(sorted(note for line in lines for note in line)))]
     score = Score(tuple(parts), end=len(rows) / step)
     return score if score.notes else None
 
 
-def _line(pitches: Sequence[int], step: int) -> list[Note]:
+def _line(pitches: np.ndarray[Any, Any], step: int) -> list[Note]:
     """One voice's notes: runs of one pitch."""
-    found, begin = [], 0
-    for k in range(1, len(pitches) + 1):
-        if k == len(pitches) or pitches[k] != pitches[begin]:
-            if pitches[begin] >= 0:
-                found.append(Note(begin / step, (k - begin) / step, pitches[begin]))
-            begin = k
-    return found
+    begins = np.flatnonzero(np.diff(pitches, prepend=pitches[:1] - 1))
+    ends = np.append(begins[1:], len(pitches))
+    runs = zip(begins.tolist(), ends.tolist(), pitches[begins].tolist(), strict=True)
+    return [Note(a / step, (b - a) / step, p) for a, b, p in runs if p >= 0]

@@ -111,6 +111,9 @@ def into_lanes(
     on: NDArray[np.int64], off: NDArray[np.int64], pitch: NDArray[np.int64], lanes: int
 ) -> tuple[list[tuple[int, int, int, int]], Loss]:
     """(lane, first step, step after the last, pitch) of notes as `on_grid` gives them."""
+    if lanes == 1 and bool((on[1:] >= off[:-1]).all()):  # one voice, as most are
+        line = zip(on.tolist(), off.tolist(), pitch.tolist(), strict=True)
+        return [(0, a, b, p) for a, b, p in line], Loss(len(on))
     found: list[list[int]] = []
     last = [-1] * lanes  # of each lane, the index of its latest note
     lost = 0

@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -136,15 +137,15 @@ def _parts(root: Element) -> Iterator[tuple[str, list[Element]]]:
 
 def _notes(measures: list[Element], facts: _Facts, first: bool) -> list[Note]:
     found: list[Note] = []
-    open_ties: dict[int, tuple[float, float]] = {}  # pitch → (start, end so far)
-    divisions, shift, bar = 1.0, 0, 0.0
+    open_ties: dict[int, tuple[Fraction, Fraction]] = {}  # pitch → (start, end so far)
+    divisions, shift, bar = Fraction(1), 0, Fraction(0)
     for number, measure in enumerate(measures):
-        cursor = longest = onset = 0.0
+        cursor = longest = onset = Fraction(0)
         metre = facts.metres[-1][1] if facts.metres else None
         for element in measure:
             match element.tag:
                 case "attributes":
-                    divisions = float(element.findtext("divisions") or divisions)
+                    divisions = Fraction(element.findtext("divisions") or divisions)
                     if divisions <= 0:
                         raise ValueError("divisions of a quarter that are not positive")
                     chromatic = element.findtext("transpose/chromatic")
@@ -152,15 +153,17 @@ def _notes(measures: list[Element], facts: _Facts, first: bool) -> list[Note]:
                     if chromatic is not None or octaves is not None:
                         shift = _int(chromatic, 0) + 12 * _int(octaves, 0)
                     if first:
-                        metre = _attributes(element, facts, bar) or metre
+                        metre = _attributes(element, facts, float(bar)) or metre
                 case "backup":
-                    cursor = max(0.0, cursor - float(element.findtext("duration") or 0) / divisions)
+                    cursor = max(
+                        Fraction(0), cursor - Fraction(element.findtext("duration") or 0) / divisions
+                    )
                 case "forward":
-                    cursor += float(element.findtext("duration") or 0) / divisions
+                    cursor += Fraction(element.findtext("duration") or 0) / divisions
                 case "sound" | "direction":
                     _tempo(element, facts)
                 case "note":
-                    length = float(element.findtext("duration") or 0) / divisions
+                    length = Fraction(element.findtext("duration") or 0) / divisions
                     if element.find("grace") is not None or element.find("cue") is not None:
                         facts.lost["grace notes"] += 1
                         continue
@@ -168,19 +171,19 @@ def _notes(measures: list[Element], facts: _Facts, first: bool) -> list[Note]:
                         onset, cursor = cursor, cursor + length
                     _sound(element, bar + onset, length, shift, found, open_ties, facts)
             longest = max(longest, cursor)
-        whole = metre[0] * 4 / metre[1] if metre else longest
-        if number == 0 and first and metre and 0 < longest < whole - 1e-6:
-            facts.pickup = longest
+        whole = Fraction(metre[0] * 4, metre[1]) if metre else longest
+        if number == 0 and first and metre and 0 < longest < whole:
+            facts.pickup = float(longest)
         short = measure.get("implicit") == "yes" or number in (0, len(measures) - 1) or longest > whole
         bar += longest if short and longest else whole
-    found += [Note(start, end - start, pitch) for pitch, (start, end) in open_ties.items()]
-    facts.end = max(facts.end, bar)
+    found += [_note(start, end, pitch) for pitch, (start, end) in open_ties.items()]
+    facts.end = max(facts.end, float(bar))
     return found
 
 
 def _sound(
-    element: Element, start: float, length: float, shift: int, found: list[Note],
-    open_ties: dict[int, tuple[float, float]], facts: _Facts,
+    element: Element, start: Fraction, length: Fraction, shift: int, found: list[Note],
+    open_ties: dict[int, tuple[Fraction, Fraction]], facts: _Facts,
 ) -> None:  # fmt: skip
     """Add a note, or what is tied to one."""
     pitch = element.find("pitch")
@@ -196,13 +199,17 @@ def _sound(
         return
     ties = {tie.get("type") for tie in element.findall("tie")}
     begin, end = open_ties.pop(number, (start, start))
-    if begin != start and not ("stop" in ties and abs(end - start) < 1e-6):
-        found.append(Note(begin, end - begin, number))
+    if begin != start and not ("stop" in ties and end == start):
+        found.append(_note(begin, end, number))
         begin = start
     if "start" in ties:
         open_ties[number] = (begin, start + length)
     else:
-        found.append(Note(begin, start + length - begin, number))
+        found.append(_note(begin, start + length, number))
+
+
+def _note(start: Fraction, end: Fraction, pitch: int) -> Note:
+    return Note(float(start), float(end - start), pitch)
 
 
 def _attributes(element: Element, facts: _Facts, time: float) -> Metre | None:

@@ -106,12 +106,12 @@ class Ragged:
         return Ragged(self.stream, self.start, self.stop, low, high, self.stride)
 
     def joined(self) -> list[Tensor]:
-        """Items that follow one another within an extent as one, in the order of the stream."""
+        """Items that follow one another within an extent of one of them as one, in the order of the stream."""
         out: list[Tensor] = []
         begin = stop = high = -1
         for i in torch.argsort(self.start, stable=True).tolist():
             first, last = int(self.start[i]), int(self.stop[i])
-            if begin >= 0 and first <= stop and first < high:
+            if begin >= 0 and first <= stop and (first < high or int(self.low[i]) < first):
                 stop, high = max(stop, last), max(high, int(self.high[i]))
                 continue
             if begin >= 0:

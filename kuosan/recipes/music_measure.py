@@ -111,12 +111,13 @@ def _cycles(form: Form, split: Split) -> list[int]:
     if words is None:
         return [form.cycle(form.metre)] * len(order)
     labels = split.labels[METRE].tolist()
-    found, stop, high = [], -1, -1
+    found, stop = [], -1
     for i in order:  # as `Ragged.joined` joins them
-        if stop >= 0 and int(windows.start[i]) <= stop and int(windows.start[i]) < high:
-            stop, high = max(stop, int(windows.stop[i])), max(high, int(windows.high[i]))
+        first = int(windows.start[i])
+        if first <= stop and int(windows.low[i]) < first:
+            stop = max(stop, int(windows.stop[i]))
             continue
-        stop, high = int(windows.stop[i]), int(windows.high[i])
+        stop = int(windows.stop[i])
         found.append(form.cycle(parse_metre(words[labels[i]]) if labels[i] < len(words) else None))
     return found
 

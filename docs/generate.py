@@ -27,7 +27,8 @@ MEANINGS = {
     "init": "a run's or a diffusers folder to start from; also `--init`",
     "data.path": "the data; set by the command, and put in full when a run begins",
     "data.modality": "what kind of data; also `--modality`",
-    "data.length": "tokens of a window of text; `auto` covers 95 of 100 documents, 32 to 256",
+    "data.length": "tokens of a window of text; `auto` covers 95 of 100 documents, 32 to 256; or steps of one of "
+    "music; `auto` is up to 8 bars and 96 steps",
     "data.tokeniser": "`characters`, `bytes`, `bpe`, `unigram`, or the path of a `tokenizer.json`; `auto` is "
     "`characters` for little text and for scripts with thousands of characters, else `bpe`",
     "data.vocabulary": "tokens of a tokeniser that is trained here; `auto` is the power of two nearest the square "
@@ -36,6 +37,7 @@ MEANINGS = {
     "data.document": "what a `.txt` or `.md` file holds: one document, one in each line, or in each paragraph",
     "data.synonyms": "table of synonyms by which training texts are varied, anew each time",
     "data.synonym_rate": "share of the words that have synonyms",
+    "data.transpose": "music: semitones that training pieces are transposed by at most; 0 for none",
     "data.paraphrase": "share of training texts in the words of the model of `--init`, made once",
     "process.kind": "`additive`: noise on numbers, see below; of tokens `masked`, `uniform`, `blocks` (masked, block "
     "by block) or `autoregressive` (blocks of one): [which](../guides/text.md#other-processes). `auto` goes with the "
@@ -55,7 +57,8 @@ MEANINGS = {
     "codec.crop": "side in pixels of the crops that it is trained on",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
-    "U-Net, and `tokens`, a transformer over tokens, for texts; `stock` is a diffusers U-Net and `stock-lm` a "
+    "U-Net, and `tokens`, a transformer over tokens, for texts, and `voices` for music; `stock` "
+    "is a diffusers U-Net and `stock-lm` a "
     "masked language model, set by `--init`",
     "network.dropout": "probability; chosen by the number of passes over the data",
     "network.patch": "transformer: side of a patch, which becomes a token",

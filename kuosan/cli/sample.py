@@ -16,6 +16,7 @@ from kuosan.cli.failures import working_in
 from kuosan.cli.notes import busy, counting, note
 from kuosan.cli.options import Flag, Json, Where, at_least, conditions
 from kuosan.cli.options import seed as checked_seed
+from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
@@ -53,7 +54,13 @@ def sample(
     require: list[str] | None = None,
     forbid: list[str] | None = None,
     ignore_case: Flag = False,
-    length: int | None = None,
+    length: str | None = None,
+    given: Path | None = None,
+    voices: str | None = None,
+    bars: str | None = None,
+    pitches: list[str] | None = None,
+    formats: Annotated[str | None, Parameter(name="--format")] = None,
+    soundfont: Path | None = None,
     out: Path | None = None,
     json: Json = False,
 ) -> Answer:
@@ -83,12 +90,22 @@ def sample(
         require: a word that every text contains; may be repeated.
         forbid: a word that no text contains; may be repeated.
         ignore_case: of those words.
-        length: of texts: how many tokens at most, where that is more than the model's window.
+        length: of texts: how many tokens at most, where that is more than the model's window; of music 16bars.
+        given: of music: a score (MIDI, MusicXML, ABC) of which --voices or --bars stay, or to be written on.
+        voices: which voices of it stay: names or numbers from 0, with commas: 0 or Soprano,Bass.
+        bars: which bars of it stay in all voices: 1-4 or 1-4,9.
+        pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
+        format: of music: files to write, with commas: mid, musicxml, mxl, wav, png; mid unless given.
+        soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
         out: folder for the files; a new one in the run unless given.
     """
     wishes = {
         "template": _text_of(template), "prefix": prefix, "suffix": suffix, "regex": regex, "schema": schema,
         "require": tuple(require or ()), "forbid": tuple(forbid or ()), "ignore_case": ignore_case,
+    }  # fmt: skip
+    score = {
+        "given": given, "voices": tuple(v.strip() for v in (voices or "").split(",") if v.strip()), "bars": bars,
+        "length": length, "pitches": tuple(pitches or ()),
     }  # fmt: skip
     at_least("-n", n)
     at_least("--first", first, 0)
@@ -112,19 +129,21 @@ def sample(
         working_in(run)
     facts = loaded.facts
     loaded = varied(loaded, ema, autoguide)
-    given = given_noise(loaded, noise, first, n, fixed, w)
-    n = (64 if given is None else len(given) - first) if n is None else n
+    start = given_noise(loaded, noise, first, n, fixed, w)
+    n = (64 if start is None else len(start) - first) if n is None else n
+    kinds = formats_of(loaded, formats, soundfont)
     with placed(out, loaded) if world.leads else nullcontext(Path()) as folder:
         folder = Path(world.tell(str(folder)))
         options: dict[str, Any] = {
             "steps": steps, "solver": solver, "grid": grid, "seed": seed, "where": fixed, "w": w, "exact": exact,
         }  # fmt: skip
-        options["rules"] = _rules(loaded, wishes, seed, fixed)
-        if length is not None:
-            at_least("--length", length)
-            options["length"] = length
+        if loaded.modality.name == "music":
+            options["rules"] = music_rules(loaded, score, wishes, fixed)
+        else:
+            options["rules"] = _rules(loaded, wishes, seed, fixed)
+            options["length"] = tokens(run, score)
         started = time.monotonic()
-        if given is not None and given.steps and (steps, solver, grid) == (None, "auto", "auto"):
+        if start is not None and start.steps and (steps, solver, grid) == (None, "auto", "auto"):
             if stream:
                 raise UserError(
                     "--stream draws samples one by one, and encoded items come back together: leave --stream away, or "
@@ -133,18 +152,19 @@ def sample(
             mine: Samples | None = None
             if world.leads:
                 with busy(f"taking {n:,} noises back to data"):
-                    mine = replace(loaded.decode(given[first : first + n]), first=first)
-            told = {"steps": given.steps, "solver": "midpoint", "grid": "logsnr", "w": given.w}
+                    mine = replace(loaded.decode(start[first : first + n]), first=first)
+            told = {"steps": start.steps, "solver": "midpoint", "grid": "logsnr", "w": start.w}
         else:
             with world.first():
                 told = chosen(loaded, steps, w, solver, grid)
-            options["noise"] = given
+            options["noise"] = start
             mine = streamed(loaded, n, first, options, folder) if stream else draw(loaded, n, first, options)
         seconds = time.monotonic() - started
         paths = bulk.files(mine, folder)
         if (samples := bulk.gathered(mine)) is None:
             return Answer("")
         write_samples(samples, folder, paths=paths)
+        paths += other_formats(samples, folder, kinds, soundfont)
         data: dict[str, Any] = {
             "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
             "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,

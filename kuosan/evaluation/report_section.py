@@ -5,6 +5,7 @@ A method that wants a word in the report makes a `Section`; neither the page nor
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,25 +34,32 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """A WAV file."""
+
+    wav: bytes
+
+
+@dataclass(frozen=True)
 class Section:
     """One section.
 
     id: a word, its address on the page. name: in the contents. heading: its title.
-    lead: paragraphs. figures: (caption, picture), (caption, chart) with the `<svg>` of `plots.draw`, or texts.
+    lead: paragraphs. figures: (caption, picture), (caption, chart) with the `<svg>` of `plots.draw`, texts, or sounds.
     """
 
     id: str
     name: str
     heading: str
     lead: Sequence[str]
-    figures: Sequence[tuple[str, Image | str | Words | Trace]] = ()
+    figures: Sequence[tuple[str, Image | str | Words | Trace | Sound]] = ()
 
 
 def section_view(section: Section, inline: Any) -> dict[str, Any]:
     """What the template shows; ``inline(picture)`` puts a picture into the page."""
     from markupsafe import Markup
 
-    def view(figure: Image | str | Words | Trace) -> dict[str, Any]:
+    def view(figure: Image | str | Words | Trace | Sound) -> dict[str, Any]:
         match figure:
             case str():
                 return {"chart": Markup(figure)}  # ours, from plots, which escapes
@@ -59,10 +67,12 @@ def section_view(section: Section, inline: Any) -> dict[str, Any]:
                 return {"words": figure.texts}
             case Trace():
                 return {"trace": figure}
+            case Sound():
+                return {"sound": "data:audio/wav;base64," + base64.b64encode(figure.wav).decode("ascii")}
             case _:
                 return {"picture": inline(figure)}
 
-    kinds: dict[str, Any] = {"chart": None, "picture": None, "words": None, "trace": None}
+    kinds: dict[str, Any] = {"chart": None, "picture": None, "words": None, "trace": None, "sound": None}
     figures = [{"caption": caption, **kinds, **view(figure)} for caption, figure in section.figures]
     return {"id": section.id, "name": section.name, "heading": section.heading, "lead": section.lead,
             "figures": figures}  # fmt: skip

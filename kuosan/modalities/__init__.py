@@ -9,6 +9,8 @@ from kuosan.modalities.dataset import Dataset, Split, Survey, load, resolve
 from kuosan.modalities.grid import as_rgb, grid_picture
 from kuosan.modalities.image import ImageModality
 from kuosan.modalities.image_format import ImageFormat
+from kuosan.modalities.music import MusicModality
+from kuosan.modalities.music_score import Note, Part, Score
 from kuosan.modalities.pixels import Picture
 from kuosan.modalities.ragged import Ragged
 from kuosan.modalities.text import TextModality
@@ -20,8 +22,12 @@ __all__ = [
     "ImageFormat",
     "ImageModality",
     "Modality",
+    "MusicModality",
+    "Note",
+    "Part",
     "Picture",
     "Ragged",
+    "Score",
     "Split",
     "Survey",
     "TextModality",

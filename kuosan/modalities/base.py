@@ -65,7 +65,7 @@ class Gathered:
     stay on one side (by default, items of one hash); items of one hash have one group.  Where items are parts of
     works, `firsts` are the first of each: columns describe works, so these decide what a condition is.
     `totals` counts what else there is to count, by name, and `duplicates` says what copies there are that are
-    not exact.
+    not exact.  `reached` are values of columns that no item has, but that a view of one can have.
     """
 
     modality: Modality[Any]
@@ -84,6 +84,7 @@ class Gathered:
     firsts: list[int] | None = None
     totals: dict[str, float] = field(default_factory=dict)
     duplicates: dict[str, Any] = field(default_factory=dict)
+    reached: dict[str, list[str]] = field(default_factory=dict)
 
 
 class Modality(ABC, Generic[Raw]):
@@ -121,6 +122,20 @@ class Modality(ABC, Generic[Raw]):
     def confine(self, storage: Storage) -> Storage:
         """Storage of one side of a split, in which nothing can be seen of the other side's items."""
         return storage
+
+    def labels(
+        self,
+        labels: dict[str, Tensor],
+        words: Mapping[str, Sequence[str]],
+        storage: Storage,
+        seeds: Seeds | None,
+    ) -> dict[str, Tensor]:
+        """The condition indices of the views that `to_state` gives for the same arguments; mostly the items' own."""
+        return labels
+
+    def described(self, raws: Sequence[Raw], columns: Mapping[str, Sequence[str | None]]) -> list[Raw]:
+        """Items that say of themselves what they were asked for, by column, as far as their files can."""
+        return list(raws)
 
     @abstractmethod
     def read(self, path: Path | str) -> Raw:

@@ -66,13 +66,15 @@ class Survey:
 
 @dataclass(frozen=True)
 class Split:
-    """Items of one side: storage `x` (n …), and `labels`, `names` and `captions` ("" for none) of each."""
+    """Items of one side: storage `x` (n …), and `labels`, `names` and `captions` ("" for none) of each; `words` are
+    what the labels number."""
 
     modality: Modality[Any]
     x: Storage
     labels: dict[str, Int64[Tensor, "n"]]
     names: tuple[str, ...]
     captions: tuple[str, ...] = field(default=())
+    words: Vocabulary = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,9 +86,8 @@ class Split:
 
         With `seeds`, one per item, each state is one of the item's views (`Modality.to_state`): for training.
         """
-        return self.modality.to_state(self.x[index], seeds), {
-            name: label[index] for name, label in self.labels.items()
-        }
+        x, labels = self.x[index], {name: label[index] for name, label in self.labels.items()}
+        return self.modality.to_state(x, seeds), self.modality.labels(labels, self.words, x, seeds)
 
 
 @dataclass(frozen=True)
@@ -140,20 +141,23 @@ def load(
     columns: Mapping[str, Sequence[str]] | None = None,
     grow: bool = False,
     text: Mapping[str, Any] | None = None,
+    music: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Reads a file or a folder (forms: the module docstrings of `folder`, `arrays` and `text_read`).
 
     `max_side` bounds the longer side of pictures and `size` fixes it (a number is a square, a pair height and
-    width); `text` holds options for texts (`gather_text`: length, tokeniser, vocabulary, column, document),
-    and neither minds data of another kind.  `like` brings the data into the form of a model that is there
-    already, and `columns` uses its vocabularies, with the data's own values after theirs to `grow`.  Nothing is
-    written.  Raises `UserError` for data that cannot be used: missing, empty, of several modalities, or with more
-    than 10 % of its files unreadable.
+    width); `text` holds options for texts (`gather_text`: length, tokeniser, vocabulary, column, document) and
+    `music` for music (`gather_music`: length, transpose), and none minds data of another kind.  `like` brings
+    the data into the form of a model that is there already, and `columns` uses its vocabularies, with the data's
+    own values after theirs to `grow`.  Nothing is written.  Raises `UserError` for data that cannot be used:
+    missing, empty, of several modalities, or with more than 10 % of its files unreadable.
     """
     folder = open_folder(data, like.name if like is not None else modality)
     kind = modality_class(folder.modality)
     _check_failed(folder, folder.failed, data)
-    options = {"image": {"max_side": max_side, "size": size}, "text": dict(text or {})}
+    options = {
+        "image": {"max_side": max_side, "size": size}, "text": dict(text or {}), "music": dict(music or {}),
+    }  # fmt: skip
     gathered = kind.gather(folder, like, **options.get(folder.modality, {}))
     failed = [*folder.failed, *gathered.failed]
     _check_failed(folder, failed, data)
@@ -161,7 +165,10 @@ def load(
     n = len(gathered.names)
     if columns is None:
         works = range(n) if gathered.firsts is None else gathered.firsts
-        described = {name: [values[i] for i in works] for name, values in gathered.columns.items()}
+        described = {
+            name: [*(values[i] for i in works), *gathered.reached.get(name, ())]
+            for name, values in gathered.columns.items()
+        }
         vocabulary, column_choices = choose_columns(described, gathered.declared)
     else:
         vocabulary, column_choices = grown_columns(gathered.columns if grow else {}, columns)
@@ -193,14 +200,14 @@ def load(
     )  # fmt: skip
     return Dataset(
         gathered.modality,
-        _take(gathered, numbers, plan.train),
-        _take(gathered, numbers, plan.val),
+        _take(gathered, numbers, plan.train, vocabulary),
+        _take(gathered, numbers, plan.val, vocabulary),
         vocabulary,
         survey,
     )
 
 
-def _take(gathered: Gathered, numbers: dict[str, Tensor], items: list[int]) -> Split:
+def _take(gathered: Gathered, numbers: dict[str, Tensor], items: list[int], vocabulary: Vocabulary) -> Split:
     index = torch.tensor(items, dtype=torch.int64)
     return Split(
         gathered.modality,
@@ -208,6 +215,7 @@ def _take(gathered: Gathered, numbers: dict[str, Tensor], items: list[int]) -> S
         {name: number[index] for name, number in numbers.items()},
         tuple(gathered.names[i] for i in items),
         tuple(gathered.captions[i] for i in items),
+        vocabulary,
     )
 
 

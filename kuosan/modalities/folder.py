@@ -17,11 +17,14 @@ from pathlib import Path
 from kuosan.errors import UserError
 from kuosan.modalities.base import Skip, Unreadable, known_modalities, modality_class
 from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, TABLES
+from kuosan.modalities.music_grid import is_grid
+from kuosan.modalities.music_xml import is_musicxml
 from kuosan.modalities.sides import HELD_OUT, LEFT, TRAIN, find_sides
 from kuosan.modalities.tables import Row, read_caption, read_class_names, read_table, take_caption
 from kuosan.modalities.walk import Found, Listing, walk
 
 CLASS = "class"
+CONTENT, HEAD = (".json", ".xml"), 4096  # suffixes that say little, and bytes that say more
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
     """
     if modality != "auto" and modality not in MODALITIES:
         raise UserError(f"'{modality}' is not a modality; --modality takes one of: {', '.join(MODALITIES)}.")
-    listing = walk(data)
+    listing = _told(walk(data), modality)
     captions, caption_files = _caption_files(listing)
     tables = [f for f in listing.found if posixpath.basename(f.name).lower() in TABLES]
     others = [f for f in listing.found if f not in tables and f.name not in caption_files]
@@ -104,6 +107,29 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
         left_out.append((f"{kept_aside} files of test/", "kept for a later evaluation, since val/ is there"))
     left_out += [(name, "named in a metadata table, but no such file is read") for name in sorted(rows)]
     return Folder(listing.root, chosen, tuple(entries), tuple(failed), tuple(left_out), class_names)
+
+
+def _told(listing: Listing, modality: str) -> Listing:
+    """The files whose content tells what their names do not: music in JSON and in .xml; asked for, any JSON."""
+
+    def kind(found: Found) -> str | None:
+        suffix = posixpath.splitext(found.name)[1].lower()
+        if found.kind is not None or suffix not in CONTENT:
+            return found.kind
+        if (
+            modality == "music"
+            and suffix == ".json"
+            and posixpath.basename(found.name).lower() != CLASS_NAMES
+        ):
+            return modality
+        try:
+            with found.path.open("rb") as file:
+                head = file.read(HEAD)
+        except OSError:
+            return None
+        return "music" if (is_musicxml(head) if suffix == ".xml" else is_grid(head)) else None
+
+    return replace(listing, found=tuple(replace(found, kind=kind(found)) for found in listing.found))
 
 
 def _texts(listing: Listing, tables: list[Found]) -> tuple[list[Found], list[Found]]:

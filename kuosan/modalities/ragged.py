@@ -29,13 +29,17 @@ from kuosan.core.random import Seeds
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """n items of one stream (N …); `start`, `stop`, `low` and `high` count places of the stream."""
+    """n items of one stream (N …); `start`, `stop`, `low` and `high` count places of the stream.
+
+    With a `stride`, windows of an item begin at multiples of it behind `low` only (bars of music).
+    """
 
     stream: Tensor
     start: Int64[Tensor, " n"]
     stop: Int64[Tensor, " n"]
     low: Int64[Tensor, " n"]
     high: Int64[Tensor, " n"]
+    stride: Int64[Tensor, " n"] | None = None
 
     @classmethod
     def of(cls, items: Sequence[Tensor]) -> Ragged:
@@ -51,8 +55,9 @@ class Ragged:
 
     def __getitem__(self, index: Tensor | slice) -> Ragged:
         """The items at `index` (an int64 tensor, a mask or a slice); the stream is shared, not copied."""
-        parts = (self.start, self.stop, self.low, self.high)
-        return Ragged(self.stream, *(part[index] for part in parts))
+        start, stop, low, high = (part[index] for part in (self.start, self.stop, self.low, self.high))
+        stride = None if self.stride is None else self.stride[index]
+        return Ragged(self.stream, start, stop, low, high, stride)
 
     @property
     def lengths(self) -> Int64[Tensor, " n"]:
@@ -68,8 +73,9 @@ class Ragged:
         begin, high = self.start, self.stop
         if seeds is not None:
             last = torch.maximum(self.start, self.high - length)
-            choices = last - self.low + 1
-            step = (seeds.uniforms() * choices).floor().long()  # float64: exact below 2^53 places
+            stride = 1 if self.stride is None else self.stride
+            choices = (last - self.low) // stride + 1
+            step = (seeds.uniforms() * choices).floor().long() * stride  # float64: exact below 2^53 places
             begin, high = self.low + step, self.high
         high = self.high if ahead else high
         place = begin[:, None] + torch.arange(length + ahead)
@@ -95,15 +101,17 @@ class Ragged:
         of = torch.empty_like(run)
         of[order] = run
         low, high = torch.maximum(self.low, first[of]), torch.minimum(self.high, last[of])
-        return Ragged(self.stream, self.start, self.stop, low, high)
+        if self.stride is not None:  # still at a multiple
+            low = low + (self.low - low) % self.stride
+        return Ragged(self.stream, self.start, self.stop, low, high, self.stride)
 
     def joined(self) -> list[Tensor]:
-        """Items that follow one another within an extent as one, in the order of the stream."""
+        """Items that follow one another within an extent of one of them as one, in the order of the stream."""
         out: list[Tensor] = []
         begin = stop = high = -1
         for i in torch.argsort(self.start, stable=True).tolist():
             first, last = int(self.start[i]), int(self.stop[i])
-            if begin >= 0 and first <= stop and first < high:
+            if begin >= 0 and first <= stop and (first < high or int(self.low[i]) < first):
                 stop, high = max(stop, last), max(high, int(self.high[i]))
                 continue
             if begin >= 0:

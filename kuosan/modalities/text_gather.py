@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Gathered
 from kuosan.modalities.folder import CLASS, Folder
 from kuosan.modalities.near_copies import MOST_TEXTS, near_copies
+from kuosan.modalities.passages import FEW_WORKS, powers, sections, spread
 from kuosan.modalities.ragged import Ragged
 from kuosan.modalities.text_read import Document, read_documents
 from kuosan.modalities.tokeniser import Tokeniser, read_tokeniser
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 SHORTEST, LONGEST, STEP = 32, 256, 16  # of the automatic length, in tokens
 COVERED = 95.0  # per cent of the documents
-FEW_DOCUMENTS = 40
-_SECTIONS, _LARGEST_SECTION = 80, 16  # sections wanted at least, and passages in one at most
 _CHECKED = 1_000  # documents that somebody else's tokeniser is tried on
 
 
@@ -94,7 +92,7 @@ def gather_text(
     digests = [hashlib.sha256(text.encode("utf-8")).digest() for text in texts]
     clusters, near = _near(documents, digests)
     given = any(d.side == "val" for d in documents)
-    section, together = _sections(counts, divide=not given)
+    section, together = sections(counts, divide=not given, what="document")
     choices += together
     groups, hashes, names = [], [], []
     for i, (one, count) in enumerate(zip(documents, counts, strict=True)):
@@ -105,7 +103,7 @@ def gather_text(
             hashes.append(hashlib.sha256(digests[i] + k.to_bytes(4, "big")).digest())
             names.append(one.name if count == 1 else f"{one.name}:{k}")
     keys = dict.fromkeys(key for d in documents for key in d.columns)
-    columns = {key: _spread([d.columns.get(key) for d in documents], counts) for key in keys}
+    columns = {key: spread([d.columns.get(key) for d in documents], counts) for key in keys}
     characters, total = sum(map(len, texts)), int(sizes.sum())
     totals = {
         "documents": len(documents),
@@ -116,7 +114,7 @@ def gather_text(
     }
     return Gathered(
         modality, _storage(tokens, counts, modality), hashes, names, columns, frozenset({CLASS}),
-        _spread([d.side for d in documents], counts), [""] * len(names), {"lengths": _histogram(sizes)},
+        spread([d.side for d in documents], counts), [""] * len(names), {"lengths": powers(sizes)},
         found.failed, found.left_out, choices, groups=groups,
         firsts=[0, *np.cumsum(counts)[:-1].tolist()], totals=totals,
         duplicates={"documents_repeated": len(digests) - len(set(digests)), **near},
@@ -151,7 +149,7 @@ def _length(wanted: int | str, sizes: Any) -> tuple[int, str]:
     covering = float(np.percentile(sizes, COVERED))
     length = max(SHORTEST, min(LONGEST, STEP * math.ceil(covering / STEP)))
     why = f"{COVERED:g} % of the documents have at most {covering:,.0f} tokens"
-    if len(sizes) < FEW_DOCUMENTS:
+    if len(sizes) < FEW_WORKS:
         twentieth = STEP * (int(sizes.sum()) // (20 * STEP))
         if twentieth < length and length > SHORTEST:
             return max(SHORTEST, twentieth), f"about a twentieth of all {int(sizes.sum()):,} tokens"
@@ -177,16 +175,6 @@ def _near(documents: Sequence[Document], digests: list[bytes]) -> tuple[dict[byt
     }
 
 
-def _sections(counts: list[int], divide: bool) -> tuple[int, list[Choice]]:
-    """How many passages of a document stay together: 0 for all of them."""
-    if not divide or len(counts) >= FEW_DOCUMENTS or max(counts) == 1:
-        return 0, []
-    size = max(1, min(_LARGEST_SECTION, sum(counts) // _SECTIONS))
-    what = "document is" if len(counts) == 1 else "documents are"
-    why = f"{len(counts)} {what} too few to hold whole ones out"
-    return size, [("kept together", f"sections of {size} passages" if size > 1 else "single passages", why)]
-
-
 def _storage(tokens: list[Any], counts: list[int], modality: TextModality) -> Ragged:
     """The stream of all documents and the place of each passage; (2) of `ragged` with low = start - L + 1."""
     size, length = modality.tokeniser.size, modality.length
@@ -201,13 +189,3 @@ def _storage(tokens: list[Any], counts: list[int], modality: TextModality) -> Ra
     low = np.maximum(begins[of], start - length + 1)
     start, stop, low = (torch.from_numpy(part.astype(np.int64)) for part in (start, stop, low))
     return Ragged(stream, start, stop, low, stop)
-
-
-def _spread(values: Sequence[Any], counts: list[int]) -> list[Any]:
-    return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
-
-
-def _histogram(sizes: Any) -> dict[str, int]:
-    """Documents by their length in tokens, in powers of two."""
-    powers = Counter(max(0, math.ceil(math.log2(max(1, int(size))))) for size in sizes)
-    return {f"{(1 << p - 1) + 1:,}–{1 << p:,}" if p > 1 else f"{1 << p}": powers[p] for p in sorted(powers)}

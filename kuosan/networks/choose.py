@@ -58,6 +58,7 @@ from kuosan.networks.stock_lm import StockLM
 from kuosan.networks.tokens import TokenTransformer
 from kuosan.networks.transformer import Transformer
 from kuosan.networks.unet import UNet
+from kuosan.networks.voices import VoiceTransformer
 
 Reason = tuple[str, Any, str]  # what was chosen, the value, why
 
@@ -167,6 +168,7 @@ def build_network(spec: Mapping[str, Any], generator: torch.Generator) -> nn.Mod
     kind = leaves.pop("kind", None)
     builders = {
         "transformer": Transformer, "unet": UNet, "stock": StockUNet, "tokens": TokenTransformer, "stock-lm": StockLM,
+        "voices": VoiceTransformer,
     }  # fmt: skip
     if kind not in builders:
         raise UserError(f"network kind {kind!r} is unknown; choose {', '.join(builders)}")

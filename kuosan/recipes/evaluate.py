@@ -129,9 +129,10 @@ def evaluate(
     """
     dataset = data_of(run, data)
     if run.facts.recipe.process.discrete:
-        from kuosan.recipes.text_measure import evaluate_run
+        from kuosan.recipes import music_measure, text_measure
 
-        return evaluate_run(
+        own = music_measure.evaluate_run if run.modality.name == "music" else text_measure.evaluate_run
+        return own(
             run,
             dataset,
             n,

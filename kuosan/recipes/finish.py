@@ -14,6 +14,7 @@ from kuosan.recipes import average, card, report, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
+from kuosan.recipes.music_finish import finish_music
 from kuosan.recipes.profile import keep_profile
 from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_decided import decided
@@ -27,13 +28,14 @@ from kuosan.training.checkpoint import write_bytes, write_json
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
 MOST_NUMBERS = 2**26  # in them: 341 colour pictures of 256×256
 SHARE, LONGEST = 0.15, 30.0  # of what measuring left, and in seconds, for each section of its own
+OWN = {"text": finish_texts, "music": finish_music}  # modalities whose end is another
 _STUDENT = "a student knows a few levels of noise, and its likelihood takes all of them: ask its teacher"
 
 
 def finish(session: Session) -> dict[str, Any]:
     """Write what a finished run leaves, within what its budget has left; the summary of it."""
-    if session.facts.recipe.process.discrete:
-        return finish_texts(session)
+    if own := OWN.get(session.facts.recipe.data.modality):
+        return own(session)
     run = session.run
     average.choose(session.training, run.path, session.share(average.SHARE))
     session.write_weights("best")

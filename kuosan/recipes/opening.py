@@ -24,7 +24,7 @@ from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
 from kuosan.modalities.folder import open_folder
 from kuosan.recipes import codec as codecs
-from kuosan.recipes import machine, pictures, texts
+from kuosan.recipes import machine, music, pictures, texts
 from kuosan.recipes.build import build_model
 from kuosan.recipes.calibrate import Speed, calibrate
 from kuosan.recipes.facts import Facts
@@ -39,7 +39,11 @@ from kuosan.training import checkpoint, parallel
 from kuosan.training.budget import Budget
 from kuosan.training.parallel import World
 
-RECIPES: dict[str, Callable[[Question], Settled]] = {"image": pictures.settle, "text": texts.settle}
+RECIPES: dict[str, Callable[[Question], Settled]] = {
+    "image": pictures.settle,
+    "text": texts.settle,
+    "music": music.settle,
+}
 
 
 def reserve(seconds: float) -> float:

@@ -318,11 +318,11 @@ class Run:
         first: int = 0,
         noise: Noise | None = None,
         rules: Rules | None = None,
-        length: int | None = None,
+        length: int | str | None = None,
     ) -> Samples:
         """Samples number ``first`` to ``first + n - 1`` of a seed; with ``noise``, from its rows of these numbers
-        and under its conditions, except those that ``where`` names. Of texts, keeping to ``rules``, and of up to
-        ``length`` tokens, where that is not the window's.
+        and under its conditions, except those that ``where`` names. Keeping to ``rules``, and of a ``length`` that is
+        not the window's: of texts so many tokens at most, of music "16bars".
 
         Sample i of a seed is the same state, within 1e-5, however many are drawn beside it; with ``exact`` to
         the bit, as then the work is done in whole chunks of one size, each sample always at its own place.
@@ -338,7 +338,7 @@ class Run:
             raise UserError(
                 f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
             )
-        if length is not None:
+        if length is not None or (rules is not None and rules.canvas is not None):
             same = {"steps": steps, "solver": solver, "grid": grid, "w": w, "rules": rules}
             return verbs.sample_long(self, n, length, seed=seed, first=first, where=where, **same)
         chunk = EXACT_CHUNK if exact else CHUNK

@@ -33,13 +33,25 @@ class Samples:
     def __len__(self) -> int:
         return len(self.x)
 
+    def columns(self) -> dict[str, list[str | None]]:
+        """The conditions in the data's own words; None where one is hidden."""
+        return {
+            k: [self.words[k][i] if k in self.words and i < len(self.words[k]) else None for i in v.tolist()]
+            for k, v in self.cond.items()
+        }
+
+    def raws(self) -> list[Any]:
+        """The items, which say of themselves what they were asked for where their files can."""
+        return self.modality.described(self.modality.decode(self.x), self.columns())
+
 
 def write_files(samples: Samples, out: str | Path) -> list[Path]:
     """Files ``00000.EXT …`` in the modality's own format."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    raws = samples.modality.decode(samples.x)
-    return [samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(raws)]
+    return [
+        samples.modality.write(raw, out / f"{samples.first + i:05d}") for i, raw in enumerate(samples.raws())
+    ]
 
 
 def write_samples(
@@ -50,6 +62,7 @@ def write_samples(
     import safetensors.torch
 
     out = Path(out)
+    raws = samples.raws()
     paths = write_files(samples, out) if paths is None else paths
     tensors = {"x": samples.x.contiguous()} | {f"condition.{k}": v for k, v in samples.cond.items()}
     if samples.z is not None:

@@ -76,16 +76,15 @@ def choose_scarce(
     return {"weight_decay": decay, "augment": augment}, {"dropout": dropout, **told_of}, chosen
 
 
-def of_texts(training: TrainingPart) -> dict[str, Any]:
-    """Those leaves for texts, which have their own ways (`recipes.augment`).
+def of_tokens(training: TrainingPart, what: str, instead: str) -> dict[str, Any]:
+    """Those leaves for ``what`` is made of tokens, which has ways of its own ``instead``.
 
     Raises:
         UserError: augmentations of pictures are asked for.
     """
     if training.augment not in ("auto", "none"):
         raise UserError(
-            f"training.augment={training.augment} is for pictures: leave it away, or vary texts with data.synonyms or "
-            "data.paraphrase"
+            f"training.augment={training.augment} is for pictures: leave it away, or vary {what} with {instead}"
         )
     decay = USUAL_DECAY if training.weight_decay == "auto" else training.weight_decay
     return {"weight_decay": decay, "augment": "none"}

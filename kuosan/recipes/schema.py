@@ -36,7 +36,7 @@ class DataPart(_Part):
         None, description="side, or height and width, of every picture"
     )
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
-    length: int | Auto = Field("auto", description="tokens of a window of text")
+    length: int | Auto = Field("auto", description="tokens of a window of text, or steps of one of music")
     tokeniser: str = Field(
         "auto", description="characters, bytes, bpe, unigram, or the path of a Hugging Face tokeniser"
     )
@@ -49,6 +49,10 @@ class DataPart(_Part):
     synonym_rate: float = Field(0.1, ge=0, le=1, description="share of the words that have synonyms")
     paraphrase: float = Field(
         0.0, ge=0, le=1, description="share of training texts in the words of the model of --init"
+    )
+
+    transpose: int = Field(
+        6, ge=0, le=24, description="music: semitones that training is transposed by at most"
     )
 
     @property
@@ -88,7 +92,7 @@ class CodecPart(_Part):
 class NetworkPart(_Part):
     """The network; leaves that are None are chosen."""
 
-    kind: Literal["auto", "transformer", "unet", "stock", "tokens", "stock-lm"] = "auto"
+    kind: Literal["auto", "transformer", "unet", "stock", "tokens", "stock-lm", "voices"] = "auto"
     dropout: float | None = None
     patch: int | None = None
     dim: int | None = None

@@ -30,6 +30,7 @@ from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import Lessons
 from kuosan.recipes.run import WEIGHTS, Run
+from kuosan.recipes.samples import Samples
 from kuosan.recipes.scarce import augmentation_of
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
@@ -252,7 +253,8 @@ class Session:
         self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
         if not self.world.leads:
             return
-        picture = run.modality.show(run.modality.decode(x.cpu()), columns)
+        shown = Samples(x.cpu(), cond, 0, run.modality, None, self.facts.columns)
+        picture = run.modality.show(shown.raws(), columns)
         folder = run.path / "samples"
         folder.mkdir(exist_ok=True)
         picture.save(folder / f"step_{self.training.count.step:08d}.png")

@@ -19,13 +19,11 @@ from kuosan.modalities.synonyms import read_synonyms
 from kuosan.modalities.text_gather import LONGEST
 from kuosan.networks import choose_token_network
 from kuosan.networks.choose_tokens import heads_of
-from kuosan.recipes.scarce import of_texts
-from kuosan.recipes.schema import NetworkPart, ProcessPart, Recipe
-from kuosan.recipes.settled import Choice, Question, Settled
+from kuosan.recipes.schema import ProcessPart, Recipe
+from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.start import Start
-from kuosan.recipes.views import without_views
+from kuosan.recipes.token_leaves import Leaves, check_tokens, own_leaves, token_leaves
 
-TOKENS_PER_STEP = 4096
 WHOLE = 0.5  # share of items that are whole documents, from which positions say something
 MOST_STEPS = 32  # of a sample, unless asked for
 _WHY = {
@@ -43,8 +41,7 @@ def settle(asked: Question) -> Settled:
         UserError: unusable data, or leaves that do not fit them.
     """
     source, recipe, start = asked.source, asked.recipe, asked.start
-    if recipe.codec.kind not in ("auto", "none"):
-        raise UserError(f"codec={recipe.codec.kind} is for pictures, and {source} holds texts: leave it away")
+    check_tokens(recipe, source, "texts")
     if recipe.network.kind not in ("auto", start.of.network["kind"] if start else "tokens"):
         raise UserError(
             f"network={recipe.network.kind} is not for {source}, which holds texts: leave it away, or give --init the "
@@ -68,17 +65,8 @@ def settle(asked: Question) -> Settled:
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with texts")
-    tree = recipe.model_dump()
-    choices: list[Choice] = []
-
-    def decide(part: str, leaf: str, value: Any, why: str) -> Any:
-        if tree[part][leaf] in ("auto", None):
-            tree[part][leaf] = value
-        else:
-            value, why = tree[part][leaf], "asked for"
-        choices.append((f"{part}.{leaf}", value, why))
-        return value
-
+    leaves = Leaves.of(recipe)
+    tree, choices, decide = leaves.tree, leaves.choices, leaves.decide
     modality = data.modality
     size, length = modality.tokeniser.size, modality.length  # type: ignore[attr-defined]
     if start:
@@ -105,48 +93,16 @@ def settle(asked: Question) -> Settled:
             block=_block(ProcessPart(**tree["process"])), timed=kind == "uniform", places=_whole(data) >= WHOLE,
             speed=asked.speed,
         )  # fmt: skip
-        given = recipe.network.model_dump(exclude={"kind"}, exclude_none=True)
-        if odd := set(given) - {"dim", "depth", "heads", "dropout"}:
-            raise UserError(
-                f"network.{min(odd)} is of networks for pictures; those of texts have dim, depth, heads and dropout"
-            )
+        given = own_leaves(recipe, "texts")
         choices += [r for r in reasons if not (given and r[0] == "size")]
         network |= given
         if "dim" in given and "heads" not in given:
             network["heads"] = heads_of(network["dim"])
         choices += [(f"network.{k}", v, "asked for") for k, v in given.items()]
-    stock = network["kind"] == "stock-lm"
-    tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
-    tree["training"] |= of_texts(recipe.training)
-    tree["codec"]["kind"] = "none"
-    tree["noise"]["kind"], tree["schedule"]["kind"], tree["schedule"]["shift"] = "gaussian", "cosine", 1.0
-    tree["objective"]["output"] = "x"
-    _check_objective(recipe)
-    decide("objective", "weight", "even", "less noise than the bound's own weight, and the same minimum")
-    why = "what the model was trained with" if stock else "learns faster than AdamW from as many texts"
-    decide("training", "optimizer", "adamw" if stock else "muon", why)
-    decide("objective", "timing", "uniform", "stratified")
-    batch = max(8, min(128, 2 ** (TOKENS_PER_STEP // length).bit_length() // 2))
-    batch = max(1, min(batch, 2 ** (len(data.train) // 2).bit_length()))
-    decide("training", "batch", batch, f"about {TOKENS_PER_STEP:,} tokens per step")
-    rate = 1e-4 if stock else 5e-4 if start else float(f"{3e-3 * (128 / network['dim']) ** 0.5:.2g}")
-    why = "a start from trained weights" if start else "falls with the network's width"
-    decide("training", "lr", rate, why)
-    kind = tree["process"]["kind"]
-    solver, why = (
-        "spaced",
-        "tokens of a step are drawn independently, and depend least on one another far apart",
-    )
-    if kind == "uniform":
-        solver, why = "ancestral", "redraws"
-    decide("sampling", "solver", solver, why)
-    decide("sampling", "grid", "auto", "the unmasking schedule that is fitted when training ends")
-    if recipe.sampling.steps == Recipe().sampling.steps:
-        tree["sampling"]["steps"] = length if kind == "autoregressive" else min(MOST_STEPS, length)
-        choices.append(
-            ("sampling.steps", tree["sampling"]["steps"], "tokens of a step are drawn independently")
-        )
-    tree["training"] |= without_views(recipe.training, "texts")
+    token_leaves(
+        leaves, network, length=length, items=len(data.train), started=bool(start), most_steps=MOST_STEPS,
+        what="texts", varied_by="data.synonyms or data.paraphrase",
+    )  # fmt: skip
     if part.synonyms:
         path = Path(part.synonyms).resolve()
         read_synonyms(path)  # or training would begin and then say so
@@ -194,12 +150,3 @@ def _whole(data: Any) -> float:
     """The share of items that begin a document of their own."""
     totals = data.survey.totals
     return float(totals.get("documents", 0)) / max(1, data.survey.items)
-
-
-def _check_objective(recipe: Recipe) -> None:
-    if recipe.objective.weight not in ("auto", "bound", "even"):
-        raise UserError(
-            f"objective.weight={recipe.objective.weight} is for states of numbers: texts have bound and even"
-        )
-    if recipe.objective.timing not in ("auto", "uniform"):
-        raise UserError(f"objective.timing={recipe.objective.timing} is for states of numbers: leave it away")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
@@ -22,6 +22,7 @@ from kuosan.core.unmasking import UnmaskingProfile, unmasking_grid
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
 from kuosan.guidance.language import Constrained, TokenAutomaton
+from kuosan.guidance.permitted import Permitted
 from kuosan.modalities import Dataset
 from kuosan.processes.discrete import DiscreteProcess, Masked
 from kuosan.recipes.noise import build_solver
@@ -29,6 +30,7 @@ from kuosan.solvers import SOLVERS, Step, trajectory
 from kuosan.solvers.unmasking import ORDERS
 
 if TYPE_CHECKING:
+    from kuosan.recipes.music_rules import Canvas
     from kuosan.recipes.run import Run
 
 PROFILE = "grids/unmasking.json"
@@ -36,10 +38,13 @@ PROFILE = "grids/unmasking.json"
 
 @dataclass(frozen=True)
 class Rules:
-    """What samples must keep to: tokens that are given, masks elsewhere, (L,); and an automaton of whole texts."""
+    """What samples must keep to: tokens that are given, masks elsewhere, (L,) or of each (b, L); an automaton of whole
+    texts; which values each position may have, (L, k); and a piece of music around what is given of it."""
 
-    given: Int64[Tensor, " L"] | None = None
+    given: Int64[Tensor, "... L"] | None = None
     automaton: TokenAutomaton | None = None
+    permitted: Bool[Tensor, "L k"] | None = None
+    canvas: Canvas | None = None
 
 
 def order_of(run: Run) -> str:
@@ -172,6 +177,8 @@ def walk_tokens(
         x = rules.given.to(device).expand_as(x).clone()
     if rules is not None and rules.automaton is not None:
         denoiser = Constrained(denoiser, rules.automaton)
+    if rules is not None and rules.permitted is not None:
+        denoiser = Permitted(denoiser, rules.permitted)
     cond = {k: v.to(device) for k, v in cond.items()}
     times = token_grid(run, asked["steps"], asked["grid"], process, like)
     yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from kuosan.errors import UserError
 from kuosan.recipes.samples import Samples
 
 if TYPE_CHECKING:
@@ -76,8 +77,14 @@ def interpolate(
     return interpolate(run, (one_item(run, a, where), one_item(run, b, where)), n, **asked)[0]
 
 
-def sample_long(run: Run, n: int, length: int, **asked: Any) -> Samples:
-    """Texts longer than the model's window: `kuosan.recipes.long_texts.sample_long`."""
+def sample_long(run: Run, n: int, length: int | str | None, **asked: Any) -> Samples:
+    """Samples of another length than the model's window: texts (`kuosan.recipes.long_texts.sample_long`), and music
+    (`kuosan.recipes.music_rules.sample_music`)."""
     from kuosan.recipes.long_texts import sample_long
+    from kuosan.recipes.music_rules import sample_music
 
+    if run.modality.name == "music":
+        return sample_music(run, n, length, **asked)
+    if not isinstance(length, int):
+        raise UserError(f"--length {length} is no number of tokens: give a whole number")
     return sample_long(run, n, length, **asked)

@@ -36,24 +36,27 @@ class TokenBound:
     characters: Float[Tensor, " n"]
     tokens: Float[Tensor, " n"]
 
-    def measurements(self, exact: bool, side: str = "") -> dict[str, Measurement]:
-        """Bits per character and per token, with the standard error of a ratio over texts."""
+    def measurements(
+        self, exact: bool, side: str = "", unit: str = "character", noun: str = "texts"
+    ) -> dict[str, Measurement]:
+        """Bits per character (or another unit that was counted) and per token, with the standard error of a ratio over
+        texts."""
         note = "exact" if exact else "an upper bound"
         return {
-            f"bits_per_{unit}{side}": _ratio(f"bits_per_{unit}{side}", self.nats, counts, note)
-            for unit, counts in (("character", self.characters), ("token", self.tokens))
+            f"bits_per_{each}{side}": _ratio(f"bits_per_{each}{side}", self.nats, counts, note, noun)
+            for each, counts in ((unit, self.characters), ("token", self.tokens))
         }
 
 
-def _ratio(name: str, nats: Tensor, counts: Tensor, note: str) -> Measurement:
+def _ratio(name: str, nats: Tensor, counts: Tensor, note: str, noun: str) -> Measurement:
     n, total = len(nats), float(counts.sum())
     value = float(nats.sum()) / total
     residual = nats - value * counts
     stderr = float(residual.square().sum().sqrt()) / total * math.sqrt(n / (n - 1)) if n > 1 else None
     bits = math.log(2)
     return Measurement(
-        name=name, value=value / bits, stderr=None if stderr is None else stderr / bits, n=n, space="held-out texts"
-        if not name.endswith("train") else "training texts", better="lower", note=note,
+        name=name, value=value / bits, stderr=None if stderr is None else stderr / bits, n=n,
+        space=f"{'training' if name.endswith('train') else 'held-out'} {noun}", better="lower", note=note,
     )  # fmt: skip
 
 

@@ -46,10 +46,10 @@ class Statistic:
     better: Better
     space: str
     note: str
-    prepare: Callable[[Sequence[str]], Value]
-    event: Callable[[Sequence[str]], float] = lambda texts: 0.0
+    prepare: Callable[[Sequence[Any]], Value]
+    event: Callable[[Sequence[Any]], float] = lambda texts: 0.0
 
-    def __call__(self, texts: Sequence[str]) -> float:
+    def __call__(self, texts: Sequence[Any]) -> float:
         return self.prepare(texts)(np.ones(len(texts), dtype=bool))
 
 
@@ -67,7 +67,7 @@ def jackknifed(value: Value, n: int, generator: torch.Generator) -> float | None
 
 
 def _estimate(
-    statistic: Statistic, texts: Sequence[str], generator: torch.Generator
+    statistic: Statistic, texts: Sequence[Any], generator: torch.Generator
 ) -> tuple[float, float | None]:
     value = statistic.prepare(texts)
     stderr = jackknifed(value, len(texts), generator)
@@ -77,20 +77,22 @@ def _estimate(
 
 def measure_texts(
     statistic: Statistic,
-    samples: Sequence[str],
-    real: Sequence[str],
+    samples: Sequence[Any],
+    real: Sequence[Any],
     *,
     generator: torch.Generator,
     note: str = "",
     repeats: int = 5,
+    noun: str = "texts",
 ) -> Measurement:
-    """The statistic of the samples beside its floor on real texts, both at n = min(len(samples), len(real)).
+    """The statistic of the samples beside its floor on real texts, both at n = min(len(samples), len(real)); of items
+    of any kind that its `prepare` takes, called by their ``noun``.
 
     Raises ValueError where n is below `FEWEST_TEXTS` or the statistic is not defined.
     """
     n = min(len(samples), len(real))
     if n < FEWEST_TEXTS:
-        raise ValueError(f"needs {FEWEST_TEXTS} samples and real texts, got {len(samples)} and {len(real)}")
+        raise ValueError(f"needs {FEWEST_TEXTS} samples and real {noun}, got {len(samples)} and {len(real)}")
     if n < len(samples):
         samples = [samples[i] for i in subsets(len(samples), n, generator, 1)[0].tolist()]
     value, stderr = _estimate(statistic, samples, generator)
@@ -106,7 +108,7 @@ def measure_texts(
         floor_stderr: float | None = spread / math.sqrt(len(draws))
     else:
         floor_stderr = usual
-    words = (statistic.note, note, f"floor: {len(draws)} × {n} real texts")
+    words = (statistic.note, note, f"floor: {len(draws)} × {n} real {noun}")
     return Measurement(
         name=statistic.name,
         value=value,

@@ -1,0 +1,89 @@
+"""What `kuosan sample` can be asked of music: wishes, and files of other kinds than MIDI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kuosan.cli.options import at_least
+from kuosan.errors import UserError
+
+if TYPE_CHECKING:
+    from kuosan.recipes.run import Run, Samples
+    from kuosan.recipes.tokens import Rules
+
+
+def music_rules(
+    run: Run, score: dict[str, Any], texts: dict[str, Any], where: dict[str, str]
+) -> Rules | None:
+    """What music must keep to; None where nothing is asked.
+
+    Raises:
+        UserError: wishes about texts, or what `recipes.music_rules.rules_of_music` raises.
+    """
+    if asked := next((name for name, value in texts.items() if value), None):
+        raise UserError(
+            f"--{asked.replace('_', '-')} is for texts, and {run.path} is a model of music: leave it away, or give "
+            "--given, --voices, --bars or --pitches"
+        )
+    from kuosan.recipes.music_rules import MusicWishes, rules_of_music
+
+    return rules_of_music(run, MusicWishes(**score), where)
+
+
+def tokens(run: Path, score: dict[str, Any]) -> int | None:
+    """The length of a text that is to be longer than a window; None where it need not be.
+
+    Raises:
+        UserError: it is no number, or there are wishes about music.
+    """
+    length = score["length"]
+    if asked := next((name for name, value in score.items() if value and name != "length"), None):
+        raise UserError(f"--{asked} is for music, and {run} is no model of music: leave it away")
+    if length is None:
+        return None
+    if not length.isdecimal():
+        raise UserError(f"--length {length} is no number of tokens: give a whole number")
+    at_least("--length", int(length))
+    return int(length)
+
+
+def formats_of(run: Run, formats: str | None, soundfont: Path | None) -> list[str]:
+    """The kinds of files that are written beside MIDI.
+
+    Raises:
+        UserError: an unknown one, no such SoundFont, or a run that is not of music.
+    """
+    if formats is None and soundfont is None:
+        return []
+    from kuosan.modalities.music_files import WRITTEN
+
+    if run.modality.name != "music":
+        raise UserError(
+            f"--format and --soundfont are for music, and {run.path} is no model of music: leave them away"
+        )
+    kinds = [kind.strip().lstrip(".").lower() for kind in (formats or "").split(",") if kind.strip()]
+    if unknown := [kind for kind in kinds if kind not in WRITTEN]:
+        raise UserError(
+            f"music is not written as {unknown[0]}: give --format one or more of {', '.join(WRITTEN)}"
+        )
+    if soundfont is not None and not soundfont.is_file():
+        raise UserError(f"there is no file {soundfont}: give --soundfont a .sf2 or .sf3 file")
+    kinds += ["wav"] if soundfont is not None else []
+    return [kind for kind in dict.fromkeys(kinds) if kind != "mid"]
+
+
+def other_formats(samples: Samples, folder: Path, kinds: list[str], soundfont: Path | None) -> list[Path]:
+    """The samples in these formats as well; the files."""
+    found = []
+    for i, raw in enumerate(samples.raws() if kinds else ()):
+        for kind in kinds:
+            path = folder / f"{samples.first + i:05d}.{kind}"
+            if kind == "wav" and soundfont is not None:
+                from kuosan.modalities.music_sound import write_wav
+
+                write_wav(raw, path, soundfont)
+            else:
+                samples.modality.write(raw, path)
+            found.append(path)
+    return found

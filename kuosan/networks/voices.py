@@ -1,0 +1,95 @@
+"""A transformer over music: one position per step of time, in which all voices sound.
+
+Step p of a window holds one token of each of V voices, x_p1 … x_pV. They are read together and written together,
+
+    h_p = Σ_v E_v[x_pv] + B[p mod c],        scores of voice v at p = E_v · LN(h'_p) + b_v                     (1)
+
+with the trunk of `tokens` between h and h': attention along time alone, which is V² times cheaper than one position
+per token, so that a wider trunk fits the same time. All hidden tokens are predicted independently anyway; that a
+chord's voices agree is the work of the steps of sampling.
+
+B is the *beat*: where in a cycle of c steps (a bar, or a beat where no bar is known) a step lies. Windows begin at the
+beginning of a cycle. Where items have metres of their own, a condition, the *clock*, tells which cycle is theirs; an
+unknown one has a vector of its own for all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from kuosan.networks.dropout import reseed
+from kuosan.networks.tokens import TokenTransformer
+
+
+class VoiceTransformer(TokenTransformer):
+    """Scores of every value of every voice's token.
+
+    Args:
+        size: values of a token, of any voice; ``size`` itself is the mask.
+        voices: V. States are (b, T·V), step by step.
+        cycles: steps of a cycle, of every value of the condition ``clock``; of all items where that is "".
+        length: T·V.
+        trunk: dim, depth, heads, conditions, dropout and generator, as of `TokenTransformer`.
+    """
+
+    def __init__(
+        self, size: int, *, voices: int, cycles: Sequence[int], clock: str = "", length: int, **trunk: Any
+    ) -> None:
+        if min(size, voices, *cycles) < 1:
+            raise ValueError("size, voices and cycles must be at least 1")
+        if len(cycles) != (trunk.get("conditions") or {}).get(clock, 1):
+            raise ValueError(f"there must be one cycle for each value of {clock or 'no clock'}, got {cycles}")
+        super().__init__(voices * (size + 1) - 1, length=length // voices, **trunk)
+        self.size, self.voices, self.clock = size, voices, clock
+        self.cycles = (*cycles, 1) if clock else tuple(cycles)  # the last is that of an unknown metre
+        self.bias = nn.Parameter(torch.zeros(voices, size))
+        self.beats = nn.Parameter(torch.empty(sum(self.cycles), self.dim))
+        with torch.no_grad():
+            self.beats.normal_(0, 0.02, generator=trunk["generator"])
+
+    @torch.no_grad()
+    def begin_with(self, counts: Float[Tensor, " k"]) -> None:
+        """Start from how often each token occurs, in all voices alike."""
+        self.bias.copy_((counts + 1e-3 * counts.sum() / len(counts)).log() - counts.sum().log())
+
+    def beat(self, steps: int, clock: Int64[Tensor, " b"] | None) -> Int64[Tensor, "b p"]:
+        """The row of ``beats`` of every step, of each item or of all, (1 or b, steps)."""
+        cycles = torch.tensor(self.cycles, device=self.beats.device)
+        which = cycles.new_full((1,), len(self.cycles) - 1) if clock is None else clock
+        step = torch.arange(steps, device=cycles.device)
+        return (cycles.cumsum(0) - cycles)[which][:, None] + step % cycles[which][:, None]
+
+    def forward(
+        self,
+        x: Int64[Tensor, "b n"],
+        t: Float[Tensor, "b"],
+        clean: Int64[Tensor, "b n"] | None = None,
+        only: Bool[Tensor, "b n"] | None = None,
+        **cond: Int64[Tensor, "b"],
+    ) -> Float[Tensor, "... k"]:
+        """Unnormalised log-probabilities, see `TokenTransformer.forward`."""
+        if self.drops and self.training:
+            reseed(self.drops, t)
+        first = torch.arange(self.voices, device=x.device) * (self.size + 1)
+        places = x.view(len(x), -1, self.voices) + first
+        h = F.embedding(places, self.tokens).sum(2)
+        h = h + F.embedding(self.beat(h.shape[1], cond.get(self.clock)), self.beats)
+        mods = self._modulations(t, cond)
+        attend = self._attention(h.shape[1], False, h.device)
+        h = h * (self.dim / self.voices) ** 0.5 * 0.25
+        for k, block in enumerate(self.blocks):
+            h = block(h, mods[6 * k : 6 * k + 6], attend)
+        shift, scale = (m.to(h.dtype) for m in mods[-2:])
+        scores = self._scores(h, shift, scale).view(*x.shape, self.size)
+        return scores if only is None else scores[only]
+
+    def _scores(self, h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        h = torch.addcmul(shift, F.layer_norm(h, (self.dim,)), scale)
+        table = self.tokens.view(self.voices, self.size + 1, self.dim)[:, : self.size]
+        return F.linear(h, table.flatten(0, 1), self.bias.flatten())

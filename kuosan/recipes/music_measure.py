@@ -1,0 +1,165 @@
+"""Measuring a run over music: its bound beside counting, its samples beside held-out music."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kuosan.evaluation.base import Measurement
+from kuosan.evaluation.found import Evaluation
+from kuosan.evaluation.likelihood.tokens import token_bound
+from kuosan.evaluation.music.bars import Bars
+from kuosan.evaluation.music.baselines import music_baselines
+from kuosan.evaluation.music.evaluate import MOST_REAL, Windows, evaluate_music
+from kuosan.modalities import Dataset, MusicModality, Split
+from kuosan.modalities.music import KEY, METRE
+from kuosan.modalities.music_form import END, Form
+from kuosan.modalities.music_key import key_of_durations
+from kuosan.modalities.music_score import Metre, parse_metre
+from kuosan.recipes.build import objective_of
+from kuosan.recipes.evaluate import EVALUATION
+from kuosan.recipes.run import Run, Samples
+from kuosan.recipes.text_measure import Chosen, chosen
+from kuosan.training.checkpoint import write_json
+
+MOST_BOUND = 2_000
+FIRST_NOTE = END + 1
+
+
+def music_of(run: Run) -> MusicModality:
+    """The modality of a run over music."""
+    modality = run.modality
+    assert isinstance(modality, MusicModality)
+    return modality
+
+
+def metres_of(run: Run, cond: Mapping[str, Tensor], n: int) -> list[Metre | None]:
+    """The metre of every one of n windows under these conditions."""
+    form, words = music_of(run).form, run.facts.columns.get(METRE)
+    if words is None:
+        return [form.metre] * n
+    return [parse_metre(words[i]) if i < len(words) else form.metre for i in cond[METRE].tolist()]
+
+
+def bars_of(form: Form, x: Tensor, metres: list[Metre | None]) -> Bars:
+    """Windows of tokens (n, T·V) as what is measured."""
+    rows = x.view(len(x), -1, form.lanes)
+    sounds = (rows > END) & (rows < form.size)
+    pitch = torch.where(sounds, form.low + (rows - FIRST_NOTE) // 2, -1)
+    before = torch.cat([torch.full_like(pitch[:, :1], -1), pitch[:, :-1]], 1)
+    onset = sounds & ((rows % 2 == 0) | (pitch != before))
+    onset[:, 0] = sounds[:, 0] & (rows[:, 0] % 2 == 0)  # held at the beginning: it began before
+    ends = (rows != END).any(2)
+    inside = ends.flip(1).cummax(1).values.flip(1)
+    bar = torch.tensor([form.bar(metre) for metre in metres], dtype=torch.int64)
+    part = tuple(k for k, p in enumerate(form.parts) for _ in range(p.lanes))
+    return Bars(pitch, onset, inside, bar, part, form.ranges)
+
+
+def windows_of(run: Run, x: Tensor, cond: Mapping[str, Tensor]) -> Windows:
+    """Tokens under conditions, and which of them are in the key that the conditions name."""
+    form = music_of(run).form
+    bars = bars_of(form, x, metres_of(run, cond, len(x)))
+    words = run.facts.columns.get(KEY)
+    if words is None or KEY not in cond:
+        return Windows(bars, x)
+    found = []
+    for pitch in bars.pitch:
+        heard = pitch[pitch >= 0] % 12
+        found.append(key_of_durations(torch.bincount(heard, minlength=12).double().numpy()))
+    asked = [words[i] if i < len(words) else None for i in cond[KEY].tolist()]
+    right = torch.tensor([a == b for a, b in zip(asked, found, strict=True)])
+    return Windows(bars, x, right)
+
+
+def bound(
+    run: Run, split: Split, most: int = MOST_BOUND, times: int = 8, side: str = ""
+) -> dict[str, Measurement]:
+    """Bits per note and per token of up to so many windows, under their own conditions."""
+    items = chosen(run, split, most)
+    x, _ = items.batch(torch.arange(len(items)))
+    notes = ((x > END) & (x % 2 == 0)).sum(1).double()
+    found = token_bound(
+        run.model, objective_of(run.facts.recipe).judged(), items, notes, END, times=times,
+        device=next(run.model.parameters()).device,
+    )  # fmt: skip
+    return found.measurements(False, side, "note", "music")
+
+
+def baselines(data: Dataset) -> dict[str, float]:
+    """Bits per token of held-out pieces by counting, see `music.baselines`."""
+    modality = data.modality
+    assert isinstance(modality, MusicModality)
+    form = modality.form
+
+    def pieces(split: Split) -> list[tuple[Tensor, int]]:
+        rows = modality.works(split.x)
+        return [(piece, cycle) for piece, cycle in zip(rows, _cycles(form, split), strict=False)]
+
+    return music_baselines(pieces(data.train), pieces(data.val), form.size)
+
+
+def _cycles(form: Form, split: Split) -> list[int]:
+    """Steps of a cycle of every work of a split, in the order of the stream."""
+    windows, words = split.x.windows, split.words.get(METRE)
+    order = torch.argsort(windows.start, stable=True).tolist()
+    if words is None:
+        return [form.cycle(form.metre)] * len(order)
+    labels = split.labels[METRE].tolist()
+    found, stop = [], -1
+    for i in order:  # as `Ragged.joined` joins them
+        first = int(windows.start[i])
+        if first <= stop and int(windows.low[i]) < first:
+            stop = max(stop, int(windows.stop[i]))
+            continue
+        stop = int(windows.stop[i])
+        found.append(form.cycle(parse_metre(words[labels[i]]) if labels[i] < len(words) else None))
+    return found
+
+
+def measure_music(
+    run: Run, data: Dataset, samples: Samples, *, seed: int = 0, out: Path | None = None
+) -> Evaluation:  # fmt: skip
+    """All that can be measured of these samples against the data."""
+
+    def real(split: Split) -> Windows:
+        items: Chosen = chosen(run, split, MOST_REAL)
+        x, cond = items.batch(torch.arange(len(items)))
+        return windows_of(run, x, cond)
+
+    mine = windows_of(run, samples.x, samples.cond)
+    return evaluate_music(mine, real(data.train), real(data.val), notes=FIRST_NOTE, out=out, seed=seed)
+
+
+def evaluate_run(
+    run: Run,
+    data: Dataset,
+    n: int,
+    *,
+    seed: int,
+    likelihood: bool,
+    steps: int | None = None,
+    solver: str = "auto",
+    grid: str = "auto",
+    w: float | None = None,
+    **others: Any,
+) -> dict[str, Any]:
+    """``n`` samples and what they measure; with ``likelihood`` also the bound of held-out music and its baselines."""
+    started = time.monotonic()
+    samples = run.sample(n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
+    found = measure_music(run, data, samples, out=run.path / "evaluation")
+    result = found.to_json()
+    if likelihood and len(data.val):
+        result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}
+        result["baselines"] = baselines(data)
+    result["about"] = {
+        "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid), "data": data.survey.source,
+        "seconds": round(time.monotonic() - started, 2),
+    }  # fmt: skip
+    write_json(run.path / EVALUATION, result)
+    return result

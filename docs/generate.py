@@ -106,6 +106,17 @@ MEANINGS = {
     "distil.times": "that the student knows, from noise to data; one for each step",
     "distil.share": "of the budget for the teacher's walks",
     "distil.walk": "steps of the teacher per walk",
+    "adapter.rank": "of [adapters](../guides/finetuning.md) beside the weights of `init`, which then stay as they are; "
+    "0: none, all weights are trained. `kuosan finetune` asks for `auto`: 4 below 100 items, 8 below 1,000, 16 below "
+    "10,000, else 32",
+    "adapter.alpha": "an adapter counts alpha/rank times; `auto` is the rank",
+    "adapter.targets": "which layers have one: `attention`, `blocks` (attention and what stands between), `all`, or "
+    "last names of layers with commas; `auto` is `attention` up to 50 items, else `blocks`",
+    "adapter.whole": "modules that are trained whole; `auto`: the rows of the conditions' values",
+    "adapter.base": "digest of the weights that they are for; found, not given",
+    "adapter.prior": "share of training that are samples of the old model; `auto` is 0.25 where conditions tell old "
+    "from new, else 0",
+    "adapter.prior_weight": "how often their losses count",
 }
 
 NONE = (

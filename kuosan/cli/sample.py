@@ -52,6 +52,7 @@ def sample(
     forbid: list[str] | None = None,
     ignore_case: Flag = False,
     length: int | None = None,
+    adapter: list[str] | None = None,
     out: Path | None = None,
     json: Json = False,
 ) -> Answer:
@@ -80,6 +81,7 @@ def sample(
         forbid: a word that no text contains; may be repeated.
         ignore_case: of those words.
         length: of texts: how many tokens at most, where that is more than the model's window.
+        adapter: DIR or DIR:WEIGHT: what `kuosan finetune` made of this run, so much of it; may be repeated.
         out: folder for the files; a new one in the run unless given.
     """
     wishes = {
@@ -98,6 +100,11 @@ def sample(
     loaded = Run(run)
     if not loaded.foreign:
         working_in(run)
+    if adapter:
+        from kuosan.recipes.adapted import Adapted, weighted
+
+        with busy("adding adapters"):
+            loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
     given = given_noise(loaded, noise, first, n, fixed, w)
     n = (64 if given is None else len(given) - first) if n is None else n
@@ -127,7 +134,7 @@ def sample(
         data: dict[str, Any] = {
             "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
             "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
-            "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond),
+            "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond), "adapters": adapter or [],
         }  # fmt: skip
         what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
         with_what = f" with {what}" if what else ""

@@ -28,7 +28,7 @@ from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import teacher_grid
 from kuosan.recipes.opening import begun, data_fingerprint, folder_for, reserve
 from kuosan.recipes.run import RECIPE, Run
-from kuosan.recipes.schema import DistilPart, SamplingPart
+from kuosan.recipes.schema import AdapterPart, DistilPart, SamplingPart
 from kuosan.recipes.session import Session
 from kuosan.recipes.start import starting_point
 from kuosan.recipes.student import GRID, SOLVER
@@ -189,6 +189,7 @@ def student_facts(teacher: Run, asked: dict[str, Any]) -> Facts:
             ),
             "sampling": SamplingPart(steps=steps, solver=SOLVER, grid=GRID, w=1.0),
             "distil": part,
+            "adapter": AdapterPart(),  # the teacher's are in its weights
         }
     )
     choices = [

@@ -10,7 +10,7 @@ import torch
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.report_section import Section
-from kuosan.recipes import card, report, sequences
+from kuosan.recipes import card, report, report_drift, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
@@ -60,8 +60,11 @@ def finish(session: Session) -> dict[str, Any]:
     result = with_likelihood(
         {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}, surprise
     )
+    drift = report_drift.drift_of(session)
+    sections = [*report_drift.section(session, drift), *([] if student else _sections(session))]
+    result |= report_drift.told(drift)
     write_json(run.path / EVALUATION, result)
-    path = report.write(session, samples, found, surprise, [] if student else _sections(session), roof)
+    path = report.write(session, samples, found, surprise, sections, roof)
     summary = summary_of(session, result, path)
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)

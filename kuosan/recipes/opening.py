@@ -23,8 +23,9 @@ from kuosan.errors import UserError
 from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
 from kuosan.modalities.folder import open_folder
+from kuosan.networks.widen import WIDENED
+from kuosan.recipes import adapters, machine, pictures, texts
 from kuosan.recipes import codec as codecs
-from kuosan.recipes import machine, pictures, texts
 from kuosan.recipes.build import build_model
 from kuosan.recipes.calibrate import Speed, calibrate
 from kuosan.recipes.facts import Facts
@@ -74,10 +75,18 @@ def settle(
     started = time.monotonic() if started is None else started
     device, budget, source = machine.device(), Budget.parse(recipe.budget), Path(data)
     start = starting_point(recipe.init) if recipe.init else None
+    if recipe.adapter.rank and start is None:
+        raise UserError(
+            "adapter.rank needs a model to adapt: give --init RUN, or use `kuosan finetune RUN DATA`"
+        )
+    if start and recipe.adapter.rank:
+        start = replace(start, wider=start.of.network["kind"] in WIDENED)
     modality = start.modality.name if start else open_folder(source, recipe.data.modality).modality
     speed = calibrate(device) if budget.seconds else Speed(torch.get_num_threads(), 1.0)
     question = Question(source, recipe, start, budget, device, speed.ratio)
     found = RECIPES[modality](question)
+    if start and recipe.adapter.rank:
+        found, start = adapters.settle(found, start, recipe)
     dataset, resolved, choices = found.data, found.recipe, [*found.data.survey.notes, *found.choices]
     left = None
     if budget.seconds is not None:
@@ -122,8 +131,10 @@ def prepare(
     recipe: Recipe,
     asked: dict[str, Any],
     started: float | None = None,
+    folder: Path | None = None,
 ) -> Session:
-    """A session for this data and recipe: a new one, or the one that the same command began before.
+    """A session for this data and recipe: a new one, or the one that the same command began before, in ``out`` or else
+    in ``folder`` or the next free folder after it; in `default_folder` unless given.
 
     A budget of time counts from ``started``, a reading of `time.monotonic`; from now unless given.
 
@@ -134,7 +145,7 @@ def prepare(
         json.dumps({"data": str(Path(data).resolve()), **asked}, default=str)
     )  # as it will be read back
     started = time.monotonic() if started is None else started
-    path = Path(out) if out else folder_for(default_folder(Path(data)), asked)
+    path = Path(out) if out else folder_for(folder or default_folder(Path(data)), asked)
     if found := begun(path, asked, started):
         return found
     plan = settle(data, path, recipe, asked, started=started)
@@ -208,6 +219,8 @@ def reopen(path: str | Path, *, started: float | None = None) -> Session:
     data = replace(data, survey=replace(data.survey, notes=()))
     begun = checkpoint.exists(run.path / "checkpoints/last")
     start = starting_point(facts.recipe.init) if facts.recipe.init and not begun else None
+    if start and facts.recipe.adapter.rank:
+        start = adapters.begin(start, facts.columns, facts.recipe.adapter, facts.recipe.init)
     if facts.seconds is not None:
         calibrate(machine.device())
     return Session(run, data, start, started, codec=_codec(facts, start, run))

@@ -383,6 +383,7 @@ class Run:
 
     stream = verbs.stream
     distil = verbs.distil
+    finetune = verbs.finetune
     evaluate = verbs.evaluate
     encode = verbs.encode
     decode = verbs.decode

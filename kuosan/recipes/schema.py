@@ -182,6 +182,18 @@ class DistilPart(_Part):
     walk: int = Field(20, ge=1)
 
 
+class AdapterPart(_Part):
+    """Of a run that goes on from the one of init with low-rank adapters alone; see `kuosan.adapt.lora`."""
+
+    rank: int | Auto = Field(0, description="of each adapter; 0: none, all weights are trained")
+    alpha: float | Auto = Field("auto", description="an adapter counts alpha/rank times")
+    targets: str = Field("auto", description="attention, blocks, all, or last names of layers with commas")
+    whole: tuple[str, ...] | Auto = Field("auto", description="modules that are trained whole")
+    base: str = Field("", description="digest of the weights that they are for")
+    prior: float | Auto = Field("auto", description="share of samples of the old model in training")
+    prior_weight: float = Field(1.0, ge=0, description="how often their losses count")
+
+
 class Recipe(_Part):
     """All parts; ``format`` and below are facts of a resolved recipe."""
 
@@ -198,6 +210,7 @@ class Recipe(_Part):
     training: TrainingPart = TrainingPart()
     sampling: SamplingPart = SamplingPart()
     distil: DistilPart = DistilPart()
+    adapter: AdapterPart = AdapterPart()
 
     def updated(self, leaves: dict[str, Any]) -> Recipe:
         """A recipe with dotted leaves replaced, ``{"training.lr": 1e-3, "network": "unet"}``.

@@ -21,6 +21,7 @@ from kuosan.core.random import Seeds
 from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.modalities import Dataset
 from kuosan.recipes import machine
+from kuosan.recipes.adapters import Adapter
 from kuosan.recipes.augment import varied
 from kuosan.recipes.build import build_model, build_settings, objective_of
 from kuosan.recipes.calibrate import Threads
@@ -79,11 +80,16 @@ class Session:
                 curve.requires_grad_(False)
         of = self.lessons or self.coding or data
         train: TrainingItems = of.train
+        objective = self.lessons.objective if self.lessons else objective_of(r)
         if r.process.discrete:
             train = varied(data.train, r.data, run.path, denoiser if start else None, r.seed)
+        self.adapter = None
+        if r.adapter.rank:  # what is trained are a few weights beside those of another run
+            self.adapter = Adapter(run.path, facts, denoiser, train, objective)
+            train, objective = self.adapter.train, self.adapter.objective
         self.training = Training(
             denoiser,
-            self.lessons.objective if self.lessons else objective_of(r),
+            objective,
             train,
             of.val,
             settings,
@@ -105,7 +111,7 @@ class Session:
     @property
     def seconds(self) -> float:
         """Of training, over all parts of the run, its codec's and its teacher's included."""
-        before = (self.coding, self.lessons)
+        before = (self.coding, self.lessons, self.adapter)
         return self.training.count.seconds + sum(part.seconds for part in before if part)
 
     # -- training ---------------------------------------------------------------------------------------
@@ -135,6 +141,15 @@ class Session:
         self.lessons.make(tell)
         self.training.settings = replace(self.training.settings, seconds=self.lessons.left)
 
+    def rehearse(self, tell: Callable[[int, float], None] = lambda samples, progress: None) -> None:
+        """Have the old model draw samples, where the run has adapters and rehearses; see `Adapter.make`."""
+        if self.adapter is None or self.training.count.finished:
+            return
+        self.adapter.make(tell)
+        self.training.settings = replace(
+            self.training.settings, seconds=self.adapter.left(self.training.settings.seconds)
+        )
+
     def _threads(self) -> Threads | None:
         """Kept at the faster count where time is what counts."""
         return Threads() if self.budget.seconds and self.training.device.type == "cpu" else None
@@ -150,6 +165,7 @@ class Session:
             pass
         self.encode()
         self.learn()
+        self.rehearse()
         self._forget_lost_lines(training.count.step)
         if training.count.step == 0:
             self._preview(0.0)
@@ -249,6 +265,8 @@ class Session:
         if place == "best" and checkpoint.exists(self.training.folder / place):
             saved, _ = checkpoint.load(self.training.folder / place)
             tensors = {k.removeprefix("average."): v for k, v in saved.items() if k.startswith("average.")}
+        if self.adapter:
+            tensors = self.adapter.merged(self.training.average, tensors)
         about = {"kuosan": machine.versions()["kuosan"], "network": self.facts.network}
         checkpoint.save_weights(self.run.path / WEIGHTS, tensors, about)
         for name in ("model", "variances", "profile"):  # read anew
@@ -264,7 +282,9 @@ class Session:
 
 def _apart(facts: Facts) -> set[str]:
     """Parts of the recipe that no checkpoint depends on."""
-    return {"data", "sampling"} | (set() if facts.recipe.distil.steps else {"distil"})
+    r = facts.recipe
+    unused = {"distil": not r.distil.steps, "adapter": not r.adapter.rank}
+    return {"data", "sampling"} | {name for name, unused in unused.items() if unused}
 
 
 def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:

@@ -31,11 +31,12 @@ class Start:
     most: int | None = (
         None  # tokens of a window, of a model that was not trained here and reads windows of any length
     )
+    wider: bool = False  # may learn more values of conditions: see `adapters`
 
     @property
     def columns(self) -> dict[str, list[str]] | None:
-        """The vocabularies to read the new data with."""
-        return self.of.columns
+        """The vocabularies to read the new data with; None for those of the data."""
+        return None if self.wider else self.of.columns
 
     def facts(self) -> dict[str, Any]:
         """Network, schedule and objective, which stand, and the noise."""

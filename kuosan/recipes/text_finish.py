@@ -11,7 +11,7 @@ import torch
 from kuosan.adapt.unmasking import measure_profile
 from kuosan.core.random import Seeds
 from kuosan.evaluation.base import Measurement
-from kuosan.recipes import card, text_report
+from kuosan.recipes import card, report_drift, text_report
 from kuosan.recipes.evaluate import EVALUATION, SEED
 from kuosan.recipes.run import Run
 from kuosan.recipes.session import Session
@@ -48,8 +48,11 @@ def finish_texts(session: Session) -> dict[str, Any]:
     scanned = identifiers(run, data, samples)
     result = {**found.to_json(), "identifiers": scanned, "baselines": dict(others), "about": about}
     result["metrics"] |= {name: m.to_json() for name, m in surprise.items()}
+    drift = report_drift.drift_of(session)
+    result |= report_drift.told(drift)
     write_json(run.path / EVALUATION, result)
-    path = text_report.write(session, samples, found, surprise, others, scanned)
+    more = report_drift.section(session, drift)
+    path = text_report.write(session, samples, found, surprise, others, scanned, more)
     summary = summary_of(session, result, path)
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)

@@ -25,6 +25,7 @@ MEANINGS = {
     "seed": "of everything random: weights, order, noise, times; also `--seed`",
     "budget": "`90s`, `10m`, `1h30m`, `5000steps`, `3Mimages`; also `--budget`",
     "init": "a run's or a diffusers folder to start from; also `--init`",
+    "track": "`wandb` or `trackio`, told besides TensorBoard; also `--track`",
     "data.path": "the data; set by the command, and put in full when a run begins",
     "data.modality": "what kind of data; also `--modality`",
     "data.length": "tokens of a window of text; `auto` covers 95 of 100 documents, 32 to 256",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -23,6 +23,7 @@ def finetune(
     budget: str | None = None,
     seed: int = 0,
     set_: Annotated[list[str] | None, Parameter(name="--set", metavar="PART.KEY=VALUE")] = None,
+    track: Literal["wandb", "trackio"] | None = None,
     out: Path | None = None,
     json: Json = False,
 ) -> Answer:
@@ -37,6 +38,7 @@ def finetune(
         budget: 90s, 10m, 5000steps, 3Mimages, report included; 1m unless given.
         seed: of everything random.
         set_: leaves of the recipe: adapter.rank=8 training.lr=1e-3; may be repeated.
+        track: tell Weights & Biases or Trackio too, on this machine unless their own settings say otherwise.
         out: the new run's folder; RUN-finetuned unless given.
     """
     from kuosan.cli.training import complete
@@ -44,6 +46,7 @@ def finetune(
     from kuosan.recipes.schema import read_value
 
     asked: dict[str, Any] = {"budget": budget or BUDGET, "seed": checked_seed(seed)}
+    asked |= {"track": track} if track else {}
     asked |= {key: read_value(value) for key, value in pairs(set_, "--set")}
     with busy(f"reading {run} and {data}"):
         session = prepare(run, data, out=out, asked=asked, started=kuosan.STARTED)

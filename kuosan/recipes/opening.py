@@ -35,6 +35,7 @@ from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import Session
 from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.start import Start, starting_point
+from kuosan.recipes.trackers import library
 from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
 
@@ -74,6 +75,8 @@ def settle(
     """
     started = time.monotonic() if started is None else started
     device, budget, source = machine.device(), Budget.parse(recipe.budget), Path(data)
+    if recipe.track:
+        library(recipe.track)  # what is not installed says so before any work is done
     start = starting_point(recipe.init) if recipe.init else None
     if recipe.adapter.rank and start is None:
         raise UserError(

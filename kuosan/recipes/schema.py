@@ -200,6 +200,7 @@ class Recipe(_Part):
     seed: int = 0
     budget: str = "10m"
     init: str = ""
+    track: Literal["", "wandb", "trackio"] = Field("", description="who is told besides TensorBoard")
     data: DataPart = DataPart()
     process: ProcessPart = ProcessPart()
     codec: CodecPart = CodecPart()

@@ -33,12 +33,14 @@ from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
 from kuosan.recipes.tokens import token_counts
+from kuosan.recipes.trackers import All, tracking
 from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
 from kuosan.training.data import TrainingItems
 from kuosan.training.loop import Progress, Training
 
 METRICS = "metrics.jsonl"
+PREVIEWING = 0.06  # of a budget of time, at most
 PREVIEWS = (0.0, 0.02, 0.06, 0.15, 0.35, 0.65, 1.0)
 LOG_LINES = 400
 
@@ -106,6 +108,7 @@ class Session:
         self.resumed = self.training.resume()
         self._before = self.seconds
         self.seconds_per_sample = 0.05
+        self.seconds_per_preview = self._previewing = 0.0
         self._shown = self._line = -1
 
     @property
@@ -156,8 +159,6 @@ class Session:
 
     def steps(self) -> Iterator[Progress]:
         """Train to the end, writing as it goes; raises what `Training.run` raises."""
-        from tensorboardX import SummaryWriter
-
         training, path = self.training, self.run.path
         for left in path.glob(".*.tmp"):  # of a process that was killed as it wrote
             left.unlink(missing_ok=True)
@@ -167,18 +168,13 @@ class Session:
         self.learn()
         self.rehearse()
         self._forget_lost_lines(training.count.step)
-        if training.count.step == 0:
-            self._preview(0.0)
-        else:
-            self._shown = (
-                sum(
-                    p <= training.settings.progress(training.count.step, training.count.seconds)
-                    for p in PREVIEWS
-                )
-                - 1
-            )
         last = training.count.step
-        with SummaryWriter(str(path / "tensorboard"), purge_step=training.count.step or None) as board:
+        with tracking(path, self.facts, last) as tracker:
+            if last == 0:
+                self._preview(0.0, tracker)
+            else:
+                done = training.settings.progress(last, training.count.seconds)
+                self._shown = sum(p <= done for p in PREVIEWS) - 1
             threads = self._threads()
             stepped = time.monotonic()
             for event in training.run():
@@ -188,17 +184,17 @@ class Session:
                     self._forget_lost_lines(event.step - 1)
                     self._line = -1
                 last = event.step
-                self._note(event, board)
+                self._note(event, tracker)
                 if event.best:
                     self.write_weights("best")
                 place = sum(p <= event.progress for p in PREVIEWS) - 1
                 if place > self._shown:
-                    self._preview(event.progress)
+                    self._preview(event.progress, tracker)
                 yield event
                 stepped = time.monotonic()
 
-    def _note(self, event: Progress, board: Any) -> None:
-        """A line of metrics.jsonl and its TensorBoard twin, when one is due."""
+    def _note(self, event: Progress, tracker: All) -> None:
+        """A line of metrics.jsonl, and what trackers are told of it, when one is due."""
         line = int(event.progress * LOG_LINES)
         due = line > self._line or event.progress >= 1
         self._line = line
@@ -220,9 +216,8 @@ class Session:
             }
         with (self.run.path / METRICS).open("a", encoding="utf-8") as log:
             log.write(json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n")
-        for name in ("loss", "grad_norm", "lr", "val_loss"):
-            if name in row:
-                board.add_scalar(name, row[name], event.step)
+        told = ("loss", "grad_norm", "lr", "items_per_second", "memory_mib", "val_loss")
+        tracker.scalars(event.step, {name: row[name] for name in told if name in row})
 
     def _forget_lost_lines(self, step: int) -> None:
         """Steps after the checkpoint's will be made again, and logged again."""
@@ -238,9 +233,13 @@ class Session:
                 continue  # the line that a kill cut off
         checkpoint.write_bytes(path, "".join(kept).encode())
 
-    def _preview(self, progress: float) -> None:
-        """The same seeds as ever, with the averaged weights as they are now."""
+    def _preview(self, progress: float, tracker: All) -> None:
+        """The same seeds as ever, with the averaged weights as they are now; left out where that would take more than
+        `PREVIEWING` of a budget of time."""
+        spent, seconds = self._previewing, self.training.settings.seconds
         self._shown = sum(p <= progress for p in PREVIEWS) - 1
+        if seconds and progress and spent + self.seconds_per_preview > PREVIEWING * seconds:
+            return
         run, started = self.run, time.monotonic()
         cond, columns = preview_conditions(run.facts)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
@@ -251,11 +250,15 @@ class Session:
             for step in run.walk(seeds, cond, denoiser=self.training.average, grid=grid):
                 x = step.x
         x = run.decoded(x)
-        self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
+        took = time.monotonic() - started
+        self.seconds_per_sample, self.seconds_per_preview = took / len(seeds), took
+        self._previewing += took
         picture = run.modality.show(run.modality.decode(x.cpu()), columns)
         folder = run.path / "samples"
         folder.mkdir(exist_ok=True)
-        picture.save(folder / f"step_{self.training.count.step:08d}.png")
+        step = self.training.count.step
+        picture.save(folder / f"step_{step:08d}.png")
+        tracker.picture(step, folder / f"step_{step:08d}.png")
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -284,7 +287,7 @@ def _apart(facts: Facts) -> set[str]:
     """Parts of the recipe that no checkpoint depends on."""
     r = facts.recipe
     unused = {"distil": not r.distil.steps, "adapter": not r.adapter.rank}
-    return {"data", "sampling"} | {name for name, unused in unused.items() if unused}
+    return {"data", "sampling", "track"} | {name for name, unused in unused.items() if unused}
 
 
 def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:

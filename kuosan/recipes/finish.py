@@ -14,6 +14,7 @@ from kuosan.recipes import card, report, report_drift, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
+from kuosan.recipes.pace import WRITTEN, cost_of
 from kuosan.recipes.profile import keep_profile
 from kuosan.recipes.report_decided import decided
 from kuosan.recipes.report_residual import residual
@@ -25,6 +26,7 @@ from kuosan.training.checkpoint import write_bytes, write_json
 
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
 MOST_NUMBERS = 2**26  # in them: 341 colour pictures of 256×256
+FEWEST_REAL, MOST_REAL, REAL_PER_SECOND = 2000, 20_000, 700  # real items, by the time that measuring has
 SHARE, LONGEST = 0.15, 30.0  # of what measuring left, and in seconds, for each section of its own
 _STUDENT = "a student knows a few levels of noise, and its likelihood takes all of them: ask its teacher"
 
@@ -33,30 +35,34 @@ def finish(session: Session) -> dict[str, Any]:
     """Write what a finished run leaves, within what its budget has left; the summary of it."""
     if session.facts.recipe.process.discrete:
         return finish_texts(session)
-    run = session.run
+    run, cost = session.run, cost_of(session.data)
     session.write_weights("best")
     _choose_sampler(session)
     left = session.remaining()
-    seconds = 30.0 if left is None else max(4.0, 0.5 * left)
     n = MOST
     if left is not None:
         n = int(max(FEWEST, min(MOST, 0.25 * left / session.seconds_per_sample)))
     n = min(n, MOST_NUMBERS // torch.Size(run.shape).numel()) // 4 * 4
     started = time.monotonic()
     student = bool(session.lessons)
-    effort = None if student else _effort(session, left)
+    effort = None if student else _effort(session, 0.1)
     if effort is not None:
         keep_variances(run, session.data, effort.fitted)
     if not student:
         keep_profile(run, session.data)
     samples = run.sample(n, seed=SEED)
-    found = measure(run, session.data, samples, seconds=seconds, out=run.path / "evaluation")
+    spare = session.remaining(cost)  # the rest is done whatever it takes
+    seconds, most = 30.0, MOST_REAL
+    if spare is not None:
+        seconds = max(1.0, 0.6 * spare / session.pace.slowness)
+        most = int(max(FEWEST_REAL, min(MOST_REAL, REAL_PER_SECOND * seconds)))
+    found = measure(run, session.data, samples, seconds=seconds, most=most, out=run.path / "evaluation")
     roof = ceiling(run, session.data, run.path / "evaluation")
     about = {
         "samples": n, "seed": SEED, **run.sampler(), "data": session.data.survey.source,
         "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
-    surprise = _STUDENT if student else _likelihood(session, effort)
+    surprise = _STUDENT if student else _likelihood(session, _effort(session, 0.6, WRITTEN))
     result = with_likelihood(
         {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}, surprise
     )
@@ -86,12 +92,13 @@ def _choose_sampler(session: Session) -> None:
         sequences.unmeasured(run)
 
 
-def _effort(session: Session, left: float | None) -> Effort | None:
-    """What a look at the likelihood may take: a tenth of what the budget has left."""
+def _effort(session: Session, share: float, cost: float = 0.0) -> Effort | None:
+    """What a look at the likelihood may take: a share of what the budget has left after work of this cost."""
+    left = session.remaining(cost)
     if left is None:
         return Effort.short()
     per_call = session.seconds_per_sample / session.facts.recipe.sampling.steps
-    return Effort.within(0.1 * left / per_call)
+    return Effort.within(share * left / per_call)
 
 
 def _likelihood(session: Session, effort: Effort | None) -> Likelihood | str:
@@ -106,7 +113,7 @@ def _likelihood(session: Session, effort: Effort | None) -> Likelihood | str:
 
 def _sections(session: Session) -> list[Section]:
     """What other methods show of the run, each within its share of the time that is left."""
-    run, left = session.run, session.remaining()
+    run, left = session.run, session.remaining(WRITTEN)
     seconds = LONGEST if left is None else min(LONGEST, SHARE * left)
     found = [show(run, session.data.val, seconds) for show in (returned, residual)]
     return [section for section in (decided(run, session.training.objective.timing), *found) if section]

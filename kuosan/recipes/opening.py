@@ -30,6 +30,7 @@ from kuosan.recipes.build import build_model
 from kuosan.recipes.calibrate import Speed, calibrate
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.noise import check_noise
+from kuosan.recipes.pace import Pace, cost_of, reserve
 from kuosan.recipes.run import RECIPE, Run
 from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import Session
@@ -40,11 +41,6 @@ from kuosan.training import checkpoint
 from kuosan.training.budget import Budget
 
 RECIPES: dict[str, Callable[[Question], Settled]] = {"image": pictures.settle, "text": texts.settle}
-
-
-def reserve(seconds: float) -> float:
-    """What of a budget of time is kept for sampling, measuring and the report."""
-    return min(0.5 * seconds, 5 + 0.06 * seconds, 240.0)
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,9 @@ def settle(
     if start and recipe.adapter.rank:
         start = replace(start, wider=start.of.network["kind"] in WIDENED)
     modality = start.modality.name if start else open_folder(source, recipe.data.modality).modality
-    speed = calibrate(device) if budget.seconds else Speed(torch.get_num_threads(), 1.0)
+    pace = Pace()
+    with pace.watched():
+        speed = calibrate(device) if budget.seconds else Speed(torch.get_num_threads(), 1.0)
     question = Question(source, recipe, start, budget, device, speed.ratio)
     found = RECIPES[modality](question)
     if start and recipe.adapter.rank:
@@ -94,7 +92,11 @@ def settle(
     left = None
     if budget.seconds is not None:
         choices.append(("threads", speed.threads, "trained fastest here and now, of one and all cores"))
-        left = max(1.0, budget.seconds - (time.monotonic() - started) - reserve(budget.seconds))
+        kept = reserve(budget.seconds, cost_of(dataset), pace.slowness)
+        choices.append(
+            ("time for the report", f"{kept:.0f} s", "sampling, measuring and writing, of the budget")
+        )
+        left = max(1.0, budget.seconds - (time.monotonic() - started) - kept)
     rows = (
         Counter(zip(*(v.tolist() for v in dataset.train.labels.values()), strict=True))
         if dataset.columns

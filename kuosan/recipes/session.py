@@ -29,6 +29,7 @@ from kuosan.recipes.coding import Coding
 from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import Lessons
+from kuosan.recipes.pace import Pace
 from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
@@ -109,6 +110,7 @@ class Session:
         self._before = self.seconds
         self.seconds_per_sample = 0.05
         self.seconds_per_preview = self._previewing = 0.0
+        self.pace = Pace()
         self._shown = self._line = -1
 
     @property
@@ -169,7 +171,7 @@ class Session:
         self.rehearse()
         self._forget_lost_lines(training.count.step)
         last = training.count.step
-        with tracking(path, self.facts, last) as tracker:
+        with tracking(path, self.facts, last) as tracker, self.pace.watched():
             if last == 0:
                 self._preview(0.0, tracker)
             else:
@@ -276,11 +278,13 @@ class Session:
             self.run.__dict__.pop(name, None)
         self.run.forget_sequences()
 
-    def remaining(self) -> float | None:
-        """Seconds that a budget of time has left for measuring and the report; None where it is not of time."""
+    def remaining(self, cost: float = 0.0) -> float | None:
+        """Seconds that a budget of time has left for measuring and the report, after ``cost`` seconds of other work at
+        the pace of the machine; None where it is not of time."""
         if self.budget.seconds is None or self.facts.seconds is None:
             return None
-        return max(5.0, self.budget.seconds - self._before - (time.monotonic() - self.started))
+        left = self.budget.seconds - self._before - (time.monotonic() - self.started)
+        return max(1.0, left - cost * self.pace.slowness)
 
 
 def _apart(facts: Facts) -> set[str]:

@@ -167,8 +167,8 @@ def check_words(start: Start, part: DataPart, init: str) -> None:
     for leaf in ("tokeniser", "vocabulary"):
         if getattr(part, leaf) not in ("auto", getattr(own, leaf)):
             raise UserError(
-                f"data.{leaf}={getattr(part, leaf)} is another tokeniser than that of {init}, whose tokens are what its "
-                "weights know: leave it away, or train anew with `kuosan train`"
+                f"data.{leaf}={getattr(part, leaf)} is another tokeniser than that of {init}, whose tokens are "
+                "all that its weights know: leave it away, or train anew with `kuosan train`"
             )
 
 

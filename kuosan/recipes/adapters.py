@@ -188,6 +188,13 @@ class _Drawn:
     seconds: float
 
 
+def check(denoiser: Denoiser, recipe: Recipe) -> None:
+    """UserError where a network has none of the layers to adapt, or `peft` is not installed."""
+    lora.library()
+    assert isinstance(denoiser, NetworkDenoiser | TokenDenoiser)
+    lora.layers(denoiser.network, recipe.adapter.targets)
+
+
 class Adapter:
     """The adapters of a session: it puts them on the denoiser, and is what training sees besides the data.
 

@@ -6,14 +6,13 @@ steps, and ever more slowly as they near what no model can tell (Hestness et al.
 
     L(S) = L_∞ + (L_2 - L_∞) (S/S_2)^-β                                                             (1)
 
-Two lengths do not tell L_∞: if it is L_2, the loss falls no more. And a run's first steps are slower than its law, which
-begins once there is something to improve. So the probes' exponent is taken as known to a factor of two,
+Two lengths do not tell L_∞: if it is L_2, the loss falls no more. And a run's first steps are slower than its law,
+which begins once there is something to improve. So the probes' exponent is taken as known to a factor of two,
 
     L_2 (S/S_2)^-2β ≤ L(S) ≤ L_2,      β = log(L_1/L_2) / log 4                                     (2)
 
 with half of β as the estimate, and two standard errors of L_2 are added on either side. Runs that stop early are
-judged by their best loss, so that knowing data by heart does not lift (2). How often it holds is measured in
-benchmarks/results/expected_loss.md.
+judged by their best loss, so that knowing data by heart does not lift (2).
 """
 
 from __future__ import annotations

@@ -119,6 +119,8 @@ def settle(
     model = build_model(found.network, resolved)
     if isinstance(model, NetworkDenoiser):
         check_noise(resolved, model.process)
+    if resolved.adapter.rank:
+        adapters.check(model, resolved)
     count = sum(p.numel() for p in model.parameters())
     return Plan(out or default_folder(source), facts, dataset, start, found.codec, count)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,15 @@ def test_conditions_of_other_vocabularies() -> None:
     assert found["class"].tolist() == [2, 3, 3] and found["hue"].tolist() == [1, 1, 1]
 
 
+def test_without_peft_it_says_what_to_install(
+    run: kuosan.Run, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(UserError, match=r"install it with `pip install 'kuosan\[adapters\]'`"):
+        prepare(run, noises, out=tmp_path / "a", asked=ASKED)
+    assert not (tmp_path / "a").exists()
+
+
 def test_sentences(run: kuosan.Run, tuned: kuosan.Run, noises: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="whose weights are others"):
         Adapted(tuned, [Weighted(tuned.path / "adapter", 1.0)])
@@ -235,6 +245,9 @@ def test_sentences(run: kuosan.Run, tuned: kuosan.Run, noises: Path, tmp_path: P
         small.session(noises, tmp_path / "a", adapter__rank=2)
     with pytest.raises(UserError, match="is no adapter: train all weights"):
         prepare(run, noises, out=tmp_path / "b", asked=ASKED | {"adapter.rank": 0})
+    with pytest.raises(UserError, match="names no layer"):
+        prepare(run, noises, out=tmp_path / "e", asked=ASKED | {"adapter.targets": "none"})
+    assert not (tmp_path / "e").exists(), "nothing is left of what cannot be"
     (tmp_path / "colour").mkdir()
     for i in range(9):
         Image.new("RGB", (8, 8), (9 * i, 200, 0)).save(tmp_path / "colour" / f"{i}.png")

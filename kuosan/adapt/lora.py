@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from kuosan.errors import UserError
+from kuosan.training.checkpoint import write_bytes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Last names of layers in transformers and U-Nets, ours, diffusers' and those of language models.
@@ -140,11 +142,14 @@ def merged(adapted: Any) -> nn.Module:
 
 
 def save(adapted: Any, folder: Path, base: str) -> None:
-    """`adapter_model.safetensors` and `adapter_config.json`, as peft has them; ``base`` is what they were made for."""
+    """`adapter_model.safetensors` and `adapter_config.json`, as peft has them, each moved to its place whole; ``base``
+    is what they were made for."""
     for config in adapted.peft_config.values():
         config.base_model_name_or_path = base
-    adapted.save_pretrained(str(folder), save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # an empty form
+    with TemporaryDirectory(prefix="kuosan-") as made:
+        adapted.save_pretrained(made, save_embedding_layers=False)
+        for name in (WEIGHTS, CONFIG):
+            write_bytes(folder / name, (Path(made) / name).read_bytes())
 
 
 def change(network: nn.Module, folder: Path) -> dict[str, Tensor]:

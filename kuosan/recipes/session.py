@@ -151,9 +151,8 @@ class Session:
         if self.adapter is None or self.training.count.finished:
             return
         self.adapter.make(tell)
-        self.training.settings = replace(
-            self.training.settings, seconds=self.adapter.left(self.training.settings.seconds)
-        )
+        seconds = self.coding.left if self.coding else self.facts.seconds
+        self.training.settings = replace(self.training.settings, seconds=self.adapter.left(seconds))
 
     def _threads(self) -> Threads | None:
         """Kept at the faster count where time is what counts."""

@@ -148,8 +148,14 @@ def test_killed_and_gone_on_with_it_ends_with_the_same_bits(
     session = prepare(run, noises, out=out, asked=ASKED)
     if stop:
         walk(session, stop)
-    else:
-        session.rehearse()  # killed when the old model has drawn its samples
+    else:  # killed when the old model has drawn its samples; what that took is counted once
+        session.rehearse()
+        session.rehearse()
+        assert session.adapter is not None and session.adapter.seconds > 0
+        assert (
+            session.adapter.left(100.0) == 100.0 - session.adapter.seconds
+            and session.adapter.left(None) is None
+        )
     again = reopen(out) if stop else prepare(run, noises, out=out, asked=ASKED)
     assert again.resumed == bool(stop)
     walk(again)

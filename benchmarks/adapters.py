@@ -1,6 +1,6 @@
 """Adapters beside training all weights: what the same steps on new data come to, and what is left of the old.
 
-    python -m benchmarks.adapters [--steps 120] [--base 600]
+    python -m benchmarks.adapters [--steps 120] [--batch 64] [--base 600 | --run RUN]
 
 The old model draws digits; the new data are the same digits in negative, as classes of their own. Every arm makes the
 same steps from the same seed. Losses are of held-out items, old and new, with standard errors over items.
@@ -22,8 +22,10 @@ from benchmarks import table
 from kuosan.recipes import report_drift
 from kuosan.recipes.demo import write_digits
 from kuosan.recipes.opening import prepare
+from kuosan.recipes.report import log_rows
 from kuosan.recipes.run import Run
 from kuosan.recipes.schema import Recipe
+from kuosan.recipes.session import METRICS
 
 ARMS: dict[str, dict[str, Any]] = {
     "all weights, 1e-4": {"adapter.rank": 0, "training.lr": 1e-4},
@@ -76,7 +78,9 @@ def arm(base: Run, new: Path, out: Path, steps: int, leaves: dict[str, Any]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--base", type=int, default=600)
+    parser.add_argument("--run", type=Path)
     asked = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -84,9 +88,20 @@ def main() -> None:
         digits = write_digits(place / "digits")
         new = negatives(digits, place / "negatives")
         network = {"network": "transformer", "network__patch": 2, "network__dim": 96, "network__depth": 3}
-        base = kuosan.train(digits, out=place / "base", budget=f"{asked.base}steps", **network)
+        base = (
+            Run(asked.run)
+            if asked.run
+            else kuosan.train(digits, out=place / "base", budget=f"{asked.base}steps", **network)
+        )
+        told = log_rows(base.path / METRICS)[-1]
         for name, leaves in ARMS.items():
-            found = arm(base, new, place / name.replace(" ", "").replace(",", "-"), asked.steps, leaves)
+            found = arm(
+                base,
+                new,
+                place / name.replace(" ", "").replace(",", "-"),
+                asked.steps,
+                leaves | {"training.batch": asked.batch},
+            )
             drift = found["drift"]
             before, after = drift.losses["the new data"]["before"], drift.losses["the new data"]["after"]
             old, kept = drift.losses["the old data"]["before"], drift.losses["the old data"]["after"]
@@ -95,9 +110,10 @@ def main() -> None:
                          f"{1000 * found['took']:.0f} ms"))  # fmt: skip
             print(*rows[-1], flush=True)
     header = ("arm", "trained", "new, before", "new, after", "old, before", "old, after", "drift", "a step")
-    notes = (__doc__ or "").split("\n\n")[2] + (
-        f" {asked.steps} steps on {after.n} held-out items' siblings, after {asked.base} of the old model; `drift` is "
-        "eq. 1 of `kuosan.recipes.report_drift` (n = 32); a step is processor time. One seed."
+    notes = (__doc__ or "").split("\n\n")[2].strip().replace("\n", " ") + (
+        f" Here {asked.steps} steps of {asked.batch} for {base.facts.items // 4:,} new items, {after.n} held-out ones; "
+        f"the old model had made {told['step']:,} steps. `drift` is eq. 1 of `kuosan.recipes.report_drift`; a step is "
+        "processor time, on a machine that many others used. One seed."
     )
     table.write("adapters", "Adapters and all weights", notes, header, rows)
 

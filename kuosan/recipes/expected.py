@@ -34,7 +34,7 @@ from kuosan.training.budget import Budget
 from kuosan.training.loop import Training
 from kuosan.training.validation import Validation
 
-PROBE = 8.0  # seconds for both probes together
+PROBE = 5.0  # seconds for both probes together
 RATIO, FEWEST = 4, 10  # S_2/S_1, and S_1 at the least
 LONGEST = 60.0  # seconds; a plan whose steps are so long that probes take longer has none
 

@@ -31,11 +31,12 @@ from kuosan.solvers import SOLVERS
 from .conftest import Result, call
 
 CONTRACT = {
-    "train": "--out --modality --budget --seed --config --set --init --dry-run",
+    "train": "--out --modality --budget --seed --config --set --init --track --dry-run",
     "resume": "",
     "distil": "--steps --budget --w --seed --data --out",
+    "finetune": "--budget --seed --set --track --out",
     "tune": "--steps --w --guidance --churn --pairs --budget --seed --out",
-    "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise --stream",
+    "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise --stream --adapter",
     "encode": "-n --steps --where --w --out",
     "interpolate": "-n --steps --where --w --out --live --seconds --seed",
     "evaluate": "--data -n --likelihood --probes --tolerance --inception --steps --seed",

@@ -25,6 +25,7 @@ MEANINGS = {
     "seed": "of everything random: weights, order, noise, times; also `--seed`",
     "budget": "`90s`, `10m`, `1h30m`, `5000steps`, `3Mimages`; also `--budget`",
     "init": "a run's or a diffusers folder to start from; also `--init`",
+    "track": "`wandb` or `trackio`, told besides TensorBoard; also `--track`",
     "data.path": "the data; set by the command, and put in full when a run begins",
     "data.modality": "what kind of data; also `--modality`",
     "data.length": "tokens of a window of text; `auto` covers 95 of 100 documents, 32 to 256; or steps of one of "
@@ -131,6 +132,17 @@ MEANINGS = {
     "distil.times": "that the student knows, from noise to data; one for each step",
     "distil.share": "of the budget for the teacher's walks",
     "distil.walk": "steps of the teacher per walk",
+    "adapter.rank": "of [adapters](../guides/finetuning.md) beside the weights of `init`, which then stay as they are; "
+    "0: none, all weights are trained. `kuosan finetune` asks for `auto`: 4 below 100 items, 8 below 1,000, 16 below "
+    "10,000, else 32",
+    "adapter.alpha": "an adapter counts alpha/rank times; `auto` is the rank",
+    "adapter.targets": "which layers have one: `attention`, `blocks` (attention and what stands between), `all`, or "
+    "last names of layers with commas; `auto` is `attention` up to 50 items, else `blocks`",
+    "adapter.whole": "modules that are trained whole; `auto`: the rows of the conditions' values",
+    "adapter.base": "digest of the weights that they are for; found, not given",
+    "adapter.prior": "share of training that are samples of the old model; `auto` is 0.25 where conditions tell old "
+    "from new, else 0",
+    "adapter.prior_weight": "how often their losses count",
 }
 
 NONE = (
@@ -209,7 +221,7 @@ def type_name(info: FieldInfo) -> str:
     words = re.findall(r"\b(?:int|float|str|bool|tuple\[[^]]*\])", rest)
     named = [c.replace("'", "`") for c in choices]
     inside = [field for part in get_args(info.annotation) for field in getattr(part, "__metadata__", ())]
-    bounds = [b for field in inside for b in field.metadata]  # of one member of a union
+    bounds = [b for field in inside for b in getattr(field, "metadata", [field])]  # of one member of a union
     return ", ".join([*named, *words, *filter(None, map(_bound, [*info.metadata, *bounds]))])
 
 

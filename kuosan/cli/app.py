@@ -32,6 +32,7 @@ from kuosan.cli.encode import encode
 from kuosan.cli.evaluate import evaluate
 from kuosan.cli.export import export
 from kuosan.cli.failures import Failure, Stopped, Terminated, explain, working_in
+from kuosan.cli.finetune import finetune
 from kuosan.cli.inspect import inspect
 from kuosan.cli.interpolate import interpolate
 from kuosan.cli.notes import PLAIN_WIDTH
@@ -53,6 +54,7 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     evaluate,
     tune,
     distil,
+    finetune,
     inspect,
     export,
     cite,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +23,12 @@ MOST_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Probe:
-    """Seconds per step, and the most memory that the process (or the GPU) has held, in MiB."""
+    """Seconds per step, the most memory that the process (or the GPU) has held, in MiB, and operations of a step."""
 
     seconds_per_step: float
     memory_mib: float
     timed: int
+    flops: int
 
 
 def probe(plan: Plan) -> Probe:
@@ -35,6 +37,7 @@ def probe(plan: Plan) -> Probe:
 
     from kuosan.recipes import machine
     from kuosan.recipes.build import build_model, build_settings, objective_of
+    from kuosan.recipes.expected import operations
     from kuosan.training.budget import Budget
     from kuosan.training.loop import Training
 
@@ -59,8 +62,9 @@ def probe(plan: Plan) -> Probe:
                 break
         seconds = (time.monotonic() - began) / max(timed, 1)
         events.close()  # type: ignore[attr-defined]
+        flops = operations(training)
     memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else machine.memory_mib()
-    return Probe(seconds, memory, timed)
+    return Probe(seconds, memory, timed, flops)
 
 
 def _items(plan: Plan) -> TrainingItems:
@@ -99,6 +103,8 @@ def probe_codec(plan: Plan) -> float:
 
 def dry_run(plan: Plan) -> Answer:
     """The plan, in figures."""
+    from kuosan.evaluation.report_words import number
+    from kuosan.recipes.expected import expected
     from kuosan.training.budget import Budget, clock
 
     facts = plan.facts
@@ -115,6 +121,8 @@ def dry_run(plan: Plan) -> Answer:
     if steps is None:
         steps = max(1, int(((facts.seconds or 0.0) - first) / measured.seconds_per_step))
     passes = steps * batch / max(facts.items, 1)
+    with busy("training briefly, to see what it comes to"):
+        outlook = expected(plan, steps, measured.seconds_per_step)
     seconds = budget.seconds or steps * measured.seconds_per_step + first
     held_out = len(plan.data.val)
     data: dict[str, Any] = {
@@ -126,6 +134,10 @@ def dry_run(plan: Plan) -> Answer:
         "steps_timed": measured.timed,
         "codec_seconds_per_step": codec_step or None,
         "codec_seconds": round(first, 1) or None,
+        "flops_per_step": measured.flops,
+        "flops": measured.flops * steps,
+        "expected_val_loss": None if isinstance(outlook, str) else vars(outlook),
+        "expected_val_loss_left_out": outlook if isinstance(outlook, str) else None,
         "steps": steps,
         "passes": round(passes, 2),
         "seconds": round(seconds, 1),
@@ -139,12 +151,21 @@ def dry_run(plan: Plan) -> Answer:
     counts = f"{plan.parameters:,} parameters, {facts.items:,} items to train on, {held_out:,} held out."
     speed = (
         f"A step takes {1000 * measured.seconds_per_step:.3g} ms (mean of {measured.timed}), "
-        f"{rate:,.0f} items/s; memory {measured.memory_mib:,.0f} MiB."
+        f"{rate:,.0f} items/s; memory {measured.memory_mib:,.0f} MiB; {si(measured.flops)}FLOP."
     )
     worth = (
         f"The budget {facts.recipe.budget} gives about {steps:,} steps, {passes:,.1f} passes over the data, "
-        f"in {clock(seconds)}."
+        f"in {clock(seconds)}; {si(measured.flops * steps)}FLOP."
     )
+    if isinstance(outlook, str):
+        hope = f"The held-out loss to expect is not known: {outlook}."
+    else:
+        low, value, high = (number(x) for x in (outlook.low, outlook.value, outlook.high))
+        (s, t), (k, m) = outlook.steps, outlook.losses
+        hope = (
+            f"Held-out loss to expect: {value}, between {low} and {high}, by runs of {s:,} and {t:,} steps, which "
+            f"came to {number(k)} and {number(m)} (n = {outlook.n:,})."
+        )
     end = f"Nothing was written; without --dry-run the run would be {shown(plan.path)}."
     skipped = skipped_lines(plan.data.survey.to_json())
     if codec_step:
@@ -152,5 +173,12 @@ def dry_run(plan: Plan) -> Answer:
             f"\nA step of the codec's takes {1000 * codec_step:.3g} ms; it has {clock(first)}, "
             f"{first / codec_step:,.0f} steps, before that."
         )
-    lines = [*skipped, choices_table(facts.choices), "", counts, speed, worth, end]
+    lines = [*skipped, choices_table(facts.choices), "", counts, speed, worth, hope, end]
     return Answer("\n".join(lines), data)
+
+
+def si(count: float) -> str:
+    """1.2 G, 340 T: a large count in thousands, to three figures."""
+    signs = ("", "k", "M", "G", "T", "P", "E")
+    place = min(len(signs) - 1, int(math.log10(max(count, 1))) // 3)
+    return f"{count / 1000**place:.3g} {signs[place]}"

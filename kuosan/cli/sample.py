@@ -61,6 +61,7 @@ def sample(
     pitches: list[str] | None = None,
     formats: Annotated[str | None, Parameter(name="--format")] = None,
     soundfont: Path | None = None,
+    adapter: list[str] | None = None,
     out: Path | None = None,
     json: Json = False,
 ) -> Answer:
@@ -97,6 +98,7 @@ def sample(
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
         format: of music: files to write, with commas: mid, musicxml, mxl, wav, png; mid unless given.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
+        adapter: DIR or DIR:WEIGHT: what `kuosan finetune` made of this run, so much of it; may be repeated.
         out: folder for the files; a new one in the run unless given.
     """
     wishes = {
@@ -127,6 +129,11 @@ def sample(
     loaded = Run(run)
     if not loaded.foreign:
         working_in(run)
+    if adapter:
+        from kuosan.recipes.adapted import Adapted, weighted
+
+        with busy("adding adapters"):
+            loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
     loaded = varied(loaded, ema, autoguide)
     start = given_noise(loaded, noise, first, n, fixed, w)
@@ -168,7 +175,7 @@ def sample(
         data: dict[str, Any] = {
             "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
             "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
-            "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond),
+            "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond), "adapters": adapter or [],
         }  # fmt: skip
         what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
         with_what = f" with {what}" if what else ""

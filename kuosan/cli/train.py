@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -26,6 +26,7 @@ def train(
     config: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", metavar="PART.KEY=VALUE")] = None,
     init: str | None = None,
+    track: Literal["wandb", "trackio"] | None = None,
     dry_run: Flag = False,
     json: Json = False,
 ) -> Answer:
@@ -40,12 +41,13 @@ def train(
         config: YAML file with leaves of the recipe, such as another run's recipe.yaml.
         set_: leaves of the recipe: network=unet training.lr=1e-3; goes before --config; may be repeated.
         init: start from the weights of a run or of a diffusers folder.
+        track: tell Weights & Biases or Trackio too, on this machine unless their own settings say otherwise.
         dry_run: print what would be done, with measured step time and memory; write nothing.
     """
     from kuosan.recipes.opening import prepare
     from kuosan.recipes.schema import Recipe
 
-    asked = _asked(modality, budget, seed, config, set_, init)
+    asked = _asked(modality, budget, seed, config, set_, init) | ({"track": track} if track else {})
     recipe = Recipe().updated(asked)
     if dry_run:
         from kuosan.cli.dry_run import dry_run as rehearse

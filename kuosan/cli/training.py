@@ -91,6 +91,9 @@ def _work(session: Session) -> dict[str, Any]:
         if session.lessons and not session.lessons.made:
             with counting("pairs from the teacher, % of what the budget gives them", 100) as told:
                 session.learn(lambda pairs, progress: told(int(100 * progress)))
+        if session.adapter and session.adapter.to_draw:
+            with counting("samples of the old model, % of what the budget gives them", 100) as told:
+                session.rehearse(lambda samples, progress: told(int(100 * progress)))
         for _ in watch(session.steps(), session.training.settings.batch):
             pass
     except Interrupted as error:

@@ -97,14 +97,14 @@ class Block(nn.Module):
         b, n, d = h.shape
         shape = (self.dim,)
         u = torch.addcmul(m[0], F.layer_norm(h, shape, eps=EPSILON), m[1])
-        qkv = F.linear(u, self.qkv.weight, self.qkv.bias).view(b, n, 3, self.heads, d // self.heads)
+        qkv = self.qkv(u).view(b, n, 3, self.heads, d // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         u = attend(q, k, v).transpose(1, 2).reshape(b, n, d)
-        u = F.linear(u, self.proj.weight, self.proj.bias)
+        u = self.proj(u)
         h = torch.addcmul(h, m[2], self.drop1(u) if self.drop1.rate else u)
         u = torch.addcmul(m[3], F.layer_norm(h, shape, eps=EPSILON), m[4])
-        u = self.activate(F.linear(u, self.fc1.weight, self.fc1.bias))
-        u = F.linear(self.drop2(u) if self.drop2.rate else u, self.fc2.weight, self.fc2.bias)
+        u = self.activate(self.fc1(u))
+        u = self.fc2(self.drop2(u) if self.drop2.rate else u)
         return torch.addcmul(h, m[5], u)
 
     def activate(self, u: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ class Transformer(nn.Module):
         """The vector c of eq. (1)."""
         angle = label[:, None].to(self.frequencies.dtype) * self.frequencies
         waves = torch.cat([angle.cos(), angle.sin()], dim=1).to(self.label1.weight.dtype)
-        c = F.linear(F.silu(F.linear(waves, self.label1.weight, self.label1.bias)), *_weights(self.label2))
+        c = self.label2(F.silu(self.label1(waves)))
         if self.table.conditions or cond:
             c = c + self.table(cond, len(label))
         return c
@@ -246,17 +246,17 @@ class Transformer(nn.Module):
         rows, columns = -(-height // p), -(-width // p)
         if self.drops and self.training:
             reseed(self.drops, label)
-        m = F.linear(F.silu(self.condition(label, cond)), *_weights(self.modulation))
+        m = self.modulation(F.silu(self.condition(label, cond)))
         mods = (m.view(b, -1, self.dim) + self.one).unsqueeze(2).unbind(1)
 
         down, right = rows * p - height, columns * p - width
         if down or right:
             x = F.pad(x, (0, right, 0, down), mode="replicate")
         h = x.reshape(b, self.channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
-        h = F.linear(h.reshape(b, rows * columns, -1), *_weights(self.embed))
+        h = self.embed(h.reshape(b, rows * columns, -1))
         h = self._through(h + self.places(view.corner, rows, columns), mods, view.through)
         h = torch.addcmul(mods[-2], F.layer_norm(h, (self.dim,), eps=EPSILON), mods[-1])
-        h = F.linear(h, *_weights(self.out)).view(b, rows, columns, p, p, self.out_channels)
+        h = self.out(h).view(b, rows, columns, p, p, self.out_channels)
         y = h.permute(0, 5, 1, 3, 2, 4).reshape(b, self.out_channels, rows * p, columns * p)
         return y[:, :, :height, :width] if down or right else y
 
@@ -273,10 +273,6 @@ class Transformer(nn.Module):
                 h = around.scatter(1, index, h)
             h = block(h, mods[6 * k : 6 * k + 6])
         return h
-
-
-def _weights(layer: nn.Linear) -> tuple[Tensor, Tensor]:
-    return layer.weight, layer.bias
 
 
 def _uniform(layer: nn.Linear, fans: int, generator: torch.Generator) -> None:

@@ -14,16 +14,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from kuosan.errors import UserError
-from kuosan.recipes.run import Run
 from kuosan.training import checkpoint
 from kuosan.training.averages import FOLDER, TRACKED, Basis, Kept, step_of
 from kuosan.training.loop import Training
 from kuosan.training.validation import difference
+
+if TYPE_CHECKING:
+    from kuosan.recipes.session import Session
 
 AVERAGES, GUIDE = "averages.json", "guide.safetensors"
 LENGTHS = (0.10, 0.05, 0.15, 0.07, 0.20, 0.03, 0.25, 0.02)  # in the order in which they are asked
@@ -44,13 +46,16 @@ class Tried:
     more_stderr: float
 
 
-def choose(training: Training, path: Path, seconds: float | None) -> None:
+def choose(session: Session, seconds: float | None) -> None:
     """Ask the held-out loss of every length, within so many seconds, and keep what was found as ``averages.json``;
     nothing where the length was given, or nothing is held out."""
+    training, path = session.training, session.run.path
     if not (training.averages.several and checkpoint.exists(training.folder / "best")):
         return
     started, basis = time.monotonic(), basis_at(training.folder / "best", training.averages.stds)
-    denoiser, found = copy.deepcopy(Run(path).model), {}
+    # Of weights that are shared out this process has a part alone.
+    denoiser = copy.deepcopy(session.run.model if training.sharded else training.average)
+    found = {}
     for length in LENGTHS:
         before = time.monotonic()
         denoiser.load_state_dict(basis.combined(length))
@@ -70,16 +75,18 @@ def choose(training: Training, path: Path, seconds: float | None) -> None:
         "tried": [asdict(t) for t in tried],
     }
     checkpoint.write_json(path / AVERAGES, about)
-    keep_guide(basis, path / GUIDE)
+    keep_guide(session, basis, path / GUIDE)
 
 
-def keep_guide(basis: Basis, path: Path) -> None:
+def keep_guide(session: Session, basis: Basis, path: Path) -> None:
     """The average of the kept step nearest to `EARLY` of the steps, as weights of their own."""
     if basis.names:
         name = min(basis.names, key=lambda n: abs(step_of(n) - EARLY * basis.step))
         parts = basis.kept.read(name)
         profile = next(p for p in parts if p.std == TRACKED[0])
-        checkpoint.save_weights(path, parts[profile], {"step": profile.step, "average": profile.std})
+        checkpoint.save_weights(
+            path, session.merged(parts[profile]), {"step": profile.step, "average": profile.std}
+        )
 
 
 def basis_at(place: Path, stds: tuple[float, ...]) -> Basis:

@@ -29,7 +29,16 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     rows = "\n".join(_row(name, m, things) for name, m in summary["metrics"].items())
     n = next((m["n"] for m in summary["metrics"].values()), 0)
     student = f"a student of `{r.init}` that needs {steps_in_words(r.distil.steps)}"
-    origin = student if r.distil.steps else f"started from `{r.init}`" if r.init else "trained from scratch"
+    adapted = f"adapted from `{r.init}` by matrices of rank {r.adapter.rank} (see `adapter`)"
+    origin = (
+        student
+        if r.distil.steps
+        else adapted
+        if r.adapter.rank
+        else f"started from `{r.init}`"
+        if r.init
+        else "trained from scratch"
+    )
     version = machine.versions()["kuosan"]
     columns = "".join(
         f"- `--where {name}=VALUE`, one of: {', '.join(values[:40])}{' …' if len(values) > 40 else ''}\n"

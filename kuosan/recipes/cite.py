@@ -205,6 +205,7 @@ def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[s
 def _used_tokens(facts: Facts, metrics: tuple[str, ...], tokeniser: str) -> Iterator[cite_texts.Use]:
     yield from _ALWAYS
     yield from cite_texts.used(facts, tokeniser)
+    yield from _adapted(facts)
     yield from _sampling(facts.recipe.sampling)
     yield from cite_texts.sampled(facts)
     yield from _measuring(facts, metrics)
@@ -214,6 +215,7 @@ def _used_tokens(facts: Facts, metrics: tuple[str, ...], tokeniser: str) -> Iter
 
 def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
     objective = facts.recipe.objective
+    yield from _adapted(facts)
     if facts.recipe.distil.steps:
         yield "student of few steps", ("luhman2021", "song2023")
         if facts.recipe.distil.w != 1:
@@ -244,6 +246,13 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "augmentations that do not leak", ("karras2020", "karras2022")
     if facts.columns and facts.recipe.training.drop > 0:
         yield "hidden conditions", ("ho2022",)
+
+
+def _adapted(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if facts.recipe.adapter.rank:
+        yield "low-rank adapters", ("hu2022", "mangrulkar2022")
+    if facts.recipe.adapter.rank and facts.recipe.adapter.prior:
+        yield "samples of the old model", ("ruiz2023",)
 
 
 def _sampling(sampling: Any) -> Iterator[tuple[str, tuple[str, ...]]]:

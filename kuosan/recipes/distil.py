@@ -20,15 +20,17 @@ from typing import Any
 import torch
 
 from kuosan.errors import UserError
+from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.recipes import machine
 from kuosan.recipes.calibrate import calibrate
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import teacher_grid
-from kuosan.recipes.opening import begun, data_fingerprint, folder_for, reserve
+from kuosan.recipes.opening import begun, data_fingerprint, folder_for
+from kuosan.recipes.pace import Pace, cost_of, reserve
 from kuosan.recipes.run import RECIPE, Run
-from kuosan.recipes.schema import DistilPart, SamplingPart
+from kuosan.recipes.schema import AdapterPart, DistilPart, SamplingPart
 from kuosan.recipes.session import Session
 from kuosan.recipes.start import starting_point
 from kuosan.recipes.student import GRID, SOLVER
@@ -141,7 +143,7 @@ def _begin(teacher: Run, path: Path, asked: dict[str, Any], started: float) -> S
         facts,
         data_fingerprint=data_fingerprint(dataset),
         items=len(dataset.train),
-        seconds=_left(facts, started),
+        seconds=_left(facts, dataset, started),
     )
     checkpoint.write_bytes(path / RECIPE, facts.to_yaml().encode())
     checkpoint.write_json(path / "data.json", dataset.survey.to_json())
@@ -149,13 +151,16 @@ def _begin(teacher: Run, path: Path, asked: dict[str, Any], started: float) -> S
     return Session(Run(path), dataset, start, started, codec=start.codec)
 
 
-def _left(facts: Facts, started: float) -> float | None:
+def _left(facts: Facts, dataset: Dataset, started: float) -> float | None:
     """Of a budget of time, what is there for pairs and training."""
     budget = Budget.parse(facts.recipe.budget)
     if budget.seconds is None:
         return None
-    calibrate(machine.device())
-    return max(1.0, budget.seconds - (time.monotonic() - started) - reserve(budget.seconds))
+    pace = Pace()
+    with pace.watched():
+        calibrate(machine.device())
+    kept = reserve(budget.seconds, cost_of(dataset), pace.slowness)
+    return max(1.0, budget.seconds - (time.monotonic() - started) - kept)
 
 
 def student_times(teacher: Run, steps: int) -> tuple[float, ...]:
@@ -189,6 +194,7 @@ def student_facts(teacher: Run, asked: dict[str, Any]) -> Facts:
             ),
             "sampling": SamplingPart(steps=steps, solver=SOLVER, grid=GRID, w=1.0),
             "distil": part,
+            "adapter": AdapterPart(),  # the teacher's are in its weights
         }
     )
     choices = [

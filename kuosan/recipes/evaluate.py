@@ -59,11 +59,12 @@ def measure(
     seconds: float = 30.0,
     seed: int = 0,
     inception: str | Path | None = None,
+    most: int = 20_000,
     out: Path | None = None,
 ) -> Evaluation:
-    """All that can be measured of these samples against the data."""
+    """All that can be measured of these samples against up to ``most`` items of either side of the data."""
     column = next((k for k, v in run.facts.columns.items() if len(v) > 1), None)
-    train, val = states(data.train), states(data.val)
+    train, val = states(data.train, most), states(data.val, most)
     known = len(run.facts.columns.get(column or "", ()))
 
     def labels(split: Split, count: int) -> Tensor | None:

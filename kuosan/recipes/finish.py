@@ -10,11 +10,12 @@ import torch
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.report_section import Section
-from kuosan.recipes import average, card, report, sequences
+from kuosan.recipes import average, card, report, report_drift, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
 from kuosan.recipes.music_finish import finish_music
+from kuosan.recipes.pace import WRITTEN, cost_of
 from kuosan.recipes.profile import keep_profile
 from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_decided import decided
@@ -27,6 +28,7 @@ from kuosan.training.checkpoint import write_bytes, write_json
 
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
 MOST_NUMBERS = 2**26  # in them: 341 colour pictures of 256×256
+FEWEST_REAL, MOST_REAL, REAL_PER_SECOND = 2000, 20_000, 700  # real items, by the time that measuring has
 SHARE, LONGEST = 0.15, 30.0  # of what measuring left, and in seconds, for each section of its own
 OWN = {"text": finish_texts, "music": finish_music}  # modalities whose end is another
 _STUDENT = "a student knows a few levels of noise, and its likelihood takes all of them: ask its teacher"
@@ -36,36 +38,43 @@ def finish(session: Session) -> dict[str, Any]:
     """Write what a finished run leaves, within what its budget has left; the summary of it."""
     if own := OWN.get(session.facts.recipe.data.modality):
         return own(session)
-    run = session.run
-    average.choose(session.training, run.path, session.share(average.SHARE))
+    run, cost = session.run, cost_of(session.data)
+    average.choose(session, session.share(average.SHARE))
     session.write_weights("best")
     _choose_sampler(session)
     left = session.remaining()
-    seconds = 30.0 if left is None else max(4.0, 0.5 * left)
     n = MOST
     if left is not None:
         n = int(max(FEWEST, min(MOST, 0.25 * left / session.seconds_per_sample)))
     n = min(n, MOST_NUMBERS // torch.Size(run.shape).numel()) // 4 * 4
     started = time.monotonic()
     student = bool(session.lessons)
-    effort = None if student else _effort(session, left)
+    effort = None if student else _effort(session, 0.1)
     if effort is not None:
         keep_variances(run, session.data, effort.fitted)
     if not student:
         keep_profile(run, session.data)
     samples = run.sample(n, seed=SEED)
-    found = measure(run, session.data, samples, seconds=seconds, out=run.path / "evaluation")
+    spare = session.remaining(cost)  # the rest is done whatever it takes
+    seconds, most = 30.0, MOST_REAL
+    if spare is not None:
+        seconds = max(1.0, 0.6 * spare / session.pace.slowness)
+        most = int(max(FEWEST_REAL, min(MOST_REAL, REAL_PER_SECOND * seconds)))
+    found = measure(run, session.data, samples, seconds=seconds, most=most, out=run.path / "evaluation")
     roof = ceiling(run, session.data, run.path / "evaluation")
     about = {
         "samples": n, "seed": SEED, **run.sampler(), "data": session.data.survey.source,
         "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
-    surprise = _STUDENT if student else _likelihood(session, effort)
+    surprise = _STUDENT if student else _likelihood(session, _effort(session, 0.6, WRITTEN))
     result = with_likelihood(
         {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}, surprise
     )
+    drift = report_drift.drift_of(session)
+    sections = [*report_drift.section(session, drift), *([] if student else _sections(session))]
+    result |= report_drift.told(drift)
     write_json(run.path / EVALUATION, result)
-    path = report.write(session, samples, found, surprise, [] if student else _sections(session), roof)
+    path = report.write(session, samples, found, surprise, sections, roof)
     summary = summary_of(session, result, path)
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)
@@ -87,12 +96,13 @@ def _choose_sampler(session: Session) -> None:
         sequences.unmeasured(run)
 
 
-def _effort(session: Session, left: float | None) -> Effort | None:
-    """What a look at the likelihood may take: a tenth of what the budget has left."""
+def _effort(session: Session, share: float, cost: float = 0.0) -> Effort | None:
+    """What a look at the likelihood may take: a share of what the budget has left after work of this cost."""
+    left = session.remaining(cost)
     if left is None:
         return Effort.short()
     per_call = session.seconds_per_sample / session.facts.recipe.sampling.steps
-    return Effort.within(0.1 * left / per_call)
+    return Effort.within(share * left / per_call)
 
 
 def _likelihood(session: Session, effort: Effort | None) -> Likelihood | str:
@@ -107,7 +117,7 @@ def _likelihood(session: Session, effort: Effort | None) -> Likelihood | str:
 
 def _sections(session: Session) -> list[Section]:
     """What other methods show of the run, each within its share of the time that is left."""
-    run, left = session.run, session.remaining()
+    run, left = session.run, session.remaining(WRITTEN)
     seconds = LONGEST if left is None else min(LONGEST, SHARE * left)
     found = [show(run, session.data.val, seconds) for show in (returned, residual)]
     made = (average_section(run.path), decided(run, session.training.objective.timing), *found)

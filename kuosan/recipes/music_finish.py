@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from kuosan.evaluation.base import Measurement
-from kuosan.recipes import card, music_report
+from kuosan.recipes import average, card, music_report
 from kuosan.recipes.evaluate import EVALUATION, SEED
 from kuosan.recipes.music_measure import baselines, bound, measure_music
 from kuosan.recipes.session import Session
@@ -20,6 +20,7 @@ FEWEST, MOST = 32, 256  # samples that a run is measured on
 def finish_music(session: Session) -> dict[str, Any]:
     """Write what a finished run leaves, within what its budget has left; the summary of it."""
     run, data = session.run, session.data
+    average.choose(session, session.share(average.SHARE))
     session.write_weights("best")
     left = session.remaining()
     keep_unmasking(run, session)

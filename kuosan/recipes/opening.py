@@ -23,17 +23,20 @@ from kuosan.errors import UserError
 from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
 from kuosan.modalities.folder import open_folder
+from kuosan.networks.widen import WIDENED
+from kuosan.recipes import adapters, machine, music, pictures, texts
 from kuosan.recipes import codec as codecs
-from kuosan.recipes import machine, music, pictures, texts
 from kuosan.recipes.build import build_model
 from kuosan.recipes.calibrate import Speed, calibrate
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.noise import check_noise
+from kuosan.recipes.pace import Pace, cost_of, reserve
 from kuosan.recipes.run import RECIPE, Run
 from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import Session
 from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.start import Start, starting_point
+from kuosan.recipes.trackers import library
 from kuosan.recipes.ways import settle_way, task_of
 from kuosan.training import checkpoint, parallel
 from kuosan.training.budget import Budget
@@ -44,11 +47,6 @@ RECIPES: dict[str, Callable[[Question], Settled]] = {
     "text": texts.settle,
     "music": music.settle,
 }
-
-
-def reserve(seconds: float) -> float:
-    """What of a budget of time is kept for sampling, measuring and the report."""
-    return min(0.5 * seconds, 5 + 0.06 * seconds, 240.0)
 
 
 @dataclass(frozen=True)
@@ -79,19 +77,33 @@ def settle(
     """
     started = time.monotonic() if started is None else started
     device, budget, source = machine.device(), Budget.parse(recipe.budget), Path(data)
+    if recipe.track:
+        library(recipe.track)  # what is not installed says so before any work is done
     start = starting_point(recipe.init) if recipe.init else None
+    if recipe.adapter.rank and start is None:
+        raise UserError(
+            "adapter.rank needs a model to adapt: give --init RUN, or use `kuosan finetune RUN DATA`"
+        )
+    if start and recipe.adapter.rank:
+        start = replace(start, wider=start.of.network["kind"] in WIDENED)
     modality = start.modality.name if start else open_folder(source, recipe.data.modality).modality
-    speed = (
-        calibrate(device, recipe.training.precision)
-        if budget.seconds
-        else Speed(torch.get_num_threads(), 1.0)
-    )
+    pace = Pace()
+    with pace.watched():
+        speed = (
+            calibrate(device, recipe.training.precision)
+            if budget.seconds
+            else Speed(torch.get_num_threads(), 1.0)
+        )
     question = Question(source, recipe, start, budget, device, speed.ratio)
     found = RECIPES[modality](question)
+    if start and recipe.adapter.rank:
+        found, start = adapters.settle(found, start, recipe)
     dataset, resolved, choices = found.data, found.recipe, [*found.data.survey.notes, *found.choices]
     model = build_model(found.network, resolved)
     if isinstance(model, NetworkDenoiser):
         check_noise(resolved, model.process)
+    if resolved.adapter.rank:
+        adapters.check(model, resolved)
     count = sum(p.numel() for p in model.parameters())
     task = task_of(dataset, resolved, found.network, found.codec, model)
     part, reasons = settle_way(resolved.training, task, device, budget.seconds)
@@ -100,7 +112,11 @@ def settle(
     left = None
     if budget.seconds is not None:
         choices.append(("threads", speed.threads, "trained fastest here and now, of one and all cores"))
-        left = max(1.0, budget.seconds - (time.monotonic() - started) - reserve(budget.seconds))
+        kept = reserve(budget.seconds, cost_of(dataset), pace.slowness)
+        choices.append(
+            ("time for the report", f"{kept:.0f} s", "sampling, measuring and writing, of the budget")
+        )
+        left = max(1.0, budget.seconds - (time.monotonic() - started) - kept)
     rows = (
         Counter(zip(*(v.tolist() for v in dataset.train.labels.values()), strict=True))
         if dataset.columns
@@ -136,8 +152,10 @@ def prepare(
     recipe: Recipe,
     asked: dict[str, Any],
     started: float | None = None,
+    folder: Path | None = None,
 ) -> Session:
-    """A session for this data and recipe: a new one, or the one that the same command began before.
+    """A session for this data and recipe: a new one, or the one that the same command began before, in ``out`` or else
+    in ``folder`` or the next free folder after it; in `default_folder` unless given.
 
     A budget of time counts from ``started``, a reading of `time.monotonic`; from now unless given.
 
@@ -150,7 +168,7 @@ def prepare(
     started, world = time.monotonic() if started is None else started, parallel.join()
     if not world.leads:
         return reopen(_shared(world), started=started)
-    path = Path(out) if out else folder_for(default_folder(Path(data)), asked)
+    path = Path(out) if out else folder_for(folder or default_folder(Path(data)), asked)
     if is_begun(path, asked):
         world.tell(str(path.absolute()))
         return reopen(path, started=started)
@@ -247,6 +265,8 @@ def reopen(path: str | Path, *, started: float | None = None) -> Session:
     data = replace(data, survey=replace(data.survey, notes=()))
     begun = checkpoint.exists(run.path / "checkpoints/last")
     start = starting_point(facts.recipe.init) if facts.recipe.init and not begun else None
+    if start and facts.recipe.adapter.rank:
+        start = adapters.begin(start, facts.columns, facts.recipe.adapter, facts.recipe.init)
     if facts.seconds is not None:
         calibrate(machine.device())
     return Session(run, data, start, started, codec=_codec(facts, start, run))

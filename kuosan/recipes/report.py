@@ -24,6 +24,7 @@ from kuosan.recipes import machine
 from kuosan.recipes.ceiling import Ceiling
 from kuosan.recipes.cite import citations
 from kuosan.recipes.coding import read_log
+from kuosan.recipes.facts import Facts
 from kuosan.recipes.run import Samples
 from kuosan.recipes.session import METRICS, Session, preview_conditions
 from kuosan.training.budget import clock
@@ -52,7 +53,7 @@ def write(
     shape = "×".join(str(s) for s in run.shape[1:])
     channels = {1: "grey", 3: "colour"}.get(run.shape[0], f"{run.shape[0]}-channel")
     sampling = run.sampler()
-    origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
+    origin = origin_of(facts)
     classes = f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else ""
     trained = f"{origin} on {facts.items:,} {channels} pictures of {shape} pixels{classes}"
     how = f"{steps_in_words(sampling['steps'])}, with {sampling['solver']} on the {sampling['grid']} grid"
@@ -92,6 +93,13 @@ def write(
     return write_report(page, run.path / "report.html")
 
 
+def origin_of(facts: Facts) -> str:
+    """How a model came to its weights, for a sentence that goes on with its data."""
+    if facts.recipe.adapter.rank:
+        return f"Adapted from {facts.recipe.init} by matrices of rank {facts.recipe.adapter.rank}, trained"
+    return f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
+
+
 def command(session: Session) -> str:
     """What repeats the run; a budget of time is written as the steps that it was worth."""
     facts, count = session.facts, session.training.count
@@ -101,12 +109,15 @@ def command(session: Session) -> str:
             ["kuosan", "distil", facts.recipe.init, "--steps", str(taught.steps), "--w", f"{taught.w:g}"]
             + ["--budget", facts.recipe.budget, "--seed", str(facts.recipe.seed)]
         )
-    words = ["kuosan", "train", facts.recipe.data.path]
+    adapted, words = bool(facts.recipe.adapter.rank), ["kuosan", "train", facts.recipe.data.path]
+    if adapted:
+        words = ["kuosan", "finetune", facts.recipe.init, facts.recipe.data.path]
     exact = f"{count.step}steps" if session.budget.seconds else facts.recipe.budget
     words += ["--budget", exact, "--seed", str(facts.recipe.seed)]
-    if facts.recipe.init:
+    if facts.recipe.init and not adapted:
         words += ["--init", facts.recipe.init]
-    asked = {k: v for k, v in facts.asked.items() if k not in ("data", "budget", "seed", "init", "modality")}
+    flags = ("data", "budget", "seed", "init", "modality")
+    asked = {k: v for k, v in facts.asked.items() if k not in flags and v != "auto"}
     leaves = {"network": facts.network["kind"]} | {
         f"network.{k}": facts.network[k]
         for k in ("patch", "dim", "depth", "base", "blocks", "dropout")

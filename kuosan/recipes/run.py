@@ -370,6 +370,7 @@ class Run:
     autoguided = verbs.autoguided
     stream = verbs.stream
     distil = verbs.distil
+    finetune = verbs.finetune
     evaluate = verbs.evaluate
     encode = verbs.encode
     decode = verbs.decode

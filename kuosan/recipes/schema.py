@@ -196,12 +196,25 @@ class DistilPart(_Part):
     walk: int = Field(20, ge=1)
 
 
+class AdapterPart(_Part):
+    """Of a run that goes on from the one of init with low-rank adapters alone; see `kuosan.adapt.lora`."""
+
+    rank: int | Auto = Field(0, description="of each adapter; 0: none, all weights are trained")
+    alpha: float | Auto = Field("auto", description="an adapter counts alpha/rank times")
+    targets: str = Field("auto", description="attention, blocks, all, or last names of layers with commas")
+    whole: tuple[str, ...] | Auto = Field("auto", description="modules that are trained whole")
+    base: str = Field("", description="digest of the weights that they are for")
+    prior: float | Auto = Field("auto", description="share of samples of the old model in training")
+    prior_weight: float = Field(1.0, ge=0, description="how often their losses count")
+
+
 class Recipe(_Part):
     """All parts; ``format`` and below are facts of a resolved recipe."""
 
     seed: int = 0
     budget: str = "10m"
     init: str = ""
+    track: Literal["", "wandb", "trackio"] = Field("", description="who is told besides TensorBoard")
     data: DataPart = DataPart()
     process: ProcessPart = ProcessPart()
     codec: CodecPart = CodecPart()
@@ -212,13 +225,15 @@ class Recipe(_Part):
     training: TrainingPart = TrainingPart()
     sampling: SamplingPart = SamplingPart()
     distil: DistilPart = DistilPart()
+    adapter: AdapterPart = AdapterPart()
 
     def identity(self, apart: set[str]) -> dict[str, Any]:
         """What a checkpoint depends on: all leaves that differ from their defaults, but for those of the parts
         ``apart`` and for how a batch is divided. So a leaf that a later version adds changes nothing as long as nobody
         sets it."""
         exclude: dict[str, Any] = {**dict.fromkeys(apart, True), "training": {"micro", "shard"}}
-        return self.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+        found = self.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+        return {part: leaves for part, leaves in found.items() if leaves != {}}
 
     def updated(self, leaves: dict[str, Any]) -> Recipe:
         """A recipe with dotted leaves replaced, ``{"training.lr": 1e-3, "network": "unet"}``.

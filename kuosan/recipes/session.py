@@ -22,6 +22,7 @@ from kuosan.core.random import Seeds
 from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.modalities import Dataset
 from kuosan.recipes import average, machine
+from kuosan.recipes.adapters import Adapter
 from kuosan.recipes.augment import varied
 from kuosan.recipes.build import build_model, build_settings, objective_of
 from kuosan.recipes.calibrate import Threads
@@ -29,12 +30,14 @@ from kuosan.recipes.coding import Coding
 from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import Lessons
+from kuosan.recipes.pace import Pace
 from kuosan.recipes.run import WEIGHTS, Run
 from kuosan.recipes.samples import Samples
 from kuosan.recipes.scarce import augmentation_of
 from kuosan.recipes.schema import fingerprint
 from kuosan.recipes.start import Start
 from kuosan.recipes.tokens import token_counts
+from kuosan.recipes.trackers import All, tracking
 from kuosan.recipes.watch import Watch
 from kuosan.training import checkpoint, parallel
 from kuosan.training.augment import Augmented
@@ -43,6 +46,8 @@ from kuosan.training.data import TrainingItems
 from kuosan.training.loop import Progress, Training
 
 METRICS = "metrics.jsonl"
+TOLD = ("loss", "grad_norm", "lr", "items_per_second", "memory_mib", "val_loss", "nearness", "nearness_real")
+PREVIEWING = 0.06  # of a budget of time, at most
 PREVIEWS = (0.0, 0.02, 0.06, 0.15, 0.35, 0.65, 1.0)
 LOG_LINES = 400
 
@@ -84,13 +89,18 @@ class Session:
                 curve.requires_grad_(False)
         of = self.lessons or self.coding or data
         train: TrainingItems = of.train
+        objective = self.lessons.objective if self.lessons else objective_of(r)
         if r.process.discrete:
             train = varied(data.train, r.data, run.path, denoiser if start else None, r.seed)
         elif of is data and (how := augmentation_of(r.training)):
             train = Augmented(train, how)
+        self.adapter = None
+        if r.adapter.rank:  # what is trained are a few weights beside those of another run
+            self.adapter = Adapter(run.path, facts, denoiser, train, objective)
+            train, objective = self.adapter.train, self.adapter.objective
         self.training = Training(
             denoiser,
-            self.lessons.objective if self.lessons else objective_of(r),
+            objective,
             train,
             of.val,
             settings,
@@ -108,12 +118,14 @@ class Session:
         self.watch = Watch(run, self.training, self._drawn)
         self._before = self.seconds
         self.seconds_per_sample = 0.05
+        self.seconds_per_preview = self._previewing = 0.0
+        self.pace = Pace()
         self._shown = self._line = -1
 
     @property
     def seconds(self) -> float:
         """Of training, over all parts of the run, its codec's and its teacher's included."""
-        before = (self.coding, self.lessons)
+        before = (self.coding, self.lessons, self.adapter)
         return self.training.count.seconds + sum(part.seconds for part in before if part)
 
     # -- training ---------------------------------------------------------------------------------------
@@ -145,6 +157,15 @@ class Session:
             self.lessons.make(tell)
         self.training.settings = replace(self.training.settings, seconds=self.lessons.left)
 
+    def rehearse(self, tell: Callable[[int, float], None] = lambda samples, progress: None) -> None:
+        """Have the old model draw samples, where the run has adapters and rehearses; see `Adapter.make`."""
+        if self.adapter is None or self.training.count.finished:
+            return
+        with self.world.first():
+            self.adapter.make(tell)
+        seconds = self.coding.left if self.coding else self.facts.seconds
+        self.training.settings = replace(self.training.settings, seconds=self.adapter.left(seconds))
+
     def _threads(self) -> Threads | None:
         """Kept at the faster count where time is what counts."""
         return Threads() if self.budget.seconds and self.training.device.type == "cpu" else None
@@ -160,19 +181,16 @@ class Session:
             pass
         self.encode()
         self.learn()
+        self.rehearse()
         self._forget_lost_lines(training.count.step)
-        if training.count.step == 0:
-            self._preview(0.0)
-        else:
-            self._shown = (
-                sum(
-                    p <= training.settings.progress(training.count.step, training.count.seconds)
-                    for p in PREVIEWS
-                )
-                - 1
-            )
         last = training.count.step
-        with self._board() as board:
+        trackers = tracking(path, self.facts, last) if self.world.leads else nullcontext(All(()))
+        with trackers as tracker, self.pace.watched():
+            if last == 0:
+                self._preview(0.0, tracker)
+            else:
+                done = training.settings.progress(last, training.count.seconds)
+                self._shown = sum(p <= done for p in PREVIEWS) - 1
             threads = self._threads()
             stepped = time.monotonic()
             for event in training.run():
@@ -182,25 +200,17 @@ class Session:
                     self._forget_lost_lines(event.step - 1)
                     self._line = -1
                 last = event.step
-                self._note(event, board)
+                self._note(event, tracker)
                 if event.best and self.world.leads:
                     self.write_weights("best")
                 place = sum(p <= event.progress for p in PREVIEWS) - 1
                 if place > self._shown:
-                    self._preview(event.progress)
+                    self._preview(event.progress, tracker)
                 yield event
                 stepped = time.monotonic()
 
-    def _board(self) -> Any:
-        """TensorBoard's file, of the one process that writes."""
-        from tensorboardX import SummaryWriter
-
-        if not self.world.leads:
-            return nullcontext()
-        return SummaryWriter(str(self.run.path / "tensorboard"), purge_step=self.training.count.step or None)
-
-    def _note(self, event: Progress, board: Any) -> None:
-        """A line of metrics.jsonl and its TensorBoard twin, when one is due."""
+    def _note(self, event: Progress, tracker: All) -> None:
+        """A line of metrics.jsonl, and what trackers are told of it, when one is due."""
         line = int(event.progress * LOG_LINES)
         due = line > self._line or event.progress >= 1
         self._line = line
@@ -223,9 +233,7 @@ class Session:
             }
         with (self.run.path / METRICS).open("a", encoding="utf-8") as log:
             log.write(json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n")
-        for name in ("loss", "grad_norm", "lr", "val_loss", "nearness", "nearness_real"):
-            if name in row:
-                board.add_scalar(name, row[name], event.step)
+        tracker.scalars(event.step, {name: row[name] for name in TOLD if name in row})
 
     def _forget_lost_lines(self, step: int) -> None:
         """Steps after the checkpoint's will be made again, and logged again."""
@@ -241,23 +249,34 @@ class Session:
                 continue  # the line that a kill cut off
         checkpoint.write_bytes(path, "".join(kept).encode())
 
-    def _preview(self, progress: float) -> None:
-        """The same seeds as ever, with the averaged weights as they are now."""
+    def _preview(self, progress: float, tracker: All) -> None:
+        """The same seeds as ever, with the averaged weights as they are now; left out where that would take more than
+        `PREVIEWING` of a budget of time."""
+        spent, seconds = self._previewing, self.training.settings.seconds
         self._shown = sum(p <= progress for p in PREVIEWS) - 1
-        if not (self.world.leads or self.training.sharded):
+        late = seconds is not None and spent + self.seconds_per_preview > PREVIEWING * seconds
+        if (
+            not self.world.leads
+            and not self.training.sharded
+            or (progress and late and not self.training.sharded)
+        ):
             return
         run, started = self.run, time.monotonic()
         cond, columns = preview_conditions(run.facts)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
         x = run.decoded(self._drawn(seeds, cond))
-        self.seconds_per_sample = (time.monotonic() - started) / len(seeds)
+        took = time.monotonic() - started
+        self.seconds_per_sample, self.seconds_per_preview = took / len(seeds), took
+        self._previewing += took
         if not self.world.leads:
             return
         shown = Samples(x.cpu(), cond, 0, run.modality, None, self.facts.columns)
         picture = run.modality.show(shown.raws(), columns)
         folder = run.path / "samples"
         folder.mkdir(exist_ok=True)
-        picture.save(folder / f"step_{self.training.count.step:08d}.png")
+        step = self.training.count.step
+        picture.save(folder / f"step_{step:08d}.png")
+        tracker.picture(step, folder / f"step_{step:08d}.png")
 
     @torch.no_grad()
     def _drawn(self, seeds: Seeds, cond: Mapping[str, Tensor]) -> Tensor:
@@ -276,17 +295,24 @@ class Session:
         tensors: Mapping[str, Tensor] = self.training.average.state_dict()
         if place == "best" and checkpoint.exists(self.training.folder / place):
             tensors = average.best_weights(self.training, self.run.path)
+        tensors = self.merged(tensors)
         about = {"kuosan": machine.versions()["kuosan"], "network": self.facts.network}
         checkpoint.save_weights(self.run.path / WEIGHTS, tensors, about)
         for name in ("model", "variances", "profile"):  # read anew
             self.run.__dict__.pop(name, None)
         self.run.forget_sequences()
 
-    def remaining(self) -> float | None:
-        """Seconds that a budget of time has left for measuring and the report; None where it is not of time."""
+    def merged(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Weights of what is trained as those of a model of their own."""
+        return self.adapter.merged(self.training.average, tensors) if self.adapter else tensors
+
+    def remaining(self, cost: float = 0.0) -> float | None:
+        """Seconds that a budget of time has left for measuring and the report, after ``cost`` seconds of other work at
+        the pace of the machine; None where it is not of time."""
         if self.budget.seconds is None or self.facts.seconds is None:
             return None
-        return max(5.0, self.budget.seconds - self._before - (time.monotonic() - self.started))
+        left = self.budget.seconds - self._before - (time.monotonic() - self.started)
+        return max(1.0, left - cost * self.pace.slowness)
 
     def share(self, part: float) -> float | None:
         """This part of `remaining`."""
@@ -296,7 +322,9 @@ class Session:
 
 def _apart(facts: Facts) -> set[str]:
     """Parts of the recipe that no checkpoint depends on."""
-    return {"data", "sampling"} | (set() if facts.recipe.distil.steps else {"distil"})
+    r = facts.recipe
+    unused = {"distil": not r.distil.steps, "adapter": not r.adapter.rank}
+    return {"data", "sampling", "track"} | {name for name, unused in unused.items() if unused}
 
 
 def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:

@@ -33,11 +33,12 @@ class Start:
     most: int | None = (
         None  # tokens of a window, of a model that was not trained here and reads windows of any length
     )
+    wider: bool = False  # may learn more values of conditions: see `adapters`
 
     @property
     def columns(self) -> dict[str, list[str]] | None:
-        """The vocabularies to read the new data with."""
-        return self.of.columns
+        """The vocabularies to read the new data with; None for those of the data."""
+        return None if self.wider else self.of.columns
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -66,7 +67,7 @@ class Start:
         old = self.of.network
         new = old | {"height": shape[1], "width": shape[2]}
         if "conditions" in old:
-            new["conditions"] = {name: len(columns[name]) for name in old["conditions"]}
+            new["conditions"] = {k: len(columns.get(k, self.of.columns[k])) for k in old["conditions"]}
         if old["kind"] == "transformer" and (old["height"], old["width"]) != shape[1:]:
             new["reach"] = old.get("reach") or [-(-old[side] // old["patch"]) for side in ("height", "width")]
         return new
@@ -74,7 +75,7 @@ class Start:
     def weights_for(self, network: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """The weights for `network`: the rows of new values at the mean of those that there were."""
         old, new = self.of.network.get("conditions") or {}, network.get("conditions") or {}
-        if old == new:
+        if self.wider or old == new:
             return self.weights
         rows = {k: v for k, v in self.weights.items() if k.endswith(_ROWS) and len(v)}
         return dict(self.weights) | {k: _grown(v, old, new) for k, v in rows.items()}

@@ -28,6 +28,7 @@ def summary_of(session: Session, result: Mapping[str, Any], report: Path) -> dic
         **({"ema": averaged["chosen"]} if averaged else {}),
         "metrics": result["metrics"],
         **({"baselines": result["baselines"]} if "baselines" in result else {}),
+        **({"drift": result["drift"]} if "drift" in result else {}),
         **({"pairs": session.lessons.count} if session.lessons else {}),
         **(
             {"codec": result["codec"], "codec_steps": session.coding.steps}

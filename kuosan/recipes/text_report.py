@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from kuosan.evaluation.writing.spans import longest_spans, worst_spans
 from kuosan.processes.discrete import Masked
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
-from kuosan.recipes.report import command, events, log_rows, preview_pictures
+from kuosan.recipes.report import command, events, log_rows, origin_of, preview_pictures
 from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_unmasking import section
 from kuosan.recipes.run import Samples
@@ -47,15 +47,16 @@ def write(
     surprise: Mapping[str, Measurement],
     others: Mapping[str, float],
     scanned: Mapping[str, Any],
+    more: Sequence[Section] = (),
 ) -> Path:
-    """``report.html`` of a run over texts."""
+    """``report.html`` of a run over texts, with ``more`` sections of other methods first."""
     run, data, count = session.run, session.data, session.training.count
     facts = run.facts
     survey = data.survey.to_json()
     survey.pop("notes", None)
     sampler = run.sampler()
     texts = samples.modality.decode(samples.x)
-    origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
+    origin = origin_of(facts)
     what = _PROCESSES[facts.recipe.process.kind]
     headlines = [
         (
@@ -74,7 +75,7 @@ def write(
         )
     labels = _labels(session, samples)
     made = (_written(session), _surprise(surprise, others), average_section(run.path), _schedule(session))
-    sections = [s for s in made if s]
+    sections = [*more, *(s for s in made if s)]
     sections += [*_copied(session, texts), *_identifiers(scanned)]
     page = ReportFacts(
         title=Path(data.survey.source).resolve().stem.replace("_", " "),

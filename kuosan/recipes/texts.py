@@ -19,7 +19,7 @@ from kuosan.modalities.synonyms import read_synonyms
 from kuosan.modalities.text_gather import LONGEST
 from kuosan.networks import choose_token_network
 from kuosan.networks.choose_tokens import heads_of
-from kuosan.recipes.schema import ProcessPart, Recipe
+from kuosan.recipes.schema import DataPart, ProcessPart, Recipe
 from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.start import Start
 from kuosan.recipes.token_leaves import Leaves, check_tokens, own_leaves, token_leaves
@@ -54,6 +54,8 @@ def settle(asked: Question) -> Settled:
         "vocabulary": part.vocabulary,
     } | part.reading
     like = start.modality if start else None
+    if start and start.most is None:
+        check_words(start, part, recipe.init)
     if start and start.most is not None:
         options, like = windows_of(start, options, source), None
     data = load(
@@ -118,6 +120,17 @@ def settle(asked: Question) -> Settled:
         choices.append(("data.paraphrase", part.paraphrase, f"in the words of {recipe.init}"))
     tree["data"] |= {"modality": "text", "path": str(source.resolve()), "length": length, "max_side": "auto"}
     return Settled(data, Recipe.model_validate(tree), network, choices)
+
+
+def check_words(start: Start, part: DataPart, init: str) -> None:
+    """UserError where texts are to be cut into other tokens than those that a run was trained with."""
+    own = start.of.recipe.data
+    for leaf in ("tokeniser", "vocabulary"):
+        if getattr(part, leaf) not in ("auto", getattr(own, leaf)):
+            raise UserError(
+                f"data.{leaf}={getattr(part, leaf)} is another tokeniser than that of {init}, whose tokens are "
+                "all that its weights know: leave it away, or train anew with `kuosan train`"
+            )
 
 
 def windows_of(start: Start, options: dict[str, Any], source: Path) -> dict[str, Any]:

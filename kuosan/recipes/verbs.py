@@ -45,6 +45,13 @@ def distil(run: Run, steps: int = 1, **asked: Any) -> Run:
     return distil(run, steps, **asked)
 
 
+def finetune(run: Run, data: str | Path, **asked: Any) -> Run:
+    """The run on other data, by low-rank adapters: `kuosan.recipes.finetune.finetune`, whose arguments these are."""
+    from kuosan.recipes.finetune import finetune
+
+    return finetune(run, data, **asked)
+
+
 def evaluate(run: Run, **asked: Any) -> dict[str, Any]:
     """Draw samples and measure them: `kuosan.recipes.evaluate.evaluate`, whose arguments these are."""
     from kuosan.recipes.evaluate import evaluate

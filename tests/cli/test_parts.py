@@ -38,11 +38,12 @@ from kuosan.solvers import SOLVERS
 from .conftest import Result, call
 
 CONTRACT = {
-    "train": "--out --modality --budget --seed --config --set --init --dry-run",
+    "train": "--out --modality --budget --seed --config --set --init --track --dry-run",
     "resume": "",
     "distil": "--steps --budget --w --seed --data --out",
+    "finetune": "--budget --seed --set --track --out",
     "tune": "--steps --w --guidance --churn --pairs --budget --seed --out",
-    "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise --stream",
+    "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise --stream --adapter",
     "encode": "-n --steps --where --w --out",
     "interpolate": "-n --steps --where --w --out --live --seconds --seed",
     "evaluate": "--data -n --likelihood --probes --tolerance --inception --steps --seed",
@@ -177,6 +178,9 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
         "wang2023patch",
         "krause2025",
         "park2025",
+        "hu2022",
+        "mangrulkar2022",
+        "ruiz2023",
     }
     assert used | named == set(known), "an entry that nothing cites, or a key without an entry"
 

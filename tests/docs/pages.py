@@ -101,6 +101,8 @@ def argv(line: str, tiny: bool, texts: bool = False) -> list[str]:
             del words[place : place + 2]
         small = shlex.split(TINY_TEXTS if texts else TINY)
         words += [w for w in small if "network=unet" not in words or not w.startswith("network.")]
+    if words[0] == "finetune" and "--budget" in words:
+        words[words.index("--budget") + 1] = "12steps"
     if words[0] == "distil":
         words += ["--budget", "12steps"]
     if words[0] == "tune":

@@ -58,7 +58,7 @@ def test_little_time_asks_few_lengths_and_none_asks_the_first(
     now = iter(range(1000))
     monkeypatch.setattr(average, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
     for seconds, count in ((0.0, 1), (6.0, 3)):  # each look at the clock is a second, a length takes two
-        choose(one.training, one.run.path, seconds)
+        choose(one, seconds)
         found = chosen(one.run.path)
         assert found and {t.length for t in found["tried"]} == set(LENGTHS[:count])
 
@@ -90,7 +90,7 @@ def test_a_length_that_was_given_is_the_only_one(data: Path, tmp_path: Path) -> 
     for _ in one.steps():
         pass
     one.write_weights("best")
-    choose(one.training, one.run.path, None)
+    choose(one, None)
     run = kuosan.load(tmp_path / "run")
     tensors, _ = checkpoint.load(run.path / "checkpoints" / "best")
     assert all(torch.equal(v, tensors[f"average.{k}"]) for k, v in run.model.state_dict().items())

@@ -162,7 +162,7 @@ def test_a_flipped_byte_anywhere_is_noticed_and_nothing_is_deleted(tmp_path: Pat
             assert content(tmp_path) == plain(OLD)  # a space for a line feed: it says the same
         except UserError as error:
             noticed += 1
-            assert str(path) in str(error) or path.name in str(error) or "state-" in str(error)
+            assert str(tmp_path) in str(error)
             assert "damaged" in str(error) and "\n" not in str(error)
         assert files(tmp_path) == before
     assert noticed >= (48 if which == "state.json" else 50)

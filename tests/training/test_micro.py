@@ -97,7 +97,7 @@ def gradients(folder: Path, name: str, micro: int | None) -> tuple[Training, Ten
         folder, denoiser=make(), objective=objective, train=items, val=[], batch=BATCH, micro=micro, drop=0.3
     )
     run.denoiser.train()
-    found = run._found()
+    found = run._found(0.0)
     if found.errors:
         run.objective = run.objective.timed(run.objective.timing.after(*found.errors))
     return run, found.losses, [p.grad for p in run.parameters if p.grad is not None]

@@ -102,18 +102,22 @@ class Life:
         boards = len(list(run.glob("tensorboard/*")))
         log = (run.parent / f"{run.name}.log").open("ab")
         quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet, start_new_session=True)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=quiet)
         return cls(process, run, boards)
 
     def kill(self, rng: random.Random) -> None:
         """All at once, or one of several, and see the end of all."""
         workers = children(self.process.pid)
         if workers and rng.random() < 0.5:
-            os.kill(rng.choice(workers), signal.SIGKILL)
-            self.process.wait()
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            doomed = [rng.choice(workers)]  # torchrun ends the others and itself
+        else:
+            doomed = [self.process.pid, *workers]
+        for pid in doomed:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        while any(alive(pid) for pid in workers):
+            time.sleep(0.01)
 
     def working(self) -> bool:
         """Whether start-up is over: each session opens its own TensorBoard file."""
@@ -146,6 +150,14 @@ def children(pid: int) -> list[int]:
         return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
     except OSError:
         return []
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and not a mere entry of one."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return False
 
 
 def finished(run: Path) -> bool:
@@ -185,7 +197,9 @@ def undisturbed(plan: Plan, run: Path) -> None:
     """Run to the end."""
     life = Life.begin(plan, run)
     if life.process.wait():
-        raise SystemExit((run.parent / f"{run.name}.log").read_text(encoding="utf-8")[-2000:])
+        log = (run.parent / f"{run.name}.log").read_text(encoding="utf-8")
+        said = [line for line in log.splitlines() if line.startswith("kuosan:")]
+        raise SystemExit("\n".join(said) or log[-2000:])
 
 
 def strike(life: Life, rng: random.Random, startup: float) -> None:

@@ -28,6 +28,7 @@ def doctor(*, json: Json = False) -> Answer:
 
     facts: dict[str, Any] = {**machine.facts(), "cores": cores(), "python_path": sys.executable}
     facts |= {f"{name}_gib": round(size / GIB, 2) for name, size in {**_memory(), **_disk()}.items()}
+    facts |= _world()
     facts["load"] = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     with busy("measuring the speed"):
         speed = probe()
@@ -79,6 +80,27 @@ def probe() -> dict[str, float]:
     return {
         "gflops": round(2 * 512**3 * _per_second(multiply) / 1e9, 1),
         "training_items_per_second": round(batch * _per_second(train), 1),
+    }
+
+
+def _world() -> dict[str, float]:
+    """Processes that were launched together, GPUs of this machine, and how fast the former sum a gradient of 64 MiB."""
+    import torch
+
+    from kuosan.recipes.machine import device
+    from kuosan.training.parallel import join
+
+    world, gpus = join(), torch.cuda.device_count()
+    if world.alone:
+        return {"processes": 1, "gpus": gpus}
+    x = torch.zeros(2**24, device=device())
+    float(world.add(x)[0])  # the first sum opens connections
+    started = time.monotonic()
+    float(world.add(x)[0])
+    return {
+        "processes": world.size,
+        "gpus": gpus,
+        "sum_mib_per_second": round(64 / (time.monotonic() - started), 1),
     }
 
 

@@ -175,8 +175,7 @@ def exists(folder: Path) -> bool:
 def _tensors_of(folder: Path) -> str:
     """The file that the committed state names; "" where there is none."""
     try:
-        told = json.loads((folder / STATE).read_bytes())["tensors"]
-        return str(told["folder"] if "folder" in told else told["file"])
+        return _named(json.loads((folder / STATE).read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -187,12 +186,12 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UserError: it is damaged; nothing is deleted.
     """
-    with _reading(folder):
-        state = _committed(folder)
-        told = state["tensors"]
+    state, path = _committed(folder)
+    told = state["tensors"]
+    with _reading(path):
         if "folder" in told:
-            return shards.read(_verified(folder, told)), state
-        data = (folder / told["file"]).read_bytes()
+            return shards.read(_verified(path, told)), state
+        data = path.read_bytes()
         _same(hashlib.sha256(data).hexdigest(), told["sha256"])
         return safetensors.torch.load(data), state
 
@@ -203,28 +202,35 @@ def load_together(
     """As `load`, into what each process holds of the tensors: ``into`` makes it of their names, shapes and types."""
     state = None
     if world.leads:
-        with _reading(folder):
-            state = _committed(folder)
-            _forget_all_but(folder, _tensors_of(folder))  # or they would be read as parts
-            _verified(folder, state["tensors"])
+        state, path = _committed(folder)
+        with _reading(path):
+            _forget_all_but(folder, path.name)  # or they would be read as parts
+            _verified(path, state["tensors"])
     state = world.tell(state)
     place = folder / state["tensors"].get("folder", "")
     return shards.read(place, into(shards.forms(place))), state
 
 
-def _committed(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
-    _same(state.pop("seal"), _seal(state))
-    return state
+def _committed(folder: Path) -> tuple[dict[str, Any], Path]:
+    """The state, and where it says that its tensors are."""
+    with _reading(folder / STATE):
+        state: dict[str, Any] = json.loads((folder / STATE).read_bytes())
+        _same(state.pop("seal"), _seal(state))
+        return state, folder / _named(state)
 
 
-def _verified(folder: Path, told: Mapping[str, Any]) -> Path:
-    """Where the tensors are that a state names."""
+def _named(state: Mapping[str, Any]) -> str:
+    told = state["tensors"]
+    return str(told["folder"] if "folder" in told else told["file"])
+
+
+def _verified(path: Path, told: Mapping[str, Any]) -> Path:
+    """The same path, if what is there is what a state says."""
     if "folder" in told:
-        _same(shards.settle(folder / told["folder"]), told["files"])
-        return folder / str(told["folder"])
-    _same(hashlib.sha256((folder / told["file"]).read_bytes()).hexdigest(), told["sha256"])
-    return folder
+        _same(shards.settle(path), told["files"])
+    else:
+        _same(hashlib.sha256(path.read_bytes()).hexdigest(), told["sha256"])
+    return path
 
 
 def _same(found: Any, told: Any) -> None:
@@ -233,14 +239,13 @@ def _same(found: Any, told: Any) -> None:
 
 
 @contextmanager
-def _reading(folder: Path) -> Iterator[None]:
+def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as e:
-        path = folder / (_tensors_of(folder) or STATE)
         raise UserError(
             f"the checkpoint {path} is damaged ({_short(e)}): nothing was changed; restore the file from a copy, "
-            f"or remove the folder {folder} to go on without it"
+            f"or remove the folder {path.parent} to go on without it"
         ) from e
 
 

@@ -253,11 +253,11 @@ class Training:
                 self.objective = self.objective.timed(self.objective.timing.after(*found.errors))
             count.in_a_row = 0
             count.losses, count.norms = spikes.after(count.losses, value), spikes.after(count.norms, length)
+            if count.high == spikes.ROW and count.returns < _MOST_RETURNS:
+                self._return(f"the loss or the gradient was far above its range {spikes.ROW} steps in a row")
         else:
             self._skip()
         self.optimizers.zero_grad()
-        if count.high == spikes.ROW and count.returns < _MOST_RETURNS:
-            self._return(f"the loss or the gradient was far above its range {spikes.ROW} steps in a row")
         return value, length, rate
 
     def _found(self, progress: float) -> Found:

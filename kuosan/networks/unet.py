@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from kuosan.networks.attention import widen
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
 
@@ -124,6 +125,7 @@ class UNet(nn.Module):
         with torch.device("meta"):
             unet: Any = UNet2DModel(**self.config)
         self.unet = unet.to_empty(device="cpu")
+        widen(self.unet)
         self.drops: list[Dropout] = []
         replace_dropout(self.unet, dropout, self.drops)
         self.table = ConditionTable(self.conditions if len(self.conditions) > 1 else {}, 4 * base)

@@ -18,13 +18,15 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.networks import build_network
-from kuosan.networks.attention import attention
+from kuosan.networks.attention import Wide, attention
+from kuosan.networks.dropout import Dropout
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.training.loop import Training
 from kuosan.training.objective import Denoising
 from kuosan.training.settings import Settings, casting, rounding
 from kuosan.training.speed import (
     BOUND,
+    DROPS,
     TIE,
     Trial,
     Way,
@@ -126,6 +128,8 @@ def test_only_what_a_device_and_a_network_have_is_tried(monkeypatch: pytest.Monk
         "bfloat16",
     }
     assert all(not w.compile for w in candidates(deep, CPU, True)) and len(candidates(deep, CPU, True)) == 4
+    dropping = nn.ModuleList([Dropout(0.1)])
+    assert cannot_compile(dropping, CPU) == cannot_compile(dropping, torch.device("cuda")) == DROPS
     assert "convolutions" in cannot_compile(deep, CPU) and "mps" in cannot_compile(flat, torch.device("mps"))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert "compiler" in cannot_compile(flat, CPU)
@@ -189,6 +193,27 @@ def test_attention_stays_in_single_precision_on_a_processor() -> None:
         out = attention(q, k, v, causal=True)
     assert out.dtype == torch.float32
     assert torch.equal(out, F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True))
+
+
+def test_attention_of_diffusers_does_so_too() -> None:
+    spec = {"kind": "unet", "channels": 1, "height": 8, "width": 8, "conditions": {}}
+    spec |= {"base": 8, "mults": [1, 2], "blocks": 1, "attention": [1]}
+    network, seen = build_network(spec, torch.Generator().manual_seed(0)), []
+    layers = [m for m in network.modules() if isinstance(getattr(m, "processor", None), Wide)]
+    assert len(layers) == 4
+
+    def spy(layer: nn.Module, x: Tensor, *more: Any) -> Tensor:
+        seen.append((x.dtype, torch.is_autocast_enabled("cpu")))
+        return x
+
+    for layer in layers:
+        layer.processor.inner = spy  # type: ignore[union-attr]
+    x, label = torch.zeros(1, 1, 8, 8), torch.zeros(1)
+    with casting("bfloat16", CPU):
+        network(x, label)
+    assert seen == 4 * [(torch.float32, False)]
+    network(x, label)
+    assert seen[4:] == 4 * [(torch.float32, False)]
 
 
 def test_rounding_ends_with_the_step_even_if_that_fails() -> None:

@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kuosan.core.random import Seeds
+from kuosan.core.shapes import moved
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
 from kuosan.training import checkpoint, ema
@@ -215,7 +216,7 @@ class Training:
         seeds = Seeds.of(settings.seed, settings.batch).fold("train", count.step, count.returns)
         index = batch_index(settings.seed, count.step, settings.batch, len(self.train))
         x, cond = self.train.batch(index, seeds.fold("items"))
-        x, cond = x.to(self.device), {k: v.to(self.device) for k, v in cond.items()}
+        x, cond = moved(x, self.device), {k: moved(v, self.device) for k, v in cond.items()}
         cond = drop_conditions(cond, self.null, settings.drop, seeds)
         with casting(settings.precision, self.device):
             return self.objective.draw(self.denoiser, x, seeds, **cond)

@@ -1,11 +1,11 @@
 """Training throughput beside diffusers' example loop, and what each option gains.
 
-    python -m benchmarks.training [--rounds 7] [--batch 32] [--threads 1] [--compile] [--only unet|transformer]
+    python -m benchmarks.training [--rounds 7] [--batch 32] [--compile] [--only unet|transformer]
 
 Pictures of 32×32 in colour (made up unless --data names an .npz with ``images``), networks of about 1.7 and 2.8
-million parameters, all arms in one process, a leg of a few steps each in turn, so that whatever else the machine does
-strikes all alike; ratios are of legs of one round. Peak memory is that of a process of its own for each arm, with the
-same libraries loaded.
+million parameters, all arms in one process on one thread, a leg of a few steps each in turn, timed by the processor's
+own clock, so that whatever else the machine does strikes all alike; ratios are of legs of one round. Peak memory is
+that of a process of its own for each arm, with the same libraries loaded.
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ def race(arms: dict[str, Arm], rounds: int, steps: int) -> dict[str, list[float]
     times: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, loop in running.items():
-            started = time.perf_counter()
+            started = time.process_time()
             for _ in range(steps):
                 next(loop)
-            times[name].append((time.perf_counter() - started) / steps)
+            times[name].append((time.process_time() - started) / steps)
     return times
 
 
@@ -120,7 +120,7 @@ def ratio(of: list[float], over: list[float]) -> str:
 def peak(name: str, arm: str, asked: argparse.Namespace) -> float:
     """MiB of a process of its own."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.training", "--leg", name, arm]
-    command += ["--batch", str(asked.batch), "--threads", str(asked.threads)]
+    command += ["--batch", str(asked.batch)]
     command += ["--data", str(asked.data)] if asked.data else []
     out = subprocess.run(
         command + ["--compile"] * asked.compile, capture_output=True, check=True, text=True
@@ -145,7 +145,6 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument(
         "--compile", action="store_true", help="compiled arms too, of the transformer: minutes"
@@ -157,46 +156,52 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     asked = parse()
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(1)
     x = pictures(asked.data)
     if asked.leg:
         leg(*asked.leg, x, asked)
         return
-    rows: list[list[str]] = []
-    gains: list[list[str]] = []
     for name in [asked.only] if asked.only else NETWORKS:
-        compiles = asked.compile and name == "transformer"
-        size = parameters(built(NETWORKS[name])) / 1e6
-        with tempfile.TemporaryDirectory() as folder:
-            arms = contest(name, x, asked.batch, Path(folder), compiles)
-            times = race(arms, asked.rounds, STEPS[name])
-        first = times[next(iter(arms))]
-        for arm, taken in times.items():
-            own = parameters(theirs(32)) / 1e6 if "own" in arm else size
-            rate = f"{asked.batch / statistics.median(taken):.1f}"
-            memory = f"{peak(name, arm, asked):,.0f}"
-            rows.append([f"{name}, {own:.2f} M", arm, rate, ratio(taken, first), memory])
-            print(rows[-1], flush=True)
-        times = race(options(name, x, asked.batch, compiles), asked.rounds, STEPS[name])
-        for option, taken in times.items():
-            rate = f"{asked.batch / statistics.median(taken):.1f}"
-            gains.append([f"{name}, {size:.2f} M", option, rate, ratio(taken, times["none"])])
-            print(gains[-1], flush=True)
-    head = ["network", "loop", "images/s", "over the example's loop", "peak MiB"]
-    told = "| network | one option, in a bare loop | images/s | over none |\n|---|---|---|---|\n"
-    table = told + "\n".join("| " + " | ".join(row) + " |" for row in gains)
-    given = f" --data {asked.data.name}" if asked.data else ""
-    notes = f"""`python -m benchmarks.training{given} --rounds {asked.rounds} --batch {asked.batch} --threads {asked.threads}{" --compile" * asked.compile}`.
-Pictures of 32×32 in colour, batches of {asked.batch}, {asked.threads} thread(s), the arms of a network in turn, {asked.rounds} rounds; ratios are medians over
-rounds, ± the standard error of the median. Images per second are medians too, of a machine that others may use, so they
-are lower than a quiet one's and only the ratios compare. Kuosan's arms are whole sessions: data, loss, averages, finite
-checks, checkpoints, metrics.jsonl and TensorBoard. The example's is diffusers' train_unconditional.py in float32, as it
-comes, without Accelerate's wrapper. denoising-diffusion-pytorch needs torchvision, which is not installed here, and is
-left out.
+        table(name, x, asked)
 
-{table}
+
+def table(name: str, x: np.ndarray, asked: argparse.Namespace) -> None:
+    """One network's results."""
+    compiles = asked.compile and name == "transformer"
+    size = parameters(built(NETWORKS[name])) / 1e6
+    with tempfile.TemporaryDirectory() as folder:
+        arms = contest(name, x, asked.batch, Path(folder), compiles)
+        times = race(arms, asked.rounds, STEPS[name])
+    rows, gains = [], []
+    for arm, taken in times.items():
+        own = parameters(theirs(32)) / 1e6 if "own" in arm else size
+        memory = f"{peak(name, arm, asked):,.0f}" if arm.startswith(("example", "Kuosan")) else "–"
+        rows.append([arm, f"{own:.2f} M", *_speeds(taken, times[next(iter(arms))], asked), memory])
+        print(rows[-1], flush=True)
+    times = race(options(name, x, asked.batch, compiles), asked.rounds, STEPS[name])
+    for option, taken in times.items():
+        gains.append([option, *_speeds(taken, times["none"], asked)])
+        print(gains[-1], flush=True)
+    listed = "\n".join("| " + " | ".join(row) + " |" for row in gains)
+    given = f" --data {asked.data.name}" if asked.data else ""
+    told = f"--only {name} --rounds {asked.rounds} --batch {asked.batch}{' --compile' * asked.compile}"
+    notes = f"""`python -m benchmarks.training{given} {told}`.
+Pictures of 32×32 in colour, batches of {asked.batch}, one thread, the arms in turn, {asked.rounds} rounds of {STEPS[name]} step(s).
+Times are of the processor, because others used the machine meanwhile; ratios are medians over rounds, ± the standard error
+of the median. Kuosan's arms are whole sessions: data, loss, averages, finite checks, checkpoints, metrics.jsonl and
+TensorBoard. The example's is diffusers' train_unconditional.py in float32, as it comes, without Accelerate's wrapper.
+denoising-diffusion-pytorch needs torchvision, which the environment does not have, and is left out.
+
+| one option, in a bare loop | images/s | over none |
+|---|---|---|
+{listed}
 """  # noqa: E501
-    write("training", "Training throughput", notes, head, rows)
+    head = ["loop", "parameters", "images/s", "over the example's loop", "peak MiB"]
+    write(f"training_{name}", f"Training throughput: {name}", notes, head, rows)
+
+
+def _speeds(taken: list[float], over: list[float], asked: argparse.Namespace) -> list[str]:
+    return [f"{asked.batch / statistics.median(taken):.1f}", ratio(taken, over)]
 
 
 if __name__ == "__main__":

@@ -84,12 +84,12 @@ def run_of(folder: Path, **settings: Any) -> Training:
 trial = st.builds(
     Trial,
     st.sampled_from(WAYS),
-    st.floats(0.01, 10),
+    st.floats(0.8, 1.2),
     st.one_of(st.floats(0, 2 * BOUND), st.just(float("nan"))),
 )
 
 
-@given(st.floats(0.01, 10), st.lists(trial, max_size=8))
+@given(st.floats(0.8, 1.2), st.lists(trial, max_size=8))
 def test_the_chosen_way_is_the_plainest_of_the_fastest_whose_gradient_is_right(
     seconds: float, others: list[Trial]
 ) -> None:
@@ -111,7 +111,7 @@ def test_the_chosen_way_is_the_plainest_of_the_fastest_whose_gradient_is_right(
 def test_a_tie_goes_to_the_plain_way_and_a_wrong_gradient_is_out_however_fast() -> None:
     plain = Trial(Way(), 1.0, 0.0)
     assert choose([plain, Trial(Way("bfloat16"), 0.98, 0.004)]).way == Way()
-    assert choose([plain, Trial(Way("bfloat16"), 0.50, 0.004)]).way == Way("bfloat16")
+    assert choose([plain, Trial(Way("bfloat16"), 0.94, 0.004)]).way == Way("bfloat16")
     assert choose([plain, Trial(Way("bfloat16"), 0.50, 1.01 * BOUND)]).way == Way()
     both = Trial(Way("bfloat16", "channels_last"), 0.49, 0.004)
     assert choose([plain, Trial(Way("bfloat16"), 0.50, 0.004), both]).way == Way("bfloat16")

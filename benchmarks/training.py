@@ -52,12 +52,13 @@ def pictures(path: Path | None, count: int = 512) -> np.ndarray:
 def contest(name: str, x: np.ndarray, batch: int, folder: Path, compiles: bool) -> dict[str, Arm]:
     """Whole loops; the first is what the others are held against."""
     spec, way = NETWORKS[name], BEST_WAY[name]
-    data = folder / "pictures.npz"
-    if not data.exists():
-        np.savez(data, images=x)
 
     def ours(run: str, how: Way) -> Arm:
-        return lambda: kuosan(data, Path(tempfile.mkdtemp(dir=folder)) / run, spec, batch, how)
+        def make() -> Iterator[float]:
+            np.savez(folder / "pictures.npz", images=x)
+            return kuosan(folder / "pictures.npz", folder / run, spec, batch, how)
+
+        return make
 
     arms: dict[str, Arm] = {"example's loop, this network": lambda: example(x, built(spec), batch)}
     if name == "unet":
@@ -150,6 +151,8 @@ def parse() -> argparse.Namespace:
         "--compile", action="store_true", help="compiled arms too, of the transformer: minutes"
     )
     parser.add_argument("--only", choices=list(NETWORKS), default=None)
+    parser.add_argument("--part", choices=list(PARTS), default=None, help="one part alone")
+    parser.add_argument("--keep", type=Path, default=None, help="folder in which parts wait for each other")
     parser.add_argument("--leg", nargs=2, default=None, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -161,28 +164,55 @@ def main() -> None:
     if asked.leg:
         leg(*asked.leg, x, asked)
         return
+    folder = asked.keep or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
     for name in [asked.only] if asked.only else NETWORKS:
-        table(name, x, asked)
+        for part in [asked.part] if asked.part else PARTS:
+            rows = PARTS[part](name, x, asked)
+            (folder / f"{name}-{part}.json").write_text(json.dumps(rows))
+        table(name, folder, asked)
 
 
-def table(name: str, x: np.ndarray, asked: argparse.Namespace) -> None:
-    """One network's results."""
-    compiles = asked.compile and name == "transformer"
+def loops(name: str, x: np.ndarray, asked: argparse.Namespace) -> dict[str, list[str]]:
+    """Size and speed of whole loops."""
     size = parameters(built(NETWORKS[name])) / 1e6
     with tempfile.TemporaryDirectory() as folder:
-        arms = contest(name, x, asked.batch, Path(folder), compiles)
+        arms = contest(name, x, asked.batch, Path(folder), asked.compile and name == "transformer")
         times = race(arms, asked.rounds, STEPS[name])
-    rows, gains = [], []
+    first, rows = times[next(iter(arms))], {}
     for arm, taken in times.items():
         own = parameters(theirs(32)) / 1e6 if "own" in arm else size
-        memory = f"{peak(name, arm, asked):,.0f}" if arm.startswith(("example", "Kuosan")) else "–"
-        rows.append([arm, f"{own:.2f} M", *_speeds(taken, times[next(iter(arms))], asked), memory])
-        print(rows[-1], flush=True)
-    times = race(options(name, x, asked.batch, compiles), asked.rounds, STEPS[name])
-    for option, taken in times.items():
-        gains.append([option, *_speeds(taken, times["none"], asked)])
-        print(gains[-1], flush=True)
-    listed = "\n".join("| " + " | ".join(row) + " |" for row in gains)
+        rows[arm] = [f"{own:.2f} M", *_speeds(taken, first, asked)]
+    return rows
+
+
+def gains(name: str, x: np.ndarray, asked: argparse.Namespace) -> dict[str, list[str]]:
+    """What one option brings."""
+    arms = options(name, x, asked.batch, asked.compile and name == "transformer")
+    times = race(arms, asked.rounds, STEPS[name])
+    return {option: _speeds(taken, times["none"], asked) for option, taken in times.items()}
+
+
+def memories(name: str, x: np.ndarray, asked: argparse.Namespace) -> dict[str, list[str]]:
+    """Peaks of the whole loops, but for compiled ones."""
+    return {arm: [f"{peak(name, arm, asked):,.0f}"] for arm in contest(name, x, asked.batch, Path(), False)}
+
+
+PARTS: dict[str, Callable[[str, np.ndarray, argparse.Namespace], dict[str, list[str]]]] = {
+    "loops": loops,
+    "gains": gains,
+    "memories": memories,
+}
+
+
+def table(name: str, folder: Path, asked: argparse.Namespace) -> None:
+    """One network's results, once all parts are there."""
+    files = {part: folder / f"{name}-{part}.json" for part in PARTS}
+    if not all(file.is_file() for file in files.values()):
+        return
+    found = {part: json.loads(file.read_text()) for part, file in files.items()}
+    rows = [[arm, *row, *found["memories"].get(arm, ["–"])] for arm, row in found["loops"].items()]
+    listed = "\n".join(f"| {option} | {' | '.join(row)} |" for option, row in found["gains"].items())
     given = f" --data {asked.data.name}" if asked.data else ""
     told = f"--only {name} --rounds {asked.rounds} --batch {asked.batch}{' --compile' * asked.compile}"
     notes = f"""`python -m benchmarks.training{given} {told}`.

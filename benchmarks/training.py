@@ -1,11 +1,11 @@
 """Training throughput beside diffusers' example loop, and what each option gains.
 
-    python -m benchmarks.training [--rounds 7] [--batch 32] [--threads 1] [--compile] [--only unet|transformer]
+    python -m benchmarks.training [--rounds 7] [--batch 32] [--compile] [--only unet|transformer]
 
 Pictures of 32×32 in colour (made up unless --data names an .npz with ``images``), networks of about 1.7 and 2.8
-million parameters, all arms in one process, a leg of a few steps each in turn, so that whatever else the machine does
-strikes all alike; ratios are of legs of one round. Peak memory is that of a process of its own for each arm, with the
-same libraries loaded.
+million parameters, all arms in one process on one thread, a leg of a few steps each in turn, timed by the processor's
+own clock, so that whatever else the machine does strikes all alike; ratios are of legs of one round. Peak memory is
+that of a process of its own for each arm, with the same libraries loaded.
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ def pictures(path: Path | None, count: int = 512) -> np.ndarray:
 def contest(name: str, x: np.ndarray, batch: int, folder: Path, compiles: bool) -> dict[str, Arm]:
     """Whole loops; the first is what the others are held against."""
     spec, way = NETWORKS[name], BEST_WAY[name]
-    data = folder / "pictures.npz"
-    if not data.exists():
-        np.savez(data, images=x)
 
     def ours(run: str, how: Way) -> Arm:
-        return lambda: kuosan(data, Path(tempfile.mkdtemp(dir=folder)) / run, spec, batch, how)
+        def make() -> Iterator[float]:
+            np.savez(folder / "pictures.npz", images=x)
+            return kuosan(folder / "pictures.npz", folder / run, spec, batch, how)
+
+        return make
 
     arms: dict[str, Arm] = {"example's loop, this network": lambda: example(x, built(spec), batch)}
     if name == "unet":
@@ -103,10 +104,10 @@ def race(arms: dict[str, Arm], rounds: int, steps: int) -> dict[str, list[float]
     times: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, loop in running.items():
-            started = time.perf_counter()
+            started = time.process_time()
             for _ in range(steps):
                 next(loop)
-            times[name].append((time.perf_counter() - started) / steps)
+            times[name].append((time.process_time() - started) / steps)
     return times
 
 
@@ -120,7 +121,7 @@ def ratio(of: list[float], over: list[float]) -> str:
 def peak(name: str, arm: str, asked: argparse.Namespace) -> float:
     """MiB of a process of its own."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.training", "--leg", name, arm]
-    command += ["--batch", str(asked.batch), "--threads", str(asked.threads)]
+    command += ["--batch", str(asked.batch)]
     command += ["--data", str(asked.data)] if asked.data else []
     out = subprocess.run(
         command + ["--compile"] * asked.compile, capture_output=True, check=True, text=True
@@ -145,58 +146,92 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument(
         "--compile", action="store_true", help="compiled arms too, of the transformer: minutes"
     )
     parser.add_argument("--only", choices=list(NETWORKS), default=None)
+    parser.add_argument("--part", choices=list(PARTS), default=None, help="one part alone")
+    parser.add_argument("--keep", type=Path, default=None, help="folder in which parts wait for each other")
     parser.add_argument("--leg", nargs=2, default=None, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     asked = parse()
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(1)
     x = pictures(asked.data)
     if asked.leg:
         leg(*asked.leg, x, asked)
         return
-    rows: list[list[str]] = []
-    gains: list[list[str]] = []
+    folder = asked.keep or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
     for name in [asked.only] if asked.only else NETWORKS:
-        compiles = asked.compile and name == "transformer"
-        size = parameters(built(NETWORKS[name])) / 1e6
-        with tempfile.TemporaryDirectory() as folder:
-            arms = contest(name, x, asked.batch, Path(folder), compiles)
-            times = race(arms, asked.rounds, STEPS[name])
-        first = times[next(iter(arms))]
-        for arm, taken in times.items():
-            own = parameters(theirs(32)) / 1e6 if "own" in arm else size
-            rate = f"{asked.batch / statistics.median(taken):.1f}"
-            memory = f"{peak(name, arm, asked):,.0f}"
-            rows.append([f"{name}, {own:.2f} M", arm, rate, ratio(taken, first), memory])
-            print(rows[-1], flush=True)
-        times = race(options(name, x, asked.batch, compiles), asked.rounds, STEPS[name])
-        for option, taken in times.items():
-            rate = f"{asked.batch / statistics.median(taken):.1f}"
-            gains.append([f"{name}, {size:.2f} M", option, rate, ratio(taken, times["none"])])
-            print(gains[-1], flush=True)
-    head = ["network", "loop", "images/s", "over the example's loop", "peak MiB"]
-    told = "| network | one option, in a bare loop | images/s | over none |\n|---|---|---|---|\n"
-    table = told + "\n".join("| " + " | ".join(row) + " |" for row in gains)
-    given = f" --data {asked.data.name}" if asked.data else ""
-    notes = f"""`python -m benchmarks.training{given} --rounds {asked.rounds} --batch {asked.batch} --threads {asked.threads}{" --compile" * asked.compile}`.
-Pictures of 32×32 in colour, batches of {asked.batch}, {asked.threads} thread(s), the arms of a network in turn, {asked.rounds} rounds; ratios are medians over
-rounds, ± the standard error of the median. Images per second are medians too, of a machine that others may use, so they
-are lower than a quiet one's and only the ratios compare. Kuosan's arms are whole sessions: data, loss, averages, finite
-checks, checkpoints, metrics.jsonl and TensorBoard. The example's is diffusers' train_unconditional.py in float32, as it
-comes, without Accelerate's wrapper. denoising-diffusion-pytorch needs torchvision, which is not installed here, and is
-left out.
+        for part in [asked.part] if asked.part else PARTS:
+            rows = PARTS[part](name, x, asked)
+            (folder / f"{name}-{part}.json").write_text(json.dumps(rows))
+        table(name, folder, asked)
 
-{table}
+
+def loops(name: str, x: np.ndarray, asked: argparse.Namespace) -> dict[str, list[str]]:
+    """Size and speed of whole loops."""
+    size = parameters(built(NETWORKS[name])) / 1e6
+    with tempfile.TemporaryDirectory() as folder:
+        arms = contest(name, x, asked.batch, Path(folder), asked.compile and name == "transformer")
+        times = race(arms, asked.rounds, STEPS[name])
+    first, rows = times[next(iter(arms))], {}
+    for arm, taken in times.items():
+        own = parameters(theirs(32)) / 1e6 if "own" in arm else size
+        rows[arm] = [f"{own:.2f} M", *_speeds(taken, first, asked)]
+    return rows
+
+
+def gains(name: str, x: np.ndarray, asked: argparse.Namespace) -> dict[str, list[str]]:
+    """What one option brings."""
+    arms = options(name, x, asked.batch, asked.compile and name == "transformer")
+    times = race(arms, asked.rounds, STEPS[name])
+    return {option: _speeds(taken, times["none"], asked) for option, taken in times.items()}
+
+
+def memories(name: str, x: np.ndarray, asked: argparse.Namespace) -> dict[str, list[str]]:
+    """Peaks of the whole loops, but for compiled ones."""
+    return {arm: [f"{peak(name, arm, asked):,.0f}"] for arm in contest(name, x, asked.batch, Path(), False)}
+
+
+PARTS: dict[str, Callable[[str, np.ndarray, argparse.Namespace], dict[str, list[str]]]] = {
+    "loops": loops,
+    "gains": gains,
+    "memories": memories,
+}
+
+
+def table(name: str, folder: Path, asked: argparse.Namespace) -> None:
+    """One network's results, once all parts are there."""
+    files = {part: folder / f"{name}-{part}.json" for part in PARTS}
+    if not all(file.is_file() for file in files.values()):
+        return
+    found = {part: json.loads(file.read_text()) for part, file in files.items()}
+    rows = [[arm, *row, *found["memories"].get(arm, ["–"])] for arm, row in found["loops"].items()]
+    listed = "\n".join(f"| {option} | {' | '.join(row)} |" for option, row in found["gains"].items())
+    given = f" --data {asked.data.name}" if asked.data else ""
+    told = f"--only {name} --rounds {asked.rounds} --batch {asked.batch}{' --compile' * asked.compile}"
+    notes = f"""`python -m benchmarks.training{given} {told}`.
+Pictures of 32×32 in colour, batches of {asked.batch}, one thread, the arms in turn, {asked.rounds} rounds of {STEPS[name]} step(s).
+Times are of the processor, because others used the machine meanwhile; ratios are medians over rounds, ± the standard error
+of the median. Kuosan's arms are whole sessions: data, loss, averages, finite checks, checkpoints, metrics.jsonl and
+TensorBoard. The example's is diffusers' train_unconditional.py in float32, as it comes, without Accelerate's wrapper.
+denoising-diffusion-pytorch needs torchvision, which the environment does not have, and is left out.
+
+| one option, in a bare loop | images/s | over none |
+|---|---|---|
+{listed}
 """  # noqa: E501
-    write("training", "Training throughput", notes, head, rows)
+    head = ["loop", "parameters", "images/s", "over the example's loop", "peak MiB"]
+    write(f"training_{name}", f"Training throughput: {name}", notes, head, rows)
+
+
+def _speeds(taken: list[float], over: list[float], asked: argparse.Namespace) -> list[str]:
+    return [f"{asked.batch / statistics.median(taken):.1f}", ratio(taken, over)]
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def kuosan(data: Path, folder: Path, leaves: dict[str, Any], batch: int, way: Wa
         "budget": "2000steps",
         "training.batch": batch,
         "training.validations": 1,
-        "training.save_seconds": 30.0,
+        "network.dropout": 0.0,
         **{f"training.{k}": v for k, v in vars(way).items()},
         **{f"network.{k}": v for k, v in leaves.items()},
     }

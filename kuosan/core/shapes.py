@@ -69,6 +69,13 @@ def batch_of(x: State) -> int:
     return len(leaves(x)[0])
 
 
+def moved(x: Tensor, device: torch.device | str) -> Tensor:
+    """``x`` on a device; to CUDA from pinned memory, so that nobody waits for the copy."""
+    if torch.device(device).type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
 def as_time(t: float | Tensor, batch: int) -> Time:
     """``t`` as one float64 CPU time per example; a scalar is expanded, not copied."""
     t = torch.as_tensor(t, dtype=torch.float64, device="cpu")

@@ -6,10 +6,12 @@ of a transformer's whole step), so there it stays in float32 however the product
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def widened(*parts: Tensor) -> tuple[Tensor, ...]:
@@ -30,3 +32,34 @@ def attention(
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+
+
+class Wide:
+    """A processor of diffusers' attention layers that keeps to that, its four small products included."""
+
+    def __init__(self, inner: Callable[..., Tensor]) -> None:
+        self.inner = inner
+
+    # diffusers hands over only what a processor names, so what is passed on is named.
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        others = (encoder_hidden_states, attention_mask, temb)
+        if hidden_states.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return self.inner(attn, hidden_states.float(), *others)
+        return self.inner(attn, hidden_states, *others)
+
+
+def widen(network: nn.Module) -> None:
+    """Give every attention layer of a network of diffusers such a processor."""
+    from diffusers.models.attention_processor import Attention
+
+    for layer in network.modules():
+        if isinstance(layer, Attention):
+            layer.processor = Wide(layer.processor)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kuosan.networks.attention import widen
 from kuosan.networks.dropout import Dropout, reseed
 from kuosan.networks.unet import replace_dropout, unet_weights
 from kuosan.networks.view import WHOLE, View
@@ -49,6 +50,7 @@ class StockUNet(nn.Module):
         with torch.device("meta"):
             unet: Any = UNet2DModel(**config)
         self.unet = unet.to_empty(device="cpu")
+        widen(self.unet)
         self.drops: list[Dropout] = []
         replace_dropout(self.unet, dropout, self.drops)
         unet_weights(self.unet, generator)

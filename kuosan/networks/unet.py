@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from kuosan.networks.attention import widen
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
 from kuosan.networks.view import WHOLE, View
@@ -138,6 +139,7 @@ class UNet(nn.Module):
         with torch.device("meta"):
             unet: Any = UNet2DModel(**self.config)
         self.unet = unet.to_empty(device="cpu")
+        widen(self.unet)
         self.drops: list[Dropout] = []
         replace_dropout(self.unet, dropout, self.drops)
         self.summed = self.config["class_embed_type"] == "identity"

@@ -29,6 +29,7 @@ from kuosan.recipes.run import Samples
 from kuosan.recipes.session import METRICS, Session, preview_conditions
 from kuosan.training.budget import clock
 from kuosan.training.objective import WEIGHTS
+from kuosan.training.speed import Way
 
 NEAREST_SHOWN = 12
 SURPRISING = 16
@@ -128,7 +129,10 @@ def command(session: Session) -> str:
     if session.coding and session.coding.steps and session.budget.seconds:
         part, size = facts.recipe.codec, facts.recipe.data.max_side
         leaves |= {"data.max_side": size, "codec": part.kind, "codec.steps": session.coding.steps}
-    for k, v in ({**leaves, **asked} if not facts.recipe.init else asked).items():
+    # With a budget of time the way was measured; the steps that it was worth would be made in the plain one.
+    way = {k: getattr(session.training.settings, k) for k in vars(Way())} if session.budget.seconds else {}
+    ways = {f"training.{k}": v for k, v in way.items() if v != getattr(Way(), k)}
+    for k, v in (({} if facts.recipe.init else leaves) | ways | asked).items():
         words += ["--set", f"{k}={json.dumps(v) if not isinstance(v, str) else v}"]
     return shlex.join(words)
 

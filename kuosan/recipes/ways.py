@@ -59,7 +59,7 @@ class Task:
     Args:
         model: a throwaway one, with fresh weights.
         loss: of so many items, the same ones each time.
-        about: what tells it from other tasks: the network, the shape of an item.
+        about: what tells it from other tasks: the network with the shape of an item, the objective, the process.
         batch: items of a step.
     """
 

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import State, Time
+from kuosan.core.shapes import State, Time, moved
 from kuosan.denoisers.base import Denoiser
 from kuosan.training.objective import Found, Objective
 from kuosan.training.parallel import World
@@ -81,7 +81,7 @@ class Batch:
 
     def draw(self, objective: Objective, denoiser: Denoiser, part: slice, device: torch.device) -> Found:
         """What an objective finds of some of them."""
-        x, cond = self.x[part].to(device), {k: v[part].to(device) for k, v in self.cond.items()}
+        x, cond = moved(self.x[part], device), {k: moved(v[part], device) for k, v in self.cond.items()}
         return objective.draw(denoiser, x, self.seeds[part], self.u[part], **cond)
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from kuosan.core.random import Seeds
+from kuosan.core import random
+from kuosan.core.random import _SHARE, Seeds
 
 SHAPE = (3, 4, 5)
 DRAWS = ["normal", "uniform"]
@@ -137,3 +138,15 @@ def test_empty_draws_have_their_shape(shape: tuple[int, ...]) -> None:
 def test_each_example_needs_its_own_seed(examples: int) -> None:
     with pytest.raises(ValueError, match=f"2 seeds for {examples} examples"):
         Seeds.of(0, 2).normal(torch.empty(examples, 4))
+
+
+@pytest.mark.parametrize("examples", [1, 2, 7])
+def test_threads_that_share_a_draw_change_nothing(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    like, seeds = torch.empty(examples, 3 * _SHARE), Seeds.of(5, examples).fold("threads")
+    alone = seeds.normal(like)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    made: list[int] = []
+    pool = random.ThreadPoolExecutor
+    monkeypatch.setattr(random, "ThreadPoolExecutor", lambda n: made.append(n) or pool(n))
+    assert torch.equal(seeds.normal(like), alone)
+    assert made == ([min(3, examples)] if examples > 1 else [])

@@ -11,7 +11,9 @@ import torch
 
 from kuosan.errors import UserError
 from kuosan.recipes import machine, opening, ways
+from kuosan.recipes.calibrate import Speed
 from kuosan.recipes.opening import reopen
+from kuosan.recipes.report import command
 from kuosan.recipes.schema import TrainingPart
 from kuosan.recipes.ways import COMPILE_FROM, Task, settle_way, stir
 from kuosan.training.speed import Trial, Way
@@ -224,3 +226,13 @@ def test_a_real_measurement_of_a_real_run(
         "measured" in words["training.precision"] and len(list((tmp_path / "cache" / "speed").iterdir())) == 1
     )
     assert begun.facts.recipe.training.precision in ("float32", "bfloat16")
+
+
+def test_the_command_that_repeats_a_run_of_minutes_names_its_way(
+    data: Path, tmp_path: Path, clock: Callable[..., Clock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock(bfloat16=0.5)
+    monkeypatch.setattr(opening, "calibrate", lambda *_: Speed(1, 1.0))
+    measured = command(small.session(data, tmp_path / "minutes", budget="1m"))
+    assert "training.precision=bfloat16" in measured and "training.layout" not in measured
+    assert "training.precision" not in command(small.session(data, tmp_path / "steps"))

@@ -205,14 +205,16 @@ def test_an_elbo_is_the_uniform_weight() -> None:
 
 
 def test_the_settings_are_the_parts_leaves() -> None:
-    chosen = {"precision": "bfloat16", "optimizer": "muon"}
-    part = TrainingPart(batch=16, lr=1e-3, warmup=0.1, decay=0.3, ema=0.05, drop=0.2, patience=0, **chosen)  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {"precision": "bfloat16", "optimizer": "muon"}
+    chosen |= {"weight_decay": 0.2, "ema": 0.05}
+    part = TrainingPart(batch=16, lr=1e-3, warmup=0.1, decay=0.3, drop=0.2, patience=0, **chosen)
     settings = build_settings(part, 5, Budget(images=1000), None)
     assert (settings.seed, settings.batch, settings.steps, settings.seconds) == (5, 16, 63, None)
-    for name, value in part.model_dump().items():
+    for name, value in part.model_dump(exclude={"augment", "augment_p"}).items():  # of the data
         assert getattr(settings, name) == value
     plain = build_settings(TrainingPart(batch=16, lr=1e-3), 5, Budget(steps=1), None)
-    assert (plain.precision, plain.optimizer) == ("float32", "adamw")
+    assert (plain.precision, plain.optimizer, plain.weight_decay) == ("float32", "adamw", 0.01)
+    assert plain.ema is None, "chosen when training has ended"
 
 
 def test_a_learned_schedule_takes_only_weights_that_it_cannot_cheat(data: Path, tmp_path: Path) -> None:

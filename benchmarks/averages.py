@@ -40,7 +40,7 @@ from kuosan.training.optimizer import Optimizers
 from kuosan.training.settings import Settings
 from kuosan.training.validation import difference
 
-STEPS = 600  # of the run that lengths are compared on
+STEPS = 240  # of the run that lengths are compared on
 LENGTHS = (0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20, 0.25)
 REPEATS, N = 4, 500  # of samples
 

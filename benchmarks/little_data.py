@@ -3,8 +3,8 @@
     python -m benchmarks.little_data DATA/flowers32.npz [--rows FILE] [--seeds 2] [ARM …]
 
 16×16 pictures, 64 to train on and 128 held out, drawn by the seed; 1,200 steps of 32, so 600 passes; a transformer of
-patch 4, width 64, depth 2. Every arm takes the same steps from the same weights and sees the same items and noise. Rows are
-appended to ``--rows`` as they come, and those that it holds are not made again.
+patch 4, width 64, depth 2. Every arm takes the same steps from the same weights and sees the same items and noise. Rows
+are appended to ``--rows`` as they come, and those that it holds are not made again.
 """
 
 from __future__ import annotations
@@ -148,9 +148,9 @@ def main() -> None:
         )
     notes = (
         f"`python -m benchmarks.little_data`. {ITEMS} flowers of {SIDE}×{SIDE} to train on, {HELD_OUT} held out, "
-        f"{STEPS:,} steps of {BATCH}: {STEPS * BATCH // ITEMS} passes. Held-out error of v of the averaged weights at the "
-        "end and at its best, a number per seed (the same items, weights and noise for all arms); the standard error over "
-        "items is 0.006, but it is shared by all arms. Seconds of one shared core."
+        f"{STEPS:,} steps of {BATCH}: {STEPS * BATCH // ITEMS} passes. Held-out error of v of the averaged weights at "
+        "the end and at its best, a number per seed (same items, weights and noise for all arms); the standard error "
+        "over items is 0.006, but it is shared by all arms. Seconds of one shared core."
     )
     write(
         "little_data",

@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("arms", nargs="*")
     parser.add_argument("--rows", type=Path)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=2, help="0: only the table of the rows that there are")
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
     if asked.rows and asked.rows.is_file():

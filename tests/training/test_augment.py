@@ -191,7 +191,7 @@ def test_half_of_the_training_mirrored_shows_in_no_sample_unless_nobody_tells(
             return super().batch(index, seeds)[0], {}
 
     items = (Augmented if told else Silent)(Slopes(64), Augmentation(("flip",), 0.5))
-    run = training(tmp_path, denoiser=denoiser, train=items, val=Slopes(0), batch=32, steps=250, lr=5e-3)
+    run = training(tmp_path, denoiser=denoiser, train=items, val=Slopes(0), batch=32, steps=150, lr=1e-2)
     walk(run)
     seeds = Seeds.of(0, 64)
     x = denoiser.process.prior(torch.empty(64, 1, 4, 4), seeds)

@@ -40,7 +40,8 @@ def test_false_alarms_are_as_rare_as_two_errors_say() -> None:
 
 
 def test_one_item_or_none_to_compare_with_is_never_worse() -> None:
-    assert not judged(torch.tensor([3.0])).worse_than([1.0])
+    one = Validation(3.0, float("nan"), 1, (), "", (3.0,))
+    assert not one.worse_than([1.0])
     assert not judged(torch.tensor([3.0, 4.0])).worse_than([])
 
 

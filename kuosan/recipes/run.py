@@ -339,8 +339,8 @@ class Run:
                 f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
             )
         if length is not None:
-            same = {"steps": steps, "solver": solver, "grid": grid, "w": w, "rules": rules}
-            return verbs.sample_long(self, n, length, seed=seed, first=first, where=where, **same)
+            asked = {"steps": steps, "solver": solver, "grid": grid, "w": w, "rules": rules}
+            return verbs.sample_long(self, n, length, seed=seed, first=first, where=where, **asked)
         chunk = EXACT_CHUNK if exact else CHUNK
         start, stop = (
             (first // chunk * chunk, -(-(first + n) // chunk) * chunk) if exact else (first, first + n)
@@ -351,12 +351,13 @@ class Run:
         with torch.inference_mode():
             for low in range(start, stop, chunk):
                 numbers = range(low, min(low + chunk, stop))
+                seeds = Seeds.of(seed, numbers)
                 z, cond = None, self.conditions(seed, numbers, where)
                 if noise is not None:
                     z, cond = noise.rows(numbers, cond, where or {})
                 for step in self.walk(
-                    Seeds.of(seed, numbers), cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z, rules=rules
-                ):  # fmt: skip
+                    seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z, rules=rules
+                ):
                     last = step
                 zs.append(last.x.cpu())
                 xs.append(self.decoded(last.x).cpu())

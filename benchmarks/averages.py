@@ -167,7 +167,10 @@ def guide(path: Path, n: int = N, repeats: int = REPEATS) -> None:
             spread = statistics.stdev(apart) / repeats**0.5
             cells.append(f"{statistics.mean(mine):.3f} ({statistics.mean(apart):+.3f} ± {spread:.3f})")
         table.append([name, *cells])
-    real = [f"{METRICS[m].value(train[:: max(1, len(train) // len(val))], r):.3f}" for m, r in measured(train, val)[:1]]
+    real = [
+        f"{METRICS[m].value(train[:: max(1, len(train) // len(val))], r):.3f}"
+        for m, r in measured(train, val)[:1]
+    ]
     count = sum(p.numel() for p in run.model.parameters())
     facts, kind = run.facts, run.facts.network["kind"]
     notes = (

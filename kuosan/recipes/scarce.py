@@ -9,7 +9,7 @@ two seeds, after the stroke the second; benchmarks/results/little_data.md):
 |-------------------|------------------|----------------|-------------|-----------|----------------|
 | -3.9 % / -3.6 %   | -2.1 % / -3.0 %  | -4.3 %         | -0.6 / -1.1 | -0.4 %    | +32 %          |
 
-So the network stays as large as the time allows.
+Half the width is narrower than a patch's values there, so that says little; the size is left as the time allows.
 """
 
 from __future__ import annotations

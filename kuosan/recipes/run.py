@@ -351,12 +351,13 @@ class Run:
         with torch.inference_mode():
             for low in range(start, stop, chunk):
                 numbers = range(low, min(low + chunk, stop))
+                seeds = Seeds.of(seed, numbers)
                 z, cond = None, self.conditions(seed, numbers, where)
                 if noise is not None:
                     z, cond = noise.rows(numbers, cond, where or {})
                 for step in self.walk(
-                    Seeds.of(seed, numbers), cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z, rules=rules
-                ):  # fmt: skip
+                    seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z, rules=rules
+                ):
                     last = step
                 zs.append(last.x.cpu())
                 xs.append(self.decoded(last.x).cpu())

@@ -1,7 +1,15 @@
 """Little data: what keeps a model of pictures from learning a few of them by heart.
 
 How much of that is to be feared is a matter of passes, how often training will see each item: beyond `MANY` pictures
-are augmented, in ways that do not leak (`training.augment`), dropout is on, and weights decay faster.
+are augmented, in ways that do not leak (`training.augment`), and weights decay faster; where pictures cannot be
+augmented dropout is on. Held-out error of 64 flowers of 16×16 after 600 passes, against nothing of that (0.270, 0.271;
+two seeds, after the stroke the second; benchmarks/results/little_data.md):
+
+| all augmentations | with dropout 0.1 | with decay 0.1 | dropout 0.1 | decay 0.1 | half the width |
+|-------------------|------------------|----------------|-------------|-----------|----------------|
+| -3.9 % / -3.6 %   | -2.1 % / -3.0 %  | -4.3 %         | -0.6 / -1.1 | -0.4 %    | +32 %          |
+
+Half the width is narrower than a patch's values there, so that says little; the size is left as the time allows.
 """
 
 from __future__ import annotations
@@ -69,7 +77,7 @@ def choose_scarce(
     if told_of:
         _check(recipe, able, latents)
         augmentation_of(training.model_copy(update={"augment": augment}))
-    # On top of augmentation dropout hurts: see the table.
+    # Beside augmentation dropout hurts: see the table.
     usual = DROPOUT if many and not told_of else network.get("dropout", 0.0)
     dropout = decide("dropout", recipe.network.dropout, usual)
     decay = decide("training.weight_decay", training.weight_decay, DECAY if many else USUAL_DECAY)

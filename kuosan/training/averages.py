@@ -161,7 +161,8 @@ class Basis:
         """
         tensors, state = checkpoint.load(place)
         step = int(state["counters"]["step"])
-        listed = [n for n in state["counters"]["kept"] if step_of(n) < step and (kept.folder / n).is_file()]
+        names = state["counters"].get("kept", ())  # none, before there was a choice
+        listed = [n for n in names if step_of(n) < step and (kept.folder / n).is_file()]
         return cls(kept, tuple(listed), step, profiles(tensors, stds, step))
 
     def combined(self, std: float) -> dict[str, Tensor]:

@@ -42,6 +42,8 @@ class Validation:
 
     def worse_than(self, other: Sequence[float]) -> bool:
         """Whether the loss is higher, by more than chance, than it was with ``other`` for each item."""
+        if not other:  # a checkpoint from before they were kept
+            return False
         value, stderr = difference(self.each, other)
         return value > BEYOND * stderr
 

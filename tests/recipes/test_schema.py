@@ -219,6 +219,7 @@ def test_the_settings_are_the_parts_leaves() -> None:
     assert (plain.precision, plain.layout, plain.compile, plain.optimizer) == (
         "float32", "contiguous", False, "adamw",
     )  # fmt: skip
+    assert plain.weight_decay == 0.01 and plain.ema is None, "chosen when training has ended"
 
 
 def test_a_learned_schedule_takes_only_weights_that_it_cannot_cheat(data: Path, tmp_path: Path) -> None:

@@ -164,6 +164,24 @@ def test_networks_hear_the_vector_and_zero_is_silence(
         assert float((network(x, label, **cond, **{AUGMENT: v}) - plain).abs().max()) > 1e-3
 
 
+@pytest.mark.foreign_rng("diffusers draws from the global generator as it builds a network")
+@pytest.mark.parametrize("conditions", [{}, {"kind": 2}])
+def test_an_augmented_unet_opens_in_diffusers_as_it_samples(conditions: dict[str, int]) -> None:
+    from kuosan.denoisers.diffusers_export import stock_unet
+
+    leaves = UNET | {"channels": 1, "height": 8, "width": 8, "conditions": conditions, "augment": WIDTH}
+    g = torch.Generator().manual_seed(0)
+    network: Any = build_network(leaves, g).eval()
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=g))
+        x, label = pictures(2, 1), torch.tensor([100.0, 100.0])
+        where = dict.fromkeys(conditions, 1)
+        theirs = stock_unet(network, where)(x, label, return_dict=False)[0]
+        mine = network(x, label, **{name: torch.tensor([1, 1]) for name in conditions})
+    assert torch.allclose(theirs, mine, atol=1e-5)
+
+
 class Slopes:
     """Pictures that are all brighter at the right."""
 
@@ -191,7 +209,7 @@ def test_half_of_the_training_mirrored_shows_in_no_sample_unless_nobody_tells(
             return super().batch(index, seeds)[0], {}
 
     items = (Augmented if told else Silent)(Slopes(64), Augmentation(("flip",), 0.5))
-    run = training(tmp_path, denoiser=denoiser, train=items, val=Slopes(0), batch=32, steps=250, lr=5e-3)
+    run = training(tmp_path, denoiser=denoiser, train=items, val=Slopes(0), batch=32, steps=150, lr=1e-2)
     walk(run)
     seeds = Seeds.of(0, 64)
     x = denoiser.process.prior(torch.empty(64, 1, 4, 4), seeds)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.efficiency digits rows.jsonl
     python -m benchmarks.efficiency fashion rows.jsonl --data ../shared/data/fashion_mnist
-    python -m benchmarks.efficiency flowers rows.jsonl --data ../shared/data/flowers
+    python -m benchmarks.efficiency flowers32 rows.jsonl --data ../shared/data/flowers/flowers32.npz
+    python -m benchmarks.efficiency flowers64 rows.jsonl --data ../shared/data/flowers/jpg64
     python -m benchmarks.efficiency peer rows.jsonl --data ../shared/data/fashion_mnist
     python -m benchmarks.efficiency report rows.jsonl
 
@@ -27,6 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.table import write
+from benchmarks.timing import cell, lines
 from kuosan.core.grids import grid
 from kuosan.core.random import Seeds
 from kuosan.denoisers.network import NetworkDenoiser
@@ -139,8 +142,8 @@ SECTIONS = {
             "crops 0.5": {"training.crops": 0.5},
         },
     ),
-    "flowers": Section(
-        "flowers 64×64×3, transformer of patch 4, width 64, depth 3",
+    "flowers32": Section(
+        "flowers 32×32×3, transformer of patch 4, width 64, depth 3",
         75.0,
         {"network": "transformer", "network.patch": 4, "network.dim": 64, "network.depth": 3},
         {
@@ -150,6 +153,13 @@ SECTIONS = {
             "route 0.5": {"training.route": 0.5},
         },
         400,
+    ),
+    "flowers64": Section(
+        "flowers 64×64×3, transformer of patch 4, width 64, depth 3",
+        45.0,
+        {"network": "transformer", "network.patch": 4, "network.dim": 64, "network.depth": 3},
+        {"default": {}, "crops 0.5": {"training.crops": 0.5}, "route 0.5": {"training.route": 0.5}},
+        200,
     ),
 }  # fmt: skip
 
@@ -205,17 +215,20 @@ def judge(model: NetworkDenoiser, facts: Facts, data: Dataset, n: int) -> dict[s
     }
 
 
-def compare(name: str, source: Path, seeds: range, seconds: float) -> Iterator[dict[str, Any]]:
-    """A row for every arm and seed of a section."""
+def compare(
+    name: str, source: Path, seeds: range, seconds: float, chosen: list[str]
+) -> Iterator[dict[str, Any]]:
+    """A row for every seed and arm of a section, or the default and those that are chosen."""
     section = SECTIONS[name]
+    arms = {k: v for k, v in section.arms.items() if not chosen or k in ("default", *chosen)}
     asked: dict[str, Any] = {**section.leaves, "budget": "1000steps", "data.max_side": 64}
     plan = settle(source, None, Recipe().updated(asked), asked)
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            clocks = {arm: Clock(seconds) for arm in section.arms}
+            clocks = {arm: Clock(seconds) for arm in arms}
             runs = {
                 arm: begin(plan.facts, plan.data, leaves, seed, clocks[arm], Path(folder) / str(i))
-                for i, (arm, leaves) in enumerate(section.arms.items())
+                for i, (arm, leaves) in enumerate(arms.items())
             }
             events = {arm: run.run() for arm, run in runs.items()}
             while events:
@@ -247,15 +260,25 @@ def report(rows: list[dict[str, Any]]) -> None:
         if not mine:
             continue
         base = {row["seed"]: row for row in mine if row["arm"] == "default"}
-        table = [_line(arm, [row for row in mine if row["arm"] == arm], base) for arm in section.arms]
+        of = {arm: [row for row in mine if row["arm"] == arm] for arm in section.arms}
+        table = [_line(arm, found, base) for arm, found in of.items() if found]
         one = mine[0]
         few = " (to all pictures, as the held-out ones are few)" if one["held_out"] < FEW else ""
         about = (
             f"{one['items']:,} pictures to train on, {one['held_out']:,} held out; batches of {one['batch']}; error "
             f"over {one['judges']} held-out items at 8 levels; distance of {one['n']} samples{few}. Ratios are to the "
-            f"default of the same seed; seeds: {', '.join(map(str, sorted(base)))}."
+            "default of the same seed."
         )
-        header = ["option", "processor s", "samples", "error of v", "FD", "ratio of errors", "ratio of FDs"]
+        header = [
+            "option",
+            "seeds",
+            "processor s",
+            "samples",
+            "error of v",
+            "FD",
+            "ratio of errors",
+            "ratio of FDs",
+        ]
         parts += [f"## {section.about}", about, lines(header, table)]
     peers = [row for row in last if row["section"] == "peer"]
     table = [
@@ -277,7 +300,7 @@ def _line(arm: str, rows: list[dict[str, Any]], base: dict[int, dict[str, Any]])
 
     samples = sum(row["steps"] * row["batch"] for row in rows) / len(rows)
     return [
-        arm, f"{sum(row['seconds'] for row in rows) / len(rows):.0f}", f"{samples:,.0f}",
+        arm, str(len(rows)), f"{sum(row['seconds'] for row in rows) / len(rows):.0f}", f"{samples:,.0f}",
         said([row["loss"] for row in rows], 4), said([row["distance"] for row in rows], 2),
         said(over("loss"), 3), said(over("distance"), 3),
     ]  # fmt: skip
@@ -292,6 +315,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 2), help="from and to, the last left out")
     parser.add_argument("--seconds", type=float, default=0.0)
+    parser.add_argument("--arms", nargs="*", default=[], help="beside the default; all unless given")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.section == "report":
@@ -305,7 +329,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = asked.data or write_digits(Path(folder) / "digits")
         seconds = asked.seconds or SECTIONS[asked.section].seconds
-        keep(compare(asked.section, source, range(*asked.seeds), seconds), asked.rows)
+        keep(compare(asked.section, source, range(*asked.seeds), seconds, asked.arms), asked.rows)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from kuosan.codecs import Codec
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
-from kuosan.modalities.image import ImageModality
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import read_tokeniser
 from kuosan.networks.stock_lm import is_masked_lm, read_masked_lm
@@ -51,16 +50,16 @@ class Start:
         Raises:
             UserError: there is a codec, whose latents are of one size.
         """
-        if size is None or not isinstance(self.modality, ImageModality):
-            return self.modality
-        height, width = (size, size) if isinstance(size, int) else size
-        form = self.modality.format
-        if self.codec and (height, width) != (form.height, form.width):
+        height, width = (size, size) if isinstance(size, int) else size or self.size
+        if self.codec and (height, width) != self.size:
             raise UserError(
-                f"data.size={size} is not that of the start, whose codec was made for {form.height}×{form.width}: "
+                f"data.size={size} is not that of the start, whose codec was made for {self.size[0]}×{self.size[1]}: "
                 "leave data.size away"
             )
-        return ImageModality(replace(form, height=height, width=width))
+        spec = self.modality.spec()
+        return type(self.modality).from_spec(
+            spec | {"format": spec["format"] | {"height": height, "width": width}}
+        )
 
     def network(self, shape: tuple[int, int, int], columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """The specification of the start's network for states of another size and grown vocabularies."""

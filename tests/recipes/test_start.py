@@ -20,6 +20,7 @@ from tests.recipes import small
 UNET: dict[str, Any] = {f"network.{k}": None for k in ("patch", "dim", "depth", "heads")} | {
     "network": "unet", "network.base": 8, "network.mults": (1, 2), "network.blocks": 1, "network.attention": (),
 }  # fmt: skip
+SHORT: dict[str, Any] = {"budget": "1steps", "sampling.steps": 1}
 TABLES = {"transformer": "network.table.rows", "unet": "network.unet.class_embedding.weight"}
 
 
@@ -28,7 +29,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp(request.param)
     one = small.session(
         small.pictures(folder / "ramps"), folder / "run",
-        **({} if request.param == "transformer" else UNET), budget="2steps",
+        **({} if request.param == "transformer" else UNET), **SHORT,
     )  # fmt: skip
     for _ in one.steps():
         pass
@@ -49,9 +50,7 @@ def others(folder: Path) -> Path:
 
 def started(run: kuosan.Run, data: Path, out: Path, **leaves: Any) -> Session:
     free = {f"network.{k}": None for k in ("patch", "dim", "depth", "heads")}
-    return small.session(
-        data, out, **(free | {"network": "auto", "init": str(run.path), "budget": "2steps"} | leaves)
-    )
+    return small.session(data, out, **(free | {"network": "auto", "init": str(run.path), **SHORT} | leaves))
 
 
 def test_known_classes_are_kept_and_new_ones_begin_at_the_mean(run: kuosan.Run, tmp_path: Path) -> None:

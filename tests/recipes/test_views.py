@@ -86,7 +86,12 @@ def test_what_cannot_be_is_refused_in_a_sentence(data: Path, leaves: dict[str, A
 def test_a_run_on_crops_samples_whole_pictures_and_gives_its_seeds_bits_again(
     data: Path, tmp_path: Path
 ) -> None:
-    leaves = UNET | {"training.crops": 0.5, "training.coupling": "transport", "budget": "4steps"}
+    leaves = UNET | {
+        "training.crops": 0.5,
+        "training.coupling": "transport",
+        "budget": "3steps",
+        "sampling.steps": 1,
+    }
     runs = [small.session(data, tmp_path / str(i), **leaves) for i in range(2)]
     for one in runs:
         for _ in one.steps():

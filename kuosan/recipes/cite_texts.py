@@ -1,4 +1,4 @@
-"""What a run over texts owes to others: the tables of `cite` for tokens."""
+"""What a run over texts or music owes to others: the tables of `cite` for tokens."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ GRIDS = {"auto": ("lavenant2025",), "optimal": ("lavenant2025",), "cosine": ("ch
 MEASURED = (
     ("n-grams beside the model", ("kneser1995",)),
     ("sources of text metrics", ("li2016", "zhu2018", "welleck2020")),
+    ("sources of music metrics", ("yang2020", "wu2020")),
 )
 
 
@@ -43,6 +44,8 @@ def used(facts: Facts, tokeniser: str) -> Iterator[Use]:
     if recipe.training.optimizer == "muon":
         yield "optimiser muon", ("jordan2024",)
     yield "averaged weights", ("karras2024",)
+    if "key" in facts.columns and network["kind"] == "voices":
+        yield "keys of pieces", ("krumhansl1990",)
     if facts.columns and recipe.training.drop > 0:
         yield "hidden conditions", ("ho2022",)
 
@@ -60,3 +63,5 @@ def measured(metrics: tuple[str, ...]) -> Iterator[Use]:
         yield MEASURED[0]
     if "self_bleu" in metrics:
         yield MEASURED[1]
+    if "groove" in metrics:
+        yield MEASURED[2]

@@ -48,7 +48,7 @@ def metres_of(run: Run, cond: Mapping[str, Tensor], n: int) -> list[Metre | None
 
 def bars_of(form: Form, x: Tensor, metres: list[Metre | None]) -> Bars:
     """Windows of tokens (n, T·V) as what is measured."""
-    rows = x.view(len(x), -1, form.lanes)
+    rows = x.view(len(x), x.shape[1] // form.lanes, form.lanes)
     sounds = (rows > END) & (rows < form.size)
     pitch = torch.where(sounds, form.low + (rows - FIRST_NOTE) // 2, -1)
     before = torch.cat([torch.full_like(pitch[:, :1], -1), pitch[:, :-1]], 1)

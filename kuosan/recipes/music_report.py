@@ -126,7 +126,7 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
 
     lead = [
         (
-            f"Held-out music costs the model at most {number(mine.value, mine.stderr)} bits per token (an upper bound), "
+            f"Held-out music costs the model at most {number(mine.value, mine.stderr)} bits per token (a bound), "
             f"n = {mine.n:,} passages, each read without what is before it and under its own conditions. Beside it "
             "models that only count: each voice's tokens, each after the one before, and that by the place in the bar."
         )

@@ -23,7 +23,8 @@ from kuosan.recipes.music_rules import MusicWishes, parse_length, rules_of_music
 from kuosan.recipes.opening import prepare, reopen
 from kuosan.recipes.schema import Recipe
 
-SMALL: dict[str, Any] = {"network__dim": 32, "network__depth": 1, "training__batch": 16, "sampling__steps": 4}
+SMALL: dict[str, Any] = {"network__dim": 32, "network__depth": 1, "training__batch": 16, "sampling__steps": 4,
+    "data__length": 16}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> kuosan.Run:
     """To be read only."""
-    return kuosan.train(folder, out=tmp_path_factory.mktemp("runs") / "music", budget="40steps", **SMALL)
+    return kuosan.train(folder, out=tmp_path_factory.mktemp("runs") / "music", budget="120steps", **SMALL)
 
 
 def test_a_folder_becomes_a_run_with_all_that_belongs_to_one(run: kuosan.Run) -> None:

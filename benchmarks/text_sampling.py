@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,15 +21,14 @@ from torch import Tensor
 
 from benchmarks.table import RESULTS
 from benchmarks.table import write as write_table
-from kuosan.adapt.unmasking import measure_profile
 from kuosan.core.curves import LinearSurvival
 from kuosan.core.random import Seeds
-from kuosan.core.unmasking import cosine_counts, linear_counts
+from kuosan.core.unmasking import linear_counts
 from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.networks.tokens import TokenTransformer
 from kuosan.processes.discrete import Masked
-from kuosan.recipes.opening import reopen
 from kuosan.recipes.run import Run
+from kuosan.recipes.tune_texts import tune_texts
 from kuosan.solvers import sample, solver
 from kuosan.training.settings import casting
 from kuosan.training.tokens import MaskedTokens
@@ -115,42 +115,18 @@ def calls_table() -> list[list[object]]:
 
 
 def schedules(path: Path) -> list[list[object]]:
-    """Excess bits per token over one token per step, of held-out texts that the schedule was not fitted to."""
-    run, data = Run(path), reopen(path).data
-    x, cond = data.val.batch(torch.arange(len(data.val)))
-    cond = {k: v for k, v in cond.items() if k in run.facts.columns}
-    half = torch.arange(len(x)) % 2 == 0
-    length = x.shape[1]
-    fitted = measure_profile(
-        run.model, x[half], Seeds.of(1, int(half.sum())), None, **{k: v[half] for k, v in cond.items()}
-    )  # type: ignore[arg-type]
-    rows: list[list[object]] = []
-    for k in (4, 8, 16, 32, 64):
-        plans = {
-            "even": linear_counts(length, k),
-            "cosine": cosine_counts(length, k),
-            "fitted": fitted.counts(k),
-        }
-        levels = sorted({n for plan in plans.values() for n in plan[:-1].tolist()})
-        held = measure_profile(
-            run.model,
-            x[~half],
-            Seeds.of(2, int((~half).sum())),
-            levels,
-            **{k: v[~half] for k, v in cond.items()},
-        )
-        at = dict(zip(held.revealed, zip(held.nats, held.errors, strict=True), strict=True))
-        cells: list[object] = [k]
-        for plan in plans.values():
-            widths = plan.diff().tolist()
-            bits = (
-                sum(w * at[n][0] for w, n in zip(widths, plan[:-1].tolist(), strict=True))
-                / length
-                / math.log(2)
-            )
-            cells.append(f"{bits:.4f}")
-        rows.append(cells)
-    return rows
+    """Bits per token of held-out texts that the schedules were not fitted to, and what the fitted one saves."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = tune_texts(Run(path), (2, 3, 4, 5, 6, 8, 12, 16, 32, 64), out=Path(folder))
+    names = ("optimal", "linear", "cosine", "random")
+    return [
+        [
+            one.steps,
+            *(f"{one.bits[name].value:.3f}" for name in names),
+            *(f"{one.saving[name].value:.4f} ± {one.saving[name].stderr:.4f}" for name in names[1:]),
+        ]
+        for one in found.judged
+    ]
 
 
 def speed() -> list[list[object]]:
@@ -226,12 +202,14 @@ step first-hitting is exact; the same distance costs ancestral sampling many tim
     first = path.read_text(encoding="utf-8")
     if asked.run:
         notes = """Bits per token of held-out texts under the sampler of so many steps, given its order; the schedule is
-fitted to one half of them and judged on the other."""
+fitted to one half of them and judged on the other (256 each, or as many as there are). In the order of `spaced` on the
+fitted schedule, on even and cosine steps, and even steps in a random order (`first-hitting`); then what these three
+cost more, passage by passage."""
         write_table(
             "text_sampling",
             "Unmasking schedules",
             notes,
-            ("steps", "even", "cosine", "fitted"),
+            ("steps", "fitted", "even", "cosine", "random", "even: more", "cosine: more", "random: more"),
             schedules(asked.run),
         )
         first += "\n" + path.read_text(encoding="utf-8")

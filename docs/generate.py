@@ -155,6 +155,10 @@ SOURCES = {
         "tokens: as many masks as the curve asks for, at random; at a step per token, the limit of `ancestral`",
         "Zheng et al. 2024",
     ),
+    "spaced": (
+        "tokens: the same count, far apart from one another: what steps lose is between neighbours",
+        "van der Corput 1935 (the sequence)",
+    ),
     "confidence": (
         "tokens: the same count, the likeliest of the drawn values first; sharper than the model, less diverse",
         "Chang et al. 2022; Nie et al. 2025",
@@ -246,8 +250,8 @@ step halves. It is measured in `tests/laws/test_solvers.py` and must be within 0
 posterior is (one element, or independent ones). The first steps have less history and are of lower order, and
 so is a last step that ends without noise. UniPC's corrector raises the order of its predictor by one. `redraw` keeps
 the law of the state at any step where the posterior is exact, and stays off it where that is a mean alone. On tokens
-`ancestral` converges at first order; `first-hitting`, `entropy` and `margin` have an exact posterior's law as soon as
-every step reveals one token; `confidence`, which chooses by the values that it drew, has a law of its own.
+`ancestral` converges at first order; `first-hitting`, `spaced`, `entropy` and `margin` have an exact posterior's law as
+soon as every step reveals one token; `confidence`, which chooses by the values that it drew, has a law of its own.
 
 *Process* is the least that a solver needs. An `AdditiveProcess` has noise of any law ([noises](../concepts/noises.md)),
 a `Reversible` one a reverse step that can be drawn; a `GaussianProcess` is both. `Masked` is that of tokens behind
@@ -256,7 +260,7 @@ masks.
 DDIM, SDE-DPM-Solver++ and UniPC take arguments in Python: `DDIM(eta=1.0)` is ancestral (η may be a curve of
 time), `SDESolverPP(eta=0.5)`, `UniPC(2, variant="bh1")`, `DPMSolverPP(steps_back)`,
 `AdamsBashforth(steps_back)`, `Heun(variable="t")`; those of tokens `FirstHitting(temperature, choice)`, likewise
-`ByConfidence`, `ByEntropy` and `ByMargin`, and `ReMDM(cap)`.
+`Spaced`, `ByConfidence`, `ByEntropy` and `ByMargin`, and `ReMDM(cap)`.
 
 ## Grids
 

@@ -132,20 +132,19 @@ def _texts(
     with _progress() as tell:
         found = tune_texts(loaded, chosen, seconds=seconds * len(chosen), seed=seed, out=out, tell=tell)
     head = (
-        f"Bits per token that are added to one token per step, on {found.n:,} held-out passages (fitted to "
-        f"{found.fitted:,} others); 'more' is the difference, passage by passage:"
+        f"Bits per token on {found.n:,} held-out passages (fitted to {found.fitted:,} others), and how many more the "
+        "others take, passage by passage:"
     )
     rows = [
         (
             str(one.steps),
             NAMES[one.kept],
-            plus_minus(one.excess["optimal"]),
-            *(plus_minus(one.excess[name]) for name in one.saving),
+            plus_minus(one.bits["optimal"]),
             *(plus_minus(m) for m in one.saving.values()),
         )
         for one in found.judged
     ]
-    heads = ("steps", "kept", "fitted", "even", "cosine", "even: more", "cosine: more")
+    heads = ("steps", "kept", "fitted", *(f"{NAMES[name]}: more" for name in found.judged[0].saving))
     last = found.judged[-1].steps
     option = f"--steps {last}" if out is None else f"--grid {found.path} --steps {last}"
     text = "\n".join(

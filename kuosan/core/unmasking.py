@@ -1,21 +1,21 @@
 """The unmasking schedule: how many tokens each step reveals, a control sequence with an exact optimum.
 
-Let D(n) be the expected -log q(x_i | n revealed tokens) of a hidden token, the revealed ones chosen uniformly. A
-sampler whose steps reveal up to 0 = n_0 < … < n_K = L tokens, those of a step in parallel, gives data the expected code
-length
+A sampler goes through the L positions of a state in an order that does not depend on what it writes. Let W(n, m) be the
+expected -log q of tokens n … m - 1 of the order, added up, each predicted from the first n alone. A sampler whose steps
+reveal up to 0 = n_0 < … < n_K = L tokens gives data the expected code length
 
-    C(n_0, …, n_K) = Σ_k (n_{k+1} - n_k) D(n_k),                                                (1)
+    C(n_0, …, n_K) = Σ_k W(n_k, n_{k+1}),                                                       (1)
 
-since each of the n_{k+1} - n_k tokens of a step is predicted from the n_k before it, and none from its neighbours in
-the step. Given the order, that is -log of the sampler's probability of the data; what exceeds Σ_n D(n), the cost of one
-token per step, is what parallel steps lose, and the least C is the least divergence of the data's law from the
-sampler's over data and orders. It is a Riemann sum from the left of a falling curve, so where D falls steeply the steps
-must be small. The least is found exactly by dynamic programming,
+since the tokens of a step are predicted from those before it, and none from its neighbours in the step. Given the
+order, that is -log of the sampler's probability of the data; what exceeds the cost of one token per step is what
+parallel steps lose, and the least C is the least divergence of the data's law from the sampler's over data and orders.
+The least is found exactly by dynamic programming over the counts at which W was measured,
 
-    F_{k+1}(m) = min_{n < m} F_k(n) + (m - n) D(n).                                             (2)
+    F_{k+1}(m) = min_{n < m} F_k(n) + W(n, m).                                                  (2)
 
-Measured values of D scatter; what is known beforehand is that more context never hurts on average, so they are made
-non-increasing by isotonic regression, weighted by their errors, and are linear between the counts that were measured.
+In a random order W(n, m) is (m - n) times what a hidden token costs when n are revealed. In one that spreads its tokens
+(`solvers.unmasking.Spaced`) the first after n are further from what is revealed than the last, and counts at which the
+gaps are even are worth more than those beside them: W is not a curve but a table.
 """
 
 from __future__ import annotations
@@ -35,85 +35,84 @@ _HALVINGS = 60  # of an interval of times: below the spacing of float64
 
 @dataclass(frozen=True)
 class UnmaskingProfile:
-    """D at measured counts.
+    """W at measured counts.
 
     Args:
-        length: L, tokens of a state.
-        revealed: counts at which it was measured, rising, from 0 to L - 1 at most.
-        nats: D there, per token.
-        errors: their standard errors, all positive, or none.
+        levels: counts at which it was measured, rising, from 0 to L.
+        nats: W from each of them but the last to every one above it, in nats per state.
+        order: name of the solver whose order it is of.
     """
 
-    length: int
-    revealed: tuple[int, ...]
-    nats: tuple[float, ...]
-    errors: tuple[float, ...] = ()
+    levels: tuple[int, ...]
+    nats: tuple[tuple[float, ...], ...]
+    order: str = "spaced"
 
     def __post_init__(self) -> None:
-        counts = torch.tensor(self.revealed)
-        if len(counts) < 1 or bool((counts.diff() <= 0).any()) or counts[0] < 0 or counts[-1] >= self.length:
-            raise ValueError(f"an unmasking profile needs counts that rise within 0 … {self.length - 1}")
-        if len(self.nats) != len(counts) or len(self.errors) not in (0, len(counts)):
-            raise ValueError("an unmasking profile needs as many values, and errors if any, as counts")
-        values = torch.tensor([*self.nats, *self.errors], dtype=torch.float64)
+        levels = torch.tensor(self.levels)
+        if len(levels) < 2 or levels[0] != 0 or bool((levels.diff() <= 0).any()):
+            raise ValueError("an unmasking profile needs counts that rise from 0 to the length")
+        if [len(row) for row in self.nats] != list(range(len(levels) - 1, 0, -1)):
+            raise ValueError("an unmasking profile needs a value from every count to every one above it")
+        values = torch.tensor([value for row in self.nats for value in row], dtype=torch.float64)
         if not bool((torch.isfinite(values) & (values >= 0)).all()):
-            raise ValueError("the values and errors of an unmasking profile are finite and not negative")
+            raise ValueError("the values of an unmasking profile are finite and not negative")
 
-    def curve(self) -> Float64[Tensor, " L"]:
-        """D(0) … D(L - 1): non-increasing, linear between measured counts, constant beyond them."""
-        from sklearn.isotonic import isotonic_regression
+    @property
+    def length(self) -> int:
+        """L, tokens of a state."""
+        return self.levels[-1]
 
-        weights = None
-        if self.errors and min(self.errors) > 0:
-            weights = [error**-2 for error in self.errors]
-        values = isotonic_regression(list(self.nats), sample_weight=weights, increasing=False)
-        knots, values = torch.tensor(self.revealed).double(), torch.tensor(list(values), dtype=torch.float64)
-        n = torch.arange(self.length, dtype=torch.float64).clamp(knots[0], knots[-1])
-        if len(knots) == 1:
-            return values.expand(self.length).clone()
-        right = torch.searchsorted(knots, n).clamp(1, len(knots) - 1)
-        part = (n - knots[right - 1]) / (knots[right] - knots[right - 1])
-        return values[right - 1] + part * (values[right] - values[right - 1])
+    def table(self) -> Float64[Tensor, "k k+1"]:
+        """W(levels[i], levels[j]), infinite where j ≤ i."""
+        found = torch.full((len(self.nats), len(self.levels)), torch.inf, dtype=torch.float64)
+        for i, row in enumerate(self.nats):
+            found[i, i + 1 :] = torch.tensor(row, dtype=torch.float64)
+        return found
+
+    def per_token(self) -> Float64[Tensor, " k"]:
+        """What a token costs from each count to the next."""
+        return self.table().diagonal(1) / torch.tensor(self.levels).diff()
 
     def cost(self, counts: Int64[Tensor, " K+1"]) -> float:
-        """Eq. 1 in nats per state."""
+        """Eq. 1 in nats per state; ValueError where a count was not measured."""
         checked(counts, self.length)
-        return float(counts.diff().double() @ self.curve()[counts[:-1]])
+        levels = torch.tensor(self.levels)
+        at = torch.searchsorted(levels, counts)
+        if not torch.equal(levels[at], counts):
+            raise ValueError(
+                f"this unmasking profile was measured at {list(self.levels)}, not at {counts.tolist()}"
+            )
+        return float(self.table()[at[:-1], at[1:]].sum())
 
     def counts(self, steps: int) -> Int64[Tensor, " K+1"]:
-        """The counts of this many steps with the least cost, by eq. 2 in O(K L²).
+        """The counts of this many steps with the least cost, by eq. 2; where fewer counts were measured, even ones.
 
         Raises:
             ValueError: there are fewer tokens than steps, or no step.
         """
         _check_steps(self.length, steps)
-        n = torch.arange(self.length + 1, dtype=torch.float64)
-        reached = n[:-1, None] < n[None, :]
-        price = torch.where(reached, (n[None, :] - n[:-1, None]) * self.curve()[:, None], torch.inf)
-        best = torch.where(n == 0, 0.0, torch.inf).double()
+        if steps > len(self.nats):
+            return linear_counts(self.length, steps)
+        table, best = self.table(), torch.full((len(self.levels),), torch.inf, dtype=torch.float64)
+        best[0] = 0.0
         origins = []
         for _ in range(steps):
-            best, origin = (best[:-1, None] + price).min(0)
+            best, origin = (best[:-1, None] + table).min(0)
             origins.append(origin)
-        counts = [self.length]
+        path = [len(self.levels) - 1]
         for origin in reversed(origins):
-            counts.append(int(origin[counts[-1]]))
-        return torch.tensor(counts[::-1])
+            path.append(int(origin[path[-1]]))
+        return torch.tensor(self.levels)[path[::-1]]
 
     def to_json(self) -> dict[str, Any]:
         """What `of_json` reads."""
-        return {
-            "length": self.length,
-            "revealed": list(self.revealed),
-            "nats": list(self.nats),
-            "errors": list(self.errors),
-        }
+        return {"order": self.order, "levels": list(self.levels), "nats": [list(row) for row in self.nats]}
 
     @classmethod
     def of_json(cls, tree: Mapping[str, Any]) -> UnmaskingProfile:
         """From `to_json`; KeyError, TypeError or ValueError where it is none."""
-        values = (tuple(map(float, tree[name])) for name in ("nats", "errors"))
-        return cls(int(tree["length"]), tuple(map(int, tree["revealed"])), *values)
+        nats = tuple(tuple(map(float, row)) for row in tree["nats"])
+        return cls(tuple(map(int, tree["levels"])), nats, str(tree["order"]))
 
 
 def _check_steps(length: int, steps: int) -> None:

@@ -90,6 +90,7 @@ _SOLVERS = (
     ("deis", ("zhang2023",)),
     ("midpoint", ("hairer2006",)),
     ("first-hitting", ("zheng2024",)),
+    ("spaced", ("corput1935",)),
     ("confidence", ("chang2022", "nie2025")),
     ("entropy", ("ye2025",)),
     ("margin", ("kim2025",)),

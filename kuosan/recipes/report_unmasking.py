@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import log
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from kuosan.core.unmasking import UnmaskingProfile, cosine_counts, linear_counts
 from kuosan.evaluation.plots import FIRST, MUTED, SECOND, draw
 from kuosan.evaluation.report_section import Section
@@ -16,21 +14,22 @@ if TYPE_CHECKING:
     from kuosan.recipes.tune_texts import Estimate, Judged, TunedTexts
 
 STEPS = (4, 8, 16, 32, 64, 128)
-NAMES = {"optimal": "fitted", "linear": "even", "cosine": "cosine"}
+NAMES = {"optimal": "fitted", "linear": "even", "cosine": "cosine", "random": "even at random places"}
 
 
 def section(profile: UnmaskingProfile, tuned: TunedTexts | None = None) -> Section | None:
     """Of a profile, and of what `kuosan tune` found besides; None where texts are too short to have a schedule."""
-    steps = [one.steps for one in tuned.judged] if tuned else [k for k in STEPS if k < profile.length]
+    steps = [one.steps for one in tuned.judged] if tuned else [k for k in STEPS if k <= len(profile.nats)]
     if not steps:
         return None
+    spaced = ", far apart from one another," if profile.order == "spaced" else ""
     lead = [
         (
-            "A step writes many tokens at once, each as if the others of that step were not there. What that costs is "
-            "known beforehand, from how much a hidden token costs by how much is written already, and the schedule "
-            "with the least cost is found exactly. In bits per token, what each schedule adds to one token per step:"
+            f"A step writes many tokens at once{spaced} each as if the others of that step were not there. What that "
+            "costs is known beforehand, from what held-out tokens cost that are written together, and the schedule "
+            "with the least cost is found exactly. Bits per token:"
         ),
-        "; ".join(_saving(profile, k) for k in steps) + "."
+        "; ".join(_least(profile, k) for k in steps) + "."
         if tuned is None
         else "; ".join(_judged(one) for one in tuned.judged) + ".",
     ]
@@ -41,15 +40,9 @@ def section(profile: UnmaskingProfile, tuned: TunedTexts | None = None) -> Secti
         )
     return Section(
         "unmasking", "Schedule", "How many tokens each step writes", lead,
-        [("What a hidden token costs, by the share of text that is written.", _profile_chart(profile)),
+        [("What a token costs that is written next, by the share of text that is there.", _profile_chart(profile)),
          ("Share of the text that is written after each step.", _counts_chart(profile, steps[len(steps) // 2]))],
     )  # fmt: skip
-
-
-def excess(profile: UnmaskingProfile, counts: torch.Tensor) -> float:
-    """Bits per token that a schedule adds to one token per step."""
-    least = float(profile.curve().sum())
-    return (profile.cost(counts) - least) / profile.length / log(2)
 
 
 def plus_minus(m: Estimate) -> str:
@@ -57,28 +50,27 @@ def plus_minus(m: Estimate) -> str:
     return f"{number(m.value, m.stderr)} ± {error(m.stderr)}"
 
 
-def _saving(profile: UnmaskingProfile, k: int) -> str:
-    length = profile.length
-    found = (profile.counts(k), linear_counts(length, k), cosine_counts(length, k))
-    mine, linear, cosine = (excess(profile, counts) for counts in found)
-    return f"{k} steps {mine:.3f} (even {linear:.3f}, cosine {cosine:.3f})"
+def _least(profile: UnmaskingProfile, k: int) -> str:
+    bits = profile.cost(profile.counts(k)) / profile.length / log(2)
+    return f"{k} steps {bits:.3f}"
 
 
 def _judged(one: Judged) -> str:
     others = ", ".join(f"{NAMES[name]} {plus_minus(m)} more" for name, m in one.saving.items())
     kept = "" if one.kept == "optimal" else f", so that {NAMES[one.kept]} is kept"
-    return f"{one.steps} steps {plus_minus(one.excess['optimal'])} ({others}){kept}"
+    return f"{one.steps} steps {plus_minus(one.bits['optimal'])} ({others}){kept}"
 
 
 def _profile_chart(profile: UnmaskingProfile) -> str:
     def paint(axes: Any) -> None:
-        bits = [value / log(2) for value in profile.curve().tolist()]
-        axes.plot([n / profile.length for n in range(profile.length)], bits, color=FIRST, lw=2)
+        bits = (profile.per_token() / log(2)).tolist()
+        shares = [n / profile.length for n in profile.levels]
+        axes.stairs(bits, shares, color=FIRST, lw=2)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("share of the text that is written")
-        axes.set_ylabel("bits per hidden token")
+        axes.set_ylabel("bits per token")
 
-    return draw("profile", "What a hidden token costs", paint)
+    return draw("profile", "What a token costs", paint)
 
 
 def _counts_chart(profile: UnmaskingProfile, k: int) -> str:

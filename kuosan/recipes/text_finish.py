@@ -17,7 +17,7 @@ from kuosan.recipes.run import Run
 from kuosan.recipes.session import Session
 from kuosan.recipes.summary import SUMMARY, summary_of
 from kuosan.recipes.text_measure import baselines, bound, chosen, identifiers, measure_texts
-from kuosan.recipes.tokens import PROFILE
+from kuosan.recipes.tokens import PROFILE, order_of
 from kuosan.training.checkpoint import write_bytes, write_json
 
 FEWEST, MOST = 32, 256  # samples that a run is measured on
@@ -57,19 +57,17 @@ def finish_texts(session: Session) -> dict[str, Any]:
 
 
 def keep_unmasking(run: Run, session: Session) -> None:
-    """Measure what a hidden token costs by how many are revealed, and keep it: the grid ``optimal`` is made of it.
+    """Measure what tokens cost that are written together, and keep it: the grid ``optimal`` is made of it.
 
-    A process whose masks are lifted in another than a random order has no such profile.
+    Only a process whose positions all have one curve leaves the order to the sampler.
     """
     if run.facts.recipe.process.kind != "masked":
         return
     split = session.data.val if len(session.data.val) >= 8 else session.data.train
     items = chosen(run, split, PROFILE_TEXTS)
-    if len(items) < 2:
-        return
     x, cond = items.batch(torch.arange(len(items)))
     device = next(run.model.parameters()).device
     cond = {k: v.to(device) for k, v in cond.items()}
     seeds = Seeds.of(0, len(x)).fold("unmasking")
-    profile = measure_profile(run.model, x.to(device), seeds, None, **cond)  # type: ignore[arg-type]
+    profile = measure_profile(run.model, x.to(device), seeds, order=order_of(run), **cond)  # type: ignore[arg-type]
     write_json(run.path / PROFILE, profile.to_json())

@@ -88,8 +88,13 @@ def token_leaves(
     why = "a start from trained weights" if started else "falls with the network's width"
     decide("training", "lr", rate, why)
     kind = tree["process"]["kind"]
-    solver = "ancestral" if kind == "uniform" else "first-hitting"
-    decide("sampling", "solver", solver, "draws from the model's own law" if kind != "uniform" else "redraws")
+    solver, why = (
+        "spaced",
+        "tokens of a step are drawn independently, and depend least on one another far apart",
+    )
+    if kind == "uniform":
+        solver, why = "ancestral", "redraws"
+    decide("sampling", "solver", solver, why)
     decide("sampling", "grid", "auto", "the unmasking schedule that is fitted when training ends")
     if tree["sampling"]["steps"] == Recipe().sampling.steps:
         tree["sampling"]["steps"] = length if kind == "autoregressive" else min(most_steps, length)

@@ -27,6 +27,7 @@ from kuosan.modalities import Dataset
 from kuosan.processes.discrete import DiscreteProcess, Masked
 from kuosan.recipes.noise import build_solver
 from kuosan.solvers import SOLVERS, Step, trajectory
+from kuosan.solvers.unmasking import ORDERS
 
 if TYPE_CHECKING:
     from kuosan.recipes.music_rules import Canvas
@@ -44,6 +45,12 @@ class Rules:
     automaton: TokenAutomaton | None = None
     permitted: Bool[Tensor, "L k"] | None = None
     canvas: Canvas | None = None
+
+
+def order_of(run: Run) -> str:
+    """The order of positions that a run's unmasking schedule is for: its sampler's, where that is known beforehand."""
+    name = run.facts.recipe.sampling.solver
+    return name if name in ORDERS else "first-hitting"
 
 
 def token_counts(data: Dataset, most: int = 4096) -> Float[Tensor, " k"]:
@@ -82,8 +89,8 @@ def unmasking_in_words(run: Run) -> str:
     if found is None:
         return "even, until training has ended"
     profile, kept = found
-    first, last = profile.nats[0], profile.nats[-1]
-    text = f"fitted: a token costs {first:.2f} nats where none is known, {last:.2f} where all others are"
+    first, *_, last = profile.per_token().tolist()
+    text = f"fitted: a token costs {first:.2f} nats where none is known, {last:.2f} where most others are"
     tuned = ", ".join(f"{k} steps {name}" for k, name in kept.items())
     return f"{text}; tuned: {tuned}" if tuned else text
 

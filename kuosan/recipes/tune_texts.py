@@ -1,19 +1,17 @@
 """`kuosan tune` for texts: how many tokens each step writes, fitted to some held-out passages and judged on others.
 
-A passage x whose hidden tokens cost D_x(n) nats each when n of its tokens are revealed (`adapt.unmasking`) costs under
-a schedule 0 = n_0 < … < n_K = L, and at one token per step,
+A passage x whose tokens n … m - 1 of the sampler's order cost W_x(n, m) nats when they are written together
+(`adapt.unmasking`, eq. 1) costs under a schedule 0 = n_0 < … < n_K = L
 
-    C_x = Σ_k (n_{k+1} - n_k) D_x(n_k),      C_x* = Σ_n D_x(n).                                     (1)
+    C_x = Σ_k W_x(n_k, n_{k+1}).                                                                    (1)
 
 The schedule with the least mean C_x over the passages to fit to is found exactly (`core.unmasking`, eq. 2). Having the
-least cost there is what it was chosen for, so it is judged on passages that it was not fitted to, beside two schedules
-that are fitted to nothing; what is kept for a number of steps is the cheapest of the three on these. Most of what a
-passage costs is its own and the same under every schedule, so differences are taken passage by passage:
+least cost there is what it was chosen for, so it is judged on passages that it was not fitted to, beside schedules that
+are fitted to nothing; what is kept for a number of steps is the cheapest on these. Even steps in a random order are
+judged too, to show what the order saves. Most of what a passage costs is its own and the same under every schedule, so
+differences are taken passage by passage:
 
     d = mean_x (C_x - C_x'),      its standard error = std_x (C_x - C_x') / √n.                     (2)
-
-D_x is measured at every count that any of the schedules stops at, so that the first sum is exact; the second is linear
-between these and some more.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from kuosan.adapt.unmasking import hidden_costs, profile_of, stock_levels
+from kuosan.adapt.unmasking import costs, profile_of, stock_levels
 from kuosan.core.random import Seeds
 from kuosan.core.unmasking import UnmaskingProfile, cosine_counts, linear_counts
 from kuosan.errors import UserError
@@ -37,12 +35,11 @@ from kuosan.evaluation.report_section import insert
 from kuosan.recipes.evaluate import data_of
 from kuosan.recipes.run import Run
 from kuosan.recipes.text_measure import Chosen, chosen
-from kuosan.recipes.tokens import PROFILE
+from kuosan.recipes.tokens import PROFILE, order_of
 from kuosan.training.checkpoint import write_json
 
 PASSAGES, FEWEST = 512, 8  # both halves together
-LEVELS = 33
-OPTIMAL, LINEAR, COSINE = "optimal", "linear", "cosine"
+OPTIMAL, LINEAR, COSINE, RANDOM = "optimal", "linear", "cosine", "random"
 Tell = Callable[[str, float], None]
 
 
@@ -56,12 +53,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Judged:
-    """A number of steps: the counts of the optimal schedule, what every schedule adds to one token per step, how much
-    less than each of the others the optimal one costs, and which is kept."""
+    """A number of steps: the counts of the optimal schedule, what a token costs under every one, in bits, how much less
+    the optimal one costs than each of the others, and which is kept. ``random`` is even steps in a random order."""
 
     steps: int
     counts: tuple[int, ...]
-    excess: Mapping[str, Estimate]
+    bits: Mapping[str, Estimate]
     saving: Mapping[str, Estimate]
     kept: str
 
@@ -73,7 +70,7 @@ class Judged:
             "counts": list(self.counts),
             **{
                 name: {k: vars(v) for k, v in of.items()}
-                for name, of in (("excess", self.excess), ("saving", self.saving))
+                for name, of in (("bits", self.bits), ("saving", self.saving))
             },
         }
 
@@ -139,77 +136,75 @@ def tune_texts(
             f"{FEWEST} or more: train on more text"
         )
     length = run.latent_shape[0]
-    fixed = [make(length, k) for k in steps for make in (linear_counts, cosine_counts)]
-    knots = set(stock_levels(length, LEVELS))
-    levels = sorted(knots.union(*(c[:-1].tolist() for c in fixed)))
+    order = order_of(run)
+    knots = stock_levels(length)
+    even = sorted({n for k in steps for n in linear_counts(length, k).tolist()})
+    fixed = {*knots, *even, *(n for k in steps for n in cosine_counts(length, k).tolist())}
     n = min(PASSAGES, len(split)) // 2 * 2
     if seconds is not None:
-        calls = (len(knots) + len(levels) + sum(steps)) / 2  # the optimal schedules' counts are not known yet
+        calls = (len(knots) + len(fixed) + len(even)) / 2
         n = max(FEWEST, min(n, int(seconds / (calls * _seconds_per_call(run, split))) // 2 * 2))
     items = chosen(run, split, n)
     generator = torch.Generator().manual_seed(Seeds.of(seed, 1).fold("halves").number())
-    order = torch.randperm(n, generator=generator)
-    tell("what hidden tokens cost", 0.0)
-    fitting = _costs(
-        run, items, order[: n // 2], seed, sorted(knots), lambda part: tell("fitting", 0.5 * part)
-    )
-    profile = profile_of(fitting, sorted(knots), length)
+    index = torch.randperm(n, generator=generator)
+    fitting, judging = index[: n // 2], index[n // 2 :]
+    tell("what tokens cost", 0.0)
+    found = _costs(run, items, fitting, seed, knots, order, lambda part: tell("fitting", 0.4 * part))
+    profile = profile_of(found, knots, order)
     best = {k: profile.counts(k) for k in steps}
-    levels = sorted({*levels, *(c for counts in best.values() for c in counts[:-1].tolist())})
-    judging = _costs(
-        run, items, order[n // 2 :], seed, levels, lambda part: tell("judging", 0.5 + 0.5 * part)
+    levels = sorted(fixed.union(*(counts.tolist() for counts in best.values())))
+    own = _costs(run, items, judging, seed, levels, order, lambda part: tell("judging", 0.4 + 0.5 * part))
+    other = _costs(
+        run, items, judging, seed, even, "first-hitting", lambda part: tell("judging", 0.9 + 0.1 * part)
     )
-    judged = tuple(judge(judging, levels, k, best[k], length) for k in steps)
+    judged = tuple(judge((own, levels), (other, even), best[k], length) for k in steps)
     path = (run.path if out is None else out) / (PROFILE if out is None else Path(PROFILE).name)
-    found = TunedTexts(profile, n // 2, n - n // 2, judged, path, time.monotonic() - started)
+    tuned = TunedTexts(profile, n // 2, n - n // 2, judged, path, time.monotonic() - started)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, _kept(found))
+    write_json(path, _kept(tuned))
     if out is None:
         from kuosan.recipes.report_unmasking import section
 
-        if shown := section(profile, found):
+        if shown := section(profile, tuned):
             insert(shown, run.path / "report.html")
-    return found
+    return tuned
 
 
-def judge(
-    costs: Float64[Tensor, "n k"],
-    levels: Sequence[int],
-    steps: int,
-    counts: Int64[Tensor, " K+1"],
-    length: int,
-) -> Judged:
-    """Eqs. 1 and 2 of passages whose hidden tokens cost ``costs`` at the counts ``levels``.
+Found = tuple[Float64[Tensor, "n k k+1"], Sequence[int]]
+
+
+def judge(own: Found, other: Found, counts: Int64[Tensor, " K+1"], length: int) -> Judged:
+    """Eqs. 1 and 2 of passages.
 
     Args:
-        counts: the schedule that was fitted to others; all counts of it, and of the two that are fitted to nothing,
-            are among the levels.
+        own: what their tokens cost in the order that the schedule is for, and the counts at which: all of its, and of
+            even and cosine steps.
+        other: the same in a random order, at the counts of even steps.
+        counts: the schedule that was fitted to other passages.
     """
-    bits = length * log(2)
-    schedules = {OPTIMAL: counts, LINEAR: linear_counts(length, steps), COSINE: cosine_counts(length, steps)}
-    whole = costs @ _sum_of_line(levels, length)
-    each = {name: costs @ _left_sum(levels, counts) for name, counts in schedules.items()}
-    excess = {name: _mean((cost - whole) / bits) for name, cost in each.items()}
-    saving = {name: _mean((each[name] - each[OPTIMAL]) / bits) for name in (LINEAR, COSINE)}
-    kept = min(excess, key=lambda name: excess[name].value)  # the first of equals, which is the optimal one
-    return Judged(steps, tuple(counts.tolist()), excess, saving, kept)
+    steps = len(counts) - 1
+    linear = linear_counts(length, steps)
+    each = {
+        OPTIMAL: _sum(own, counts),
+        LINEAR: _sum(own, linear),
+        COSINE: _sum(own, cosine_counts(length, steps)),
+    }
+    kept = min(
+        each, key=lambda name: float(each[name].mean())
+    )  # the first of equals, which is the optimal one
+    each[RANDOM] = _sum(other, linear)
+    each = {name: cost / (length * log(2)) for name, cost in each.items()}
+    saving = {name: _mean(cost - each[OPTIMAL]) for name, cost in each.items() if name != OPTIMAL}
+    return Judged(
+        steps, tuple(counts.tolist()), {name: _mean(cost) for name, cost in each.items()}, saving, kept
+    )
 
 
-def _left_sum(levels: Sequence[int], counts: Int64[Tensor, " K+1"]) -> Float64[Tensor, " k"]:
-    """The first sum of eq. 1, as weights of the levels."""
-    at = torch.searchsorted(torch.tensor(levels), counts[:-1])
-    return torch.zeros(len(levels), dtype=torch.float64).index_add_(0, at, counts.diff().double())
-
-
-def _sum_of_line(levels: Sequence[int], length: int) -> Float64[Tensor, " k"]:
-    """The second sum of eq. 1, of what is linear between the levels, which run from 0 to L - 1, as weights of them."""
-    knots, n = torch.tensor(levels).double(), torch.arange(length, dtype=torch.float64)
-    weights = torch.zeros(len(levels), dtype=torch.float64)
-    if len(levels) == 1:
-        return weights + length
-    right = torch.searchsorted(knots, n).clamp(1, len(levels) - 1)
-    part = (n - knots[right - 1]) / (knots[right] - knots[right - 1])
-    return weights.index_add_(0, right - 1, 1 - part).index_add_(0, right, part)
+def _sum(found: Found, counts: Int64[Tensor, " K+1"]) -> Float64[Tensor, " n"]:
+    """Eq. 1 of every passage."""
+    values, levels = found
+    at = torch.searchsorted(torch.tensor(levels), counts)
+    return values[:, at[:-1], at[1:]].sum(1)
 
 
 def _mean(values: Float64[Tensor, " n"]) -> Estimate:
@@ -217,15 +212,21 @@ def _mean(values: Float64[Tensor, " n"]) -> Estimate:
 
 
 def _costs(
-    run: Run, items: Chosen, index: Tensor, seed: int, levels: Sequence[int], tell: Callable[[float], None]
-) -> Float64[Tensor, "n k"]:
-    """`hidden_costs` of these passages, which are the same whatever stands beside them."""
+    run: Run,
+    items: Chosen,
+    index: Tensor,
+    seed: int,
+    levels: Sequence[int],
+    order: str,
+    tell: Callable[[float], None] = lambda part: None,
+) -> Float64[Tensor, "n k k+1"]:
+    """`costs` of these passages, which are the same whatever stands beside them."""
     device, found = next(run.model.parameters()).device, []
     for part in index.split(64):
         x, cond = items.batch(part)
         cond = {k: v.to(device) for k, v in cond.items()}
         seeds = Seeds.of(seed, part.tolist()).fold("unmasking")
-        found.append(hidden_costs(run.model, x.to(device), seeds, levels, **cond))  # type: ignore[arg-type]
+        found.append(costs(run.model, x.to(device), seeds, levels, order=order, **cond))  # type: ignore[arg-type]
         tell(sum(map(len, found)) / len(index))
     return torch.cat(found)
 
@@ -236,15 +237,15 @@ def _seconds_per_call(run: Run, split: Any) -> float:
     index = torch.arange(len(items))
     for _ in range(2):
         started = time.monotonic()
-        _costs(run, items, index, 0, [0], lambda part: None)
+        _costs(run, items, index, 0, [0, run.latent_shape[0]], "first-hitting")
     return (time.monotonic() - started) / len(items)
 
 
-def _kept(found: TunedTexts) -> dict[str, Any]:
+def _kept(tuned: TunedTexts) -> dict[str, Any]:
     """The profile, as `UnmaskingProfile` reads it, the schedule to use for each number of steps, and how they did."""
     return {
-        **found.profile.to_json(),
-        "kept": {str(one.steps): one.kept for one in found.judged},
-        "passages": {"fitted": found.fitted, "judged": found.n},
-        "judged": [one.to_json() for one in found.judged],
+        **tuned.profile.to_json(),
+        "kept": {str(one.steps): one.kept for one in tuned.judged},
+        "passages": {"fitted": tuned.fitted, "judged": tuned.n},
+        "judged": [one.to_json() for one in tuned.judged],
     }

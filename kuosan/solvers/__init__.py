@@ -13,7 +13,7 @@ from kuosan.solvers.inverse import Midpoint, invert
 from kuosan.solvers.multistep import History, Multistep, Table
 from kuosan.solvers.recorrupt import Cold, Redraw
 from kuosan.solvers.runge_kutta import Euler, Heun
-from kuosan.solvers.unmasking import ByConfidence, ByEntropy, ByMargin, FirstHitting, ReMDM, Unmasking
+from kuosan.solvers.unmasking import ByConfidence, ByEntropy, ByMargin, FirstHitting, ReMDM, Spaced, Unmasking
 
 SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
     "ancestral": Ancestral,
@@ -35,6 +35,7 @@ SOLVERS: dict[str, Callable[[], Solver[Any]]] = {
     "cold": Cold,
     "redraw": Redraw,
     "first-hitting": FirstHitting,
+    "spaced": Spaced,
     "confidence": ByConfidence,
     "entropy": ByEntropy,
     "margin": ByMargin,
@@ -52,5 +53,6 @@ def solver(name: str) -> Solver[Any]:
 __all__ = [
     "DDIM", "DEIS", "IPNDM", "SOLVERS", "AdamsBashforth", "Ancestral", "ByConfidence", "ByEntropy", "ByMargin", "Cold",
     "DPMSolverPP", "Euler", "FirstHitting", "Heun", "History", "Midpoint", "Multistep", "ReMDM", "Redraw",
-    "SDESolverPP", "Solver", "Step", "Table", "UniPC", "Unmasking", "invert", "sample", "solver", "trajectory",
+    "SDESolverPP", "Solver", "Spaced", "Step", "Table", "UniPC", "Unmasking", "invert", "sample", "solver",
+    "trajectory",
 ]  # fmt: skip

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from kuosan.adapt.unmasking import measure_profile, stock_levels
+from kuosan.adapt.unmasking import costs, measure_profile, stock_levels
 from kuosan.core.curves import CosineSurvival, LinearSurvival
 from kuosan.core.posteriors import Categorical, Posterior
 from kuosan.core.random import Seeds
-from kuosan.core.unmasking import cosine_counts, linear_counts
+from kuosan.core.unmasking import linear_counts
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.exact import TableDenoiser
 from kuosan.processes.blocks import BlockMasked
@@ -32,38 +33,53 @@ def entropy(kept: tuple[int, ...]) -> float:
     return float(-torch.xlogy(p, p).sum())
 
 
-def exact(n: int) -> float:
-    """D(n): the mean of H(x_i, x_seen) - H(x_seen) over sets of n and letters outside them."""
-    pairs = [(seen, i) for seen in itertools.combinations(range(L), n) for i in range(L) if i not in seen]
-    return sum(entropy((*seen, i)) - entropy(seen) for seen, i in pairs) / len(pairs)
+def exact(n: int, m: int, orders: list[tuple[int, ...]]) -> float:
+    """W(n, m): the mean over orders of H(x_i, x_seen) - H(x_seen), for the letters n … m - 1 of the order."""
+    each = [sum(entropy((*o[:n], i)) - entropy(o[:n]) for i in o[n:m]) for o in orders]
+    return sum(each) / len(each)
+
+
+ALL = list(itertools.permutations(range(L)))
+TURNED = [tuple((p + shift) % L for p in (0, 2, 1, 3)) for shift in range(L)]
 
 
 def rows(n: int) -> Tensor:
     return WORDS[torch.multinomial(P, n, True, generator=torch.Generator().manual_seed(1))]
 
 
-def test_it_is_the_exact_profile_within_its_errors() -> None:
-    n = 4000
+@pytest.mark.parametrize(("order", "orders"), [("first-hitting", ALL), ("spaced", TURNED)])
+def test_it_is_the_exact_profile_within_its_errors(order: str, orders: list[tuple[int, ...]]) -> None:
+    n, levels = 4000, (0, 1, 2, 3, 4)
     denoiser = TableDenoiser(Masked(K, CosineSurvival()), WORDS, P)
-    found = measure_profile(denoiser, rows(n), Seeds.of(0, n), batch=1000)
-    assert found.revealed == (0, 1, 2, 3) == stock_levels(L) and found.length == L
-    for got, error, level in zip(found.nats, found.errors, found.revealed, strict=True):
-        assert 0 < error < 0.02 and abs(got - exact(level)) < 4 * error
-    least = found.cost(found.counts(2))
-    assert least <= min(found.cost(c(L, 2)) for c in (linear_counts, cosine_counts))
+    found = costs(denoiser, rows(n), Seeds.of(0, n), levels, order=order, batch=1000)
+    errors = found.std(0) / n**0.5
+    for i in range(L):
+        assert not found[:, i, : i + 1].any()
+        for j in range(i + 1, L + 1):
+            assert 0 < errors[i, j] < 0.05
+            assert abs(float(found[:, i, j].mean()) - exact(i, j, orders)) < 4 * errors[i, j]
+    profile = measure_profile(denoiser, rows(n), Seeds.of(0, n), order=order, batch=1000)
+    assert profile.levels == levels and profile.order == order
+    for i, row in enumerate(profile.nats):
+        assert row == pytest.approx(found[:, i, i + 1 :].mean(0).tolist(), rel=1e-12)
 
 
-def test_the_errors_are_those_of_other_rows() -> None:
-    """The scatter of twenty measurements is the standard error that each of them states."""
-    denoiser, x = TableDenoiser(Masked(K, LinearSurvival()), WORDS, P), rows(20 * 200)
-    found = [
-        measure_profile(denoiser, part, Seeds.of(i, 200), (0, 2), batch=200)
-        for i, part in enumerate(x.split(200))
-    ]
-    for level in range(2):
-        scatter = torch.tensor([f.nats[level] for f in found]).std()
-        stated = torch.tensor([f.errors[level] for f in found]).mean()
-        assert 0.55 < float(scatter / stated) < 1.6  # of 19 degrees of freedom, at one in a thousand
+def test_far_apart_costs_less_where_neighbours_hang_together() -> None:
+    """A chain of eight letters of two, in two, three and four even steps; one per token is the same in any order."""
+    words = torch.cartesian_prod(*(torch.arange(2) for _ in range(8)))
+    p = torch.where(words.diff(dim=1) == 0, 0.9, 0.1).double().prod(1) / 2
+    x = words[torch.multinomial(p, 2000, True, generator=torch.Generator().manual_seed(1))]
+    denoiser = TableDenoiser(Masked(2, LinearSurvival()), words, p)
+    far, near = (
+        costs(denoiser, x, Seeds.of(0, 2000), range(9), order=o, batch=2000)
+        for o in ("spaced", "first-hitting")
+    )
+    for steps in (2, 3, 4):
+        at = linear_counts(8, steps)
+        less = (near - far)[:, at[:-1], at[1:]].sum(1)
+        assert float(less.mean()) > 4 * float(less.std()) / 2000**0.5
+    one = [float(w.diagonal(1, 1, 2).sum(1).mean()) for w in (far, near)]
+    assert abs(one[0] - one[1]) < 0.3
 
 
 class Watcher(Denoiser):
@@ -83,7 +99,7 @@ class Watcher(Denoiser):
 def test_each_level_shows_its_count_at_its_time_with_the_rows_conditions() -> None:
     n, watcher, label = 10, Watcher(), torch.arange(10)
     x = torch.arange(n * 6).remainder(K).reshape(n, 6)
-    found = measure_profile(watcher, x, Seeds.of(0, n), (0, 2, 5), batch=4, label=label)
+    found = measure_profile(watcher, x, Seeds.of(0, n), (0, 2, 5, 6), batch=4, label=label)
     assert len(watcher.shown) == 9
     for i, level in enumerate((0, 2, 5)):
         x_t, t, labels = (torch.cat(part) for part in zip(*watcher.shown[3 * i : 3 * i + 3], strict=True))
@@ -91,25 +107,24 @@ def test_each_level_shows_its_count_at_its_time_with_the_rows_conditions() -> No
         assert seen.sum(1).tolist() == [level] * n and torch.equal(x_t[seen], x[seen])
         assert torch.allclose(watcher.process.keep(t), torch.full((n,), level / 6, dtype=F64), atol=1e-12)
         assert torch.equal(labels, label)
-    assert found.nats == pytest.approx([torch.tensor(K).log().item()] * 3, rel=1e-7)
+    assert found.per_token().tolist() == pytest.approx([math.log(K)] * 3, rel=1e-7)
 
 
 def test_it_does_not_depend_on_the_batch() -> None:
     denoiser, x = TableDenoiser(Masked(K, LinearSurvival()), WORDS, P), rows(30)
-    one, other = (measure_profile(denoiser, x, Seeds.of(0, 30), batch=b) for b in (7, 30))
-    assert one.nats == pytest.approx(other.nats, rel=1e-13)
+    one, other = (costs(denoiser, x, Seeds.of(0, 30), (0, 2, 4), batch=b) for b in (7, 30))
+    assert torch.allclose(one, other, rtol=1e-13)
 
 
-def test_levels_are_denser_where_little_is_known() -> None:
+def test_levels_hold_those_of_even_schedules() -> None:
+    assert stock_levels(5) == (0, 1, 2, 3, 4, 5)
     levels = stock_levels(256)
-    assert levels[0] == 0 and levels[-1] == 255 and len(levels) == 17
-    gaps = torch.tensor(levels).diff()
-    assert bool((gaps.diff() >= -1).all()) and gaps[-1] > 10 * gaps[0]
+    assert len(levels) == 33 and all(
+        set(linear_counts(256, k).tolist()) <= set(levels) for k in (1, 2, 4, 8, 16, 32)
+    )
 
 
-def test_other_processes_and_lone_rows_are_refused() -> None:
+def test_other_processes_are_refused() -> None:
     for process in (UniformNoise(K, LinearSurvival()), BlockMasked(K, LinearSurvival(), 2)):
         with pytest.raises(TypeError, match="one curve for all"):
             measure_profile(TableDenoiser(process, WORDS, P), rows(4), Seeds.of(0, 4))
-    with pytest.raises(ValueError, match="two rows or more"):
-        measure_profile(TableDenoiser(Masked(K, LinearSurvival()), WORDS, P), rows(1), Seeds.of(0, 1))

@@ -24,14 +24,13 @@ from kuosan.processes.blocks import BlockMasked
 F64 = torch.float64
 
 
-def falling(length: int, seed: int) -> UnmaskingProfile:
-    """A profile that is measured everywhere."""
-    values = (
-        torch.rand(length, generator=torch.Generator().manual_seed(seed), dtype=F64)
-        .sort(descending=True)
-        .values
-    )
-    return UnmaskingProfile(length, tuple(range(length)), tuple(values.tolist()))
+def some(length: int, seed: int, levels: tuple[int, ...] | None = None) -> UnmaskingProfile:
+    """A table in which every token costs less the more are before it."""
+    each = torch.rand(length, length, generator=torch.Generator().manual_seed(seed), dtype=F64)
+    each = each.sort(0, descending=True).values  # what token r costs after n
+    levels = tuple(range(length + 1)) if levels is None else levels
+    rows = tuple(tuple(float(each[n, n:m].sum()) for m in levels[i + 1 :]) for i, n in enumerate(levels[:-1]))
+    return UnmaskingProfile(levels, rows)
 
 
 def all_counts(length: int, steps: int) -> list[Tensor]:
@@ -42,7 +41,7 @@ def all_counts(length: int, steps: int) -> list[Tensor]:
 @pytest.mark.parametrize("length", [1, 2, 5, 8])
 def test_the_optimum_is_that_of_all_schedules(length: int) -> None:
     for seed in range(4):
-        profile = falling(length, seed)
+        profile = some(length, seed)
         for steps in range(1, length + 1):
             least = min(profile.cost(counts) for counts in all_counts(length, steps))
             found = profile.counts(steps)
@@ -52,24 +51,38 @@ def test_the_optimum_is_that_of_all_schedules(length: int) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 7, 30, 60])
 def test_stock_schedules_cost_no_less(steps: int) -> None:
     for seed in range(4):
-        profile = falling(60, seed)
+        profile = some(60, seed)
         stock = [profile.cost(counts(60, steps)) for counts in (linear_counts, cosine_counts)]
         assert min(stock) >= profile.cost(profile.counts(steps)) - 1e-12
 
 
 def test_more_steps_cost_less_and_one_per_token_the_sum() -> None:
-    profile = falling(12, 1)
+    profile = some(12, 1)
     costs = [profile.cost(profile.counts(steps)) for steps in range(1, 13)]
     assert all(a > b for a, b in itertools.pairwise(costs))
-    assert costs[0] == pytest.approx(12 * profile.nats[0]) and costs[-1] == pytest.approx(sum(profile.nats))
+    assert costs[0] == pytest.approx(profile.nats[0][-1])
+    assert costs[-1] == pytest.approx(sum(row[0] for row in profile.nats))
     for counts in (linear_counts(12, 12), cosine_counts(12, 12), profile.counts(12)):
         assert counts.tolist() == list(range(13))
 
 
-def test_where_context_tells_nothing_every_schedule_is_equal() -> None:
-    flat = UnmaskingProfile(7, (0, 3), (0.8, 0.8))
-    for steps in range(1, 8):
-        assert all(flat.cost(c) == pytest.approx(5.6, rel=1e-12) for c in all_counts(7, steps))
+def test_only_measured_counts_are_used_and_even_ones_where_these_are_too_few() -> None:
+    levels = (0, 2, 3, 7, 10)
+    profile, every = some(10, 5, levels), some(10, 5)
+    for steps in range(1, 5):
+        found = profile.counts(steps)
+        assert set(found.tolist()) <= set(levels) and profile.cost(found) == pytest.approx(every.cost(found))
+        allowed = [c for c in all_counts(10, steps) if set(c.tolist()) <= set(levels)]
+        assert profile.cost(found) == pytest.approx(min(every.cost(c) for c in allowed))
+    assert torch.equal(profile.counts(6), linear_counts(10, 6))
+    with pytest.raises(ValueError, match="was measured at"):
+        profile.cost(torch.tensor([0, 5, 10]))
+
+
+def test_what_a_token_costs_from_count_to_count() -> None:
+    profile = some(10, 5, (0, 2, 3, 7, 10))
+    expected = [row[0] / width for row, width in zip(profile.nats, (2, 1, 4, 3), strict=True)]
+    assert profile.per_token().tolist() == pytest.approx(expected)
 
 
 K, L = 3, 4
@@ -85,73 +98,67 @@ def given(i: int, seen: tuple[int, ...]) -> Tensor:
     return ((fits & same[..., i]).double() @ P).log() - (fits.double() @ P).log()
 
 
-def exact_profile() -> UnmaskingProfile:
-    """D of the language, over all words, sets and hidden positions."""
-    nats = []
+ORDER = (2, 0, 3, 1)
+
+
+def exact_profile(orders: list[tuple[int, ...]]) -> UnmaskingProfile:
+    """W of the language, over all words, in the mean over the orders."""
+    rows = []
     for n in range(L):
-        pairs = [(i, seen) for seen in itertools.combinations(range(L), n) for i in range(L) if i not in seen]
-        nats.append(-sum(float(P @ given(*pair)) for pair in pairs) / len(pairs))
-    return UnmaskingProfile(L, tuple(range(L)), tuple(nats))
+        ahead = [
+            [-sum(float(P @ given(i, order[:n])) for i in order[n:m]) for m in range(n + 1, L + 1)]
+            for order in orders
+        ]
+        rows.append(tuple(torch.tensor(ahead, dtype=F64).mean(0).tolist()))
+    return UnmaskingProfile(tuple(range(L + 1)), tuple(rows))
 
 
-def test_the_cost_is_the_code_length_of_the_sampler() -> None:
-    """-log of the sampler's probability, over all words and all orders that its steps can be cut from."""
-    profile, orders = exact_profile(), list(itertools.permutations(range(L)))
+@pytest.mark.parametrize("orders", [[ORDER], list(itertools.permutations(range(L)))], ids=["one", "all"])
+def test_the_cost_is_the_code_length_of_the_sampler(orders: list[tuple[int, ...]]) -> None:
+    """-log of the sampler's probability, over all words and the orders that its steps can be cut from."""
+    profile = exact_profile(orders)
     for counts in (c for steps in range(1, L + 1) for c in all_counts(L, steps)):
         cuts = list(itertools.pairwise(counts.tolist()))
         lengths = [-sum(given(i, order[:a]) for a, b in cuts for i in order[a:b]) for order in orders]
         expected = float(torch.stack(lengths).mean(0) @ P)
         assert profile.cost(counts) == pytest.approx(expected, rel=1e-12)
-
-
-def test_one_token_per_step_costs_the_entropy() -> None:
-    """The chain rule: nothing is lost."""
-    assert exact_profile().cost(torch.arange(L + 1)) == pytest.approx(float(-(P * P.log()).sum()), rel=1e-12)
-
-
-def test_curves_never_rise_and_keep_what_does_not() -> None:
-    good = UnmaskingProfile(9, (0, 2, 4, 8), (3.0, 2.0, 2.0, 0.5))
-    assert good.curve().tolist() == [3.0, 2.5, 2.0, 2.0, 2.0, 1.625, 1.25, 0.875, 0.5]
-    pooled = UnmaskingProfile(4, (0, 1, 2, 3), (3.0, 1.0, 2.0, 0.5))
-    assert pooled.curve().tolist() == [3.0, 1.5, 1.5, 0.5]
-    weighed = UnmaskingProfile(4, (0, 1, 2, 3), (3.0, 1.0, 2.0, 0.5), (0.1, 0.1, 0.2, 0.1))
-    assert torch.allclose(weighed.curve(), torch.tensor([3.0, 1.2, 1.2, 0.5], dtype=F64))  # (4·1 + 1·2)/5
-    assert UnmaskingProfile(5, (2, 3), (2.0, 1.0)).curve().tolist() == [2.0, 2.0, 2.0, 1.0, 1.0]
-    assert UnmaskingProfile(3, (1,), (2.0,)).curve().tolist() == [2.0] * 3
+    entropy = float(-(P * P.log()).sum())
+    assert profile.cost(torch.arange(L + 1)) == pytest.approx(entropy, rel=1e-12), (
+        "the chain rule: nothing is lost"
+    )
 
 
 def test_a_profile_goes_through_json() -> None:
-    for errors in ((), (0.01, 0.02, 0.03)):
-        profile = UnmaskingProfile(6, (0, 2, 5), (1.5, 1.25, 0.1), errors)
-        assert UnmaskingProfile.of_json(json.loads(json.dumps(profile.to_json()))) == profile
+    profile = some(9, 2, (0, 3, 4, 9))
+    assert UnmaskingProfile.of_json(json.loads(json.dumps(profile.to_json()))) == profile
 
 
 @pytest.mark.parametrize(
-    ("revealed", "nats", "errors"),
+    ("levels", "nats"),
     [
-        ((), (), ()),
-        ((0, 0), (1.0, 1.0), ()),
-        ((0, 6), (1.0, 1.0), ()),
-        ((-1, 2), (1.0, 1.0), ()),
-        ((0, 2), (1.0,), ()),
-        ((0, 2), (1.0, 0.5), (0.1,)),
-        ((0, 2), (1.0, math.nan), ()),
-        ((0, 2), (1.0, -0.1), ()),
+        ((), ()),
+        ((0,), ()),
+        ((1, 6), ((1.0,),)),
+        ((0, 0, 6), ((1.0, 1.0), (1.0,))),
+        ((0, 3, 6), ((1.0, 1.0),)),
+        ((0, 3, 6), ((1.0,), (1.0, 1.0))),
+        ((0, 3, 6), ((1.0, math.nan), (1.0,))),
+        ((0, 3, 6), ((1.0, 2.0), (-0.1,))),
     ],
 )
-def test_what_is_no_profile_is_refused(revealed: tuple, nats: tuple, errors: tuple) -> None:
+def test_what_is_no_profile_is_refused(levels: tuple, nats: tuple) -> None:
     with pytest.raises(ValueError, match="unmasking profile"):
-        UnmaskingProfile(6, revealed, nats, errors)
+        UnmaskingProfile(levels, nats)
 
 
 def test_schedules_of_no_step_or_of_more_steps_than_tokens_are_refused() -> None:
     for steps in (0, 6):
-        for schedule in (falling(5, 0).counts, lambda k: linear_counts(5, k), lambda k: cosine_counts(5, k)):
+        for schedule in (some(5, 0).counts, lambda k: linear_counts(5, k), lambda k: cosine_counts(5, k)):
             with pytest.raises(ValueError, match="in 1 to 5 steps"):
                 schedule(steps)
     for wrong in ([0, 5, 5], [1, 5], [0, 4], [5], [0, 3, 2, 5]):
         with pytest.raises(ValueError, match="rise from 0 to 5"):
-            falling(5, 0).cost(torch.tensor(wrong))
+            some(5, 0).cost(torch.tensor(wrong))
 
 
 @pytest.mark.parametrize("length", [1, 7, 64, 257])
@@ -200,7 +207,7 @@ def test_grids_by_name() -> None:
     assert torch.allclose(unmasking_grid("cosine", 8, keep), even, atol=1e-12)  # the curve's own
     assert torch.allclose(keep(unmasking_grid("linear", 8, keep)), even.flip(0), atol=1e-12)
     assert torch.allclose(unmasking_grid("linear", 8, LinearSurvival()), even, atol=1e-12)
-    profile = falling(20, 3)
+    profile = some(20, 3)
     optimal = unmasking_grid("optimal", 8, keep, profile)
     assert torch.allclose(keep(optimal) * 20, profile.counts(8).double(), atol=1e-9)
     with pytest.raises(ValueError, match="needs an unmasking profile"):

@@ -138,12 +138,12 @@ def test_counting_finds_the_entropy_of_what_it_is_shown() -> None:
 
     train, test = [piece() for _ in range(200)], [piece() for _ in range(50)]
     found = music_baselines(train, test, 4)
-    assert found["unigram"] == pytest.approx(2.0, abs=0.01)
-    assert found["bigram_beat"] == pytest.approx(0.5, abs=0.02)
+    assert found["voice_unigram"] == pytest.approx(2.0, abs=0.01)
+    assert found["voice_bigram_beat"] == pytest.approx(0.5, abs=0.02)
     # without the beat: a step differs with 3/16 from the one before
     stay = 1 - 3 / 16
     expected = -(stay * math.log2(stay) + 3 / 16 * math.log2(1 / 16))
-    assert found["bigram"] == pytest.approx(expected, abs=0.03)
+    assert found["voice_bigram"] == pytest.approx(expected, abs=0.03)
 
 
 def windows(n: int, seed: int, low: int = 48) -> Windows:

@@ -23,8 +23,13 @@ from kuosan.recipes.music_rules import MusicWishes, parse_length, rules_of_music
 from kuosan.recipes.opening import prepare, reopen
 from kuosan.recipes.schema import Recipe
 
-SMALL: dict[str, Any] = {"network__dim": 32, "network__depth": 1, "training__batch": 16, "sampling__steps": 4,
-    "data__length": 16}
+SMALL: dict[str, Any] = {
+    "network__dim": 32,
+    "network__depth": 1,
+    "training__batch": 16,
+    "sampling__steps": 4,
+    "data__length": 16,
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,7 +73,7 @@ def test_a_folder_becomes_a_run_with_all_that_belongs_to_one(run: kuosan.Run) ->
     summary = json.loads((run.path / "summary.json").read_text())
     for name in ("bits_per_note", "bits_per_token", "interval_overlap", "faults_per_bar", "groove"):
         assert summary["metrics"][name]["n"] > 0
-    assert set(summary["baselines"]) == {"unigram", "bigram", "bigram_beat"}
+    assert set(summary["baselines"]) == {"voice_unigram", "voice_bigram", "voice_bigram_beat"}
     report = (run.path / "report.html").read_text(encoding="utf-8")
     assert report.count("data:audio/wav;base64,") == 3
     assert "media-src data:" in report
@@ -80,7 +85,7 @@ def test_training_makes_the_model_less_surprised(folder: Path, run: kuosan.Run, 
         folder, out=tmp_path / "new", recipe=Recipe(budget="1steps").updated(_dotted(SMALL)), asked={}
     ).data
     bits = bound(run, data.val, 100)["bits_per_token"].value
-    assert bits < 0.7 * baselines(data)["unigram"]
+    assert bits < 0.7 * baselines(data)["voice_unigram"]
 
 
 def _dotted(leaves: dict[str, Any]) -> dict[str, Any]:

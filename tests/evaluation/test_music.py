@@ -7,12 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from kuosan.core.curves import survival
+from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.evaluation.music import HISTOGRAMS, Bars, Overlap, evaluate_music, faults, music_baselines
+from kuosan.evaluation.music.bound import piece_nats, windows_of_piece
 from kuosan.evaluation.music.copying import nearest_windows
 from kuosan.evaluation.music.evaluate import Windows
 from kuosan.evaluation.music.statistics import STATISTICS, density, groove, pitch_range
+from kuosan.processes.discrete import Masked
 
 
 def bars_of(*voices: list[int], bar: int = 4, repeats: int = 1) -> Bars:
@@ -182,3 +186,24 @@ def test_without_held_out_music_what_can_be_measured_is() -> None:
     found = evaluate_music(windows(20, 1), train, windows(4, 2)[torch.arange(0)], notes=2)
     assert found.metrics["interval_overlap"].floor is not None
     assert {"copies", "key_accuracy"} <= set(found.left_out)
+
+
+def test_every_step_of_a_piece_is_new_once_and_windows_begin_with_cycles() -> None:
+    for length, steps, cycle in ((48, 16, 4), (36, 16, 6), (12, 16, 4), (60, 20, 3)):
+        rows = torch.arange(length * 2).view(length, 2)
+        x, new = windows_of_piece(rows, steps, cycle, -1)
+        told = x[new]
+        assert sorted(told[told >= 0].tolist()) == list(range(length * 2))
+        assert all(int(first) % (2 * cycle) == 0 for first in x[:, 0])
+
+
+def test_the_bound_of_a_model_that_knows_nothing_is_one_guess_per_token() -> None:
+    class Nothing(nn.Module):
+        def forward(self, x: Tensor, t: Tensor, clean: Tensor | None, only: Tensor, **cond: Tensor) -> Tensor:
+            return torch.zeros(int(only.sum()), 5)
+
+    denoiser = TokenDenoiser(Masked(5, survival("linear")), Nothing())
+    pieces = [(torch.zeros(32, 2, dtype=torch.int64), 4), (torch.zeros(80, 2, dtype=torch.int64), 4)]
+    nats = piece_nats(denoiser, pieces, {}, steps=16, end=1, times=64)
+    for found, (rows, _) in zip(nats.tolist(), pieces, strict=True):
+        assert found == pytest.approx(rows.numel() * math.log(5), rel=0.05)

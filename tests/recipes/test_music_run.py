@@ -18,7 +18,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import MusicModality, Note, Part, Score
 from kuosan.modalities.music_files import read_scores, write_score
 from kuosan.recipes.cite import reasons_of
-from kuosan.recipes.music_measure import FIRST_NOTE, baselines, bound, music_of, windows_of
+from kuosan.recipes.music_measure import FIRST_NOTE, baselines, bound, music_of, pieces_of, windows_of
 from kuosan.recipes.music_rules import MusicWishes, parse_length, rules_of_music
 from kuosan.recipes.opening import prepare, reopen
 from kuosan.recipes.schema import Recipe
@@ -92,13 +92,14 @@ def _dotted(leaves: dict[str, Any]) -> dict[str, Any]:
     return {k.replace("__", "."): v for k, v in leaves.items()}
 
 
-def test_the_bound_counts_tokens_and_notes(run: kuosan.Run, folder: Path) -> None:
-    found = bound(run, reopen(run.path).data.val, 100)
-    modality = music_of(run)
-    x = reopen(run.path).data.val.batch(torch.arange(len(reopen(run.path).data.val)))[0]
-    notes, tokens = ((x >= FIRST_NOTE) & (x % 2 == 0)).sum(), (x != modality.form.end).sum()
+def test_the_bound_counts_tokens_and_notes_of_whole_pieces(run: kuosan.Run, folder: Path) -> None:
+    split = reopen(run.path).data.val
+    found = bound(run, split, 1000)
+    pieces = [rows for rows, _ in pieces_of(split).rows]
+    notes = sum(int(((rows >= FIRST_NOTE) & (rows % 2 == 0)).sum()) for rows in pieces)
+    assert found["bits_per_note"].n == len(pieces)
     ratio = found["bits_per_note"].value / found["bits_per_token"].value
-    assert ratio == pytest.approx(float(tokens) / float(notes), rel=0.02)
+    assert ratio == pytest.approx(sum(rows.numel() for rows in pieces) / notes)
 
 
 def test_samples_are_files_in_the_metre_and_tempo_of_what_was_asked(run: kuosan.Run, tmp_path: Path) -> None:

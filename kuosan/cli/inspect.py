@@ -72,6 +72,7 @@ def _duplicates(found: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _counts(counts: dict[str, int], names: dict[str, str] | None = None) -> str:
+    counts = {k: n for k, n in counts.items() if n}  # others are reached by transposing, say
     some = list(counts.items())[:MOST_VALUES]
     texts = [f"{k} {names[k]} ({n:,})" if names and k in names else f"{k} ({n:,})" for k, n in some]
     more = f", and {len(counts) - MOST_VALUES:,} more" if len(counts) > MOST_VALUES else ""

@@ -19,7 +19,9 @@ _DISTANCES = ("fd_inf_encoder", "fd_encoder", "fd_inf_pixels", "fd_pixels")
 
 def noun(modality: str) -> str:
     """What the items of a modality are called."""
-    return {"image": "pictures", "audio": "recordings", "text": "texts"}.get(modality, "items")
+    return {"image": "pictures", "audio": "recordings", "text": "texts", "music": "passages"}.get(
+        modality, "items"
+    )
 
 
 def choices_table(choices: Sequence[Sequence[Any]]) -> str:
@@ -67,10 +69,13 @@ def likelihood_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def baseline_lines(metrics: Mapping[str, Mapping[str, Any]], others: Mapping[str, float]) -> list[str]:
-    """Bits per character of held-out texts, of the model and of others that were given the same training text."""
+    """Bits per character of held-out texts (per token of music), of the model and of others that were given the same
+    training data."""
     from kuosan.evaluation.report_words import baseline, number
 
-    mine = _measured(metrics, "bits_per_character")
+    mine, unit = _measured(metrics, "bits_per_character"), "character of held-out texts"
+    if mine is None:
+        mine, unit = _measured(metrics, "bits_per_token"), "token of held-out music"
     rows = [(baseline(name), value, number(value)) for name, value in others.items()]
     if mine is not None:
         kind = "this model" if mine.get("note") == "exact" else "this model (at most)"
@@ -78,7 +83,7 @@ def baseline_lines(metrics: Mapping[str, Mapping[str, Any]], others: Mapping[str
             (kind, mine["value"], f"{_plus_minus(mine['value'], mine.get('stderr'))} (n = {mine['n']:,})")
         )
     found = [(name, text) for name, _, text in sorted(rows, key=lambda row: row[1])]
-    return ["", table(found, ("bits per character of held-out texts", "fewer is better"))] if found else []
+    return ["", table(found, (f"bits per {unit}", "fewer is better"))] if found else []
 
 
 def closing(summary: Mapping[str, Any], facts: Facts) -> str:
@@ -122,6 +127,19 @@ def _writing(metrics: Mapping[str, Mapping[str, Any]], others: Mapping[str, floa
             best = min(grams, key=lambda name: grams[name])
             line += f"; the best n-gram of the same training texts ({baseline(best)}) {grams[best]:.2f}"
         lines.append(f"{line}.")
+    if (m := _measured(metrics, "bits_per_note")) and "voice_bigram_beat" in others:
+        per_token = metrics["bits_per_token"]
+        lines.append(
+            f"Held-out music costs at most {_plus_minus(per_token['value'], per_token.get('stderr'))} bits per token "
+            f"(n = {m['n']:,}); counting by the beat {others['voice_bigram_beat']:.2f}."
+        )
+    for name, what in (
+        ("interval_overlap", "Overlap of intervals"),
+        ("faults_per_bar", "Faults of voice leading"),
+    ):
+        if m := _measured(metrics, name):
+            value, real = _plus_minus(m["value"], m.get("stderr")), _beside(m, "music")
+            lines.append(f"{what}: {value}{' per bar' if name == 'faults_per_bar' else ''}{real}.")
     if m := _measured(metrics, "entropy_words"):
         value, real = _plus_minus(m["value"], m.get("stderr")), _beside(m, "texts")
         lines.append(f"Entropy of words in {m['n']:,} samples: {value} bits{real}.")
@@ -187,6 +205,8 @@ def suggestions(run: str, facts: Facts) -> list[str]:
     if facts.recipe.process.discrete:
         masks = facts.recipe.process.kind != "uniform"
         gap = [f"kuosan sample {place} --template 'Once [[gap:30]] there was'"] if masks else []
+        if facts.recipe.data.modality == "music":
+            gap = [f"kuosan sample {place} --length 16bars --format wav"]
         return [f"kuosan sample {place}{where}", *gap, f"kuosan evaluate {place}"]
     held = facts.recipe.noise.gaussian and facts.recipe.distil.steps < 2  # by a pipeline of diffusers'
     export = [f"kuosan export {place} --to diffusers {place}-diffusers"] if held else []

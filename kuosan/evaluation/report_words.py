@@ -136,10 +136,18 @@ def label(key: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+_COUNTED = {
+    "unigram": "characters alone",
+    "voice_unigram": "single tokens of a voice",
+    "voice_bigram": "each after the one before",
+    "voice_bigram_beat": "the same, by the beat",
+}
+
+
 def baseline(name: str) -> str:
-    """A model of texts that needs no training, for people: see `writing.baselines`."""
+    """A model that needs no training, for people: see `writing.baselines` and `music.baselines`."""
     words = name.replace("kneser_ney", "Kneser–Ney").replace("_", " ")
-    return {"unigram": "characters alone"}.get(name, words.replace("given train", "given the training texts"))
+    return _COUNTED.get(name, words.replace("given train", "given the training texts"))
 
 
 def metric_title(name: str, noun: str) -> tuple[str, str]:

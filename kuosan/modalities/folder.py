@@ -110,7 +110,9 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
 
 
 def _told(listing: Listing, modality: str) -> Listing:
-    """The files whose content tells what their names do not: music in JSON and in .xml; asked for, any JSON."""
+    """The files whose content tells what their names do not: music in JSON and in .xml; asked for, any JSON where there
+    is no other music."""
+    scores = any(found.kind == "music" for found in listing.found)
 
     def kind(found: Found) -> str | None:
         suffix = posixpath.splitext(found.name)[1].lower()
@@ -118,6 +120,7 @@ def _told(listing: Listing, modality: str) -> Listing:
             return found.kind
         if (
             modality == "music"
+            and not scores
             and suffix == ".json"
             and posixpath.basename(found.name).lower() != CLASS_NAMES
         ):

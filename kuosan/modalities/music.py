@@ -103,7 +103,10 @@ class MusicModality(Modality[Score]):
 
     def decode(self, x: Int64[Tensor, "b l"]) -> list[Score]:
         """Scores of states of any length, in the data's usual metre and tempo, and in the key that they are in."""
-        return [self._score(row, self.form.metre) for row in x.view(len(x), -1, self.form.lanes)]
+        return [
+            self._score(row, self.form.metre)
+            for row in x.view(len(x), x.shape[1] // self.form.lanes, self.form.lanes)
+        ]
 
     def _score(self, rows: Tensor, metre: Metre | None) -> Score:
         score = self.form.score(rows.numpy(), metre, tempo=self.form.tempo)

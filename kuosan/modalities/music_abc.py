@@ -4,23 +4,19 @@ Each tune is a score: a part for each of its voices, and one for its chord symbo
 position below the middle of the piano, each held until the next. Repeats are not unfolded: what is read is what is on
 the paper. Grace notes, decorations, slurs and words are left out. A library that turns ABC into MIDI would do for the
 notes, but loses where the bars begin and strums the chords, which is why this is read here.
-
-Bars are those of the metre. A short one at a repeat sign is what remains of a bar that ends, or a pick-up of what
-begins: two that make up one bar are joined, any other pick-up is put at the end of its bar, all else at the beginning.
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field
 from fractions import Fraction
 
 from kuosan.modalities.base import Unreadable
-from kuosan.modalities.music_score import TEMPO, Metre, Note, Part, Score, key_of_fifths, usable
+from kuosan.modalities.music_abc_bars import SCALE, Measure, Sounding, parts_of
+from kuosan.modalities.music_score import TEMPO, Metre, Score, key_of_fifths, usable
 
 MOST_TUNES = 100_000
-_SCALE = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _FIFTHS = {"F": -1, "C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5}
 _MODES = {
     "": 0,
@@ -35,14 +31,6 @@ _MODES = {
     "lyd": 1,
     "loc": -5,
 }
-_QUALITIES = (
-    (re.compile(r"^(maj7|M7)"), (0, 4, 7, 11)), (re.compile(r"^(m7b5|h)"), (0, 3, 6, 10)),
-    (re.compile(r"^(m|min|-)7"), (0, 3, 7, 10)), (re.compile(r"^(dim|o|°)"), (0, 3, 6)),
-    (re.compile(r"^(aug|\+)"), (0, 4, 8)), (re.compile(r"^sus"), (0, 5, 7)),
-    (re.compile(r"^(m|min|-)(?!aj)6?"), (0, 3, 7)), (re.compile(r"^(7|9|11|13)"), (0, 4, 7, 10)),
-    (re.compile(r"^6"), (0, 4, 7, 9)), (re.compile(r"^"), (0, 4, 7)),
-)  # fmt: skip
-_CHORD = re.compile(r"^\(?([A-G])([#b]?)([^/]*)(?:/.*)?$")
 _LENGTH = r"(\d*)(/*)(\d*)"
 _TOKEN = re.compile(
     r'(?P<quote>"[^"]*")|(?P<field>\[[A-Za-z]:[^\]]*\])|(?P<mark>![^!\n]*!|\{[^}]*\})'
@@ -53,27 +41,6 @@ _TOKEN = re.compile(
     r"|(?P<broken>[<>]+)|(?P<tie>-)|(?P<other>.)",
     re.DOTALL,
 )
-
-
-@dataclass
-class _Sound:
-    """A note of a measure, and whether it is tied to the next one."""
-
-    start: Fraction
-    length: Fraction
-    pitch: int
-    tied: bool = False
-
-
-@dataclass
-class _Measure:
-    """What stands between two bar lines: notes, and chord symbols at their times."""
-
-    notes: list[_Sound] = field(default_factory=list)
-    chords: list[tuple[Fraction, str]] = field(default_factory=list)
-    length: Fraction = Fraction(0)
-    begins: bool = False  # after a repeat sign or a double bar
-    metre: Metre | None = None
 
 
 def read_abc(text: str) -> list[Score]:
@@ -100,7 +67,7 @@ class _Reader:
     def __init__(self, unit: Fraction, signature: dict[str, int], metre: Metre | None) -> None:
         self.unit, self.signature = unit, signature
         self.metre = metre
-        self.measures: list[_Measure] = [_Measure(begins=True, metre=metre)]
+        self.measures: list[Measure] = [Measure(begins=True, metre=metre)]
         self.accidentals: dict[str, int] = {}
         self.tuplet = (0, Fraction(1))  # notes left, factor
         self.broken = Fraction(1)  # of the next note
@@ -119,7 +86,7 @@ class _Reader:
             self.accidentals[name] = accidental.count("^") - accidental.count("_")
         alter = self.accidentals.get(name, self.signature.get(name, 0))
         height = 60 if letter.isupper() else 72
-        return height + _SCALE[name] + alter + 12 * (octave.count("'") - octave.count(","))
+        return height + SCALE[name] + alter + 12 * (octave.count("'") - octave.count(","))
 
     def event(self, pitches: list[int], length: Fraction) -> None:
         """Notes that begin together, or a rest."""
@@ -130,7 +97,7 @@ class _Reader:
         self.last = (len(measure.notes), length)
         for pitch in pitches:
             if 0 <= pitch <= 127 and length > 0:
-                measure.notes.append(_Sound(measure.length, length, pitch))
+                measure.notes.append(Sounding(measure.length, length, pitch))
         measure.length += length
 
     def dot(self, signs: str) -> None:
@@ -151,7 +118,7 @@ class _Reader:
     def bar(self, sign: str) -> None:
         strong = ":" in sign or "||" in sign or "]" in sign or sign.startswith("[")
         if self.measures[-1].length or self.measures[-1].notes:
-            self.measures.append(_Measure(metre=self.metre))
+            self.measures.append(Measure(metre=self.metre))
         self.measures[-1].begins |= strong
         self.accidentals = {}
 
@@ -195,7 +162,7 @@ def _tune(text: str) -> Score | None:
             continue
         if reader is not None:
             reader = _music(line, reader, voices, current)
-    parts, pickup, changes, end = _parts(voices)
+    parts, pickup, changes, end = parts_of({name: r.measures for name, r in voices.items()})
     if not any(part.notes for part in parts):
         return None
     first = next((r.measures[0].metre for r in voices.values()), metre)
@@ -325,96 +292,3 @@ def _note(found: re.Match[str], reader: _Reader) -> None:
         else:
             reader.chord.append(pitch)
             reader.chord_length = reader.chord_length or length
-
-
-# -- bars into time ---------------------------------------------------------------------------------------
-
-
-def _parts(
-    voices: dict[str, _Reader],
-) -> tuple[tuple[Part, ...], float, tuple[tuple[float, Metre], ...], float]:
-    parts: list[Part] = []
-    pickup, end = Fraction(0), Fraction(0)
-    changes: tuple[tuple[float, Metre], ...] = ()
-    chords: list[tuple[Fraction, str]] = []
-    for k, (name, reader) in enumerate(voices.items()):
-        measures = [m for m in reader.measures if m.length]
-        begins, first, turns, stop = _laid_out(measures)
-        parts.append(Part(tuple(_joined(measures, begins)), "Melody" if len(voices) == 1 else name))
-        chords += [
-            (begin + at, text) for m, begin in zip(measures, begins, strict=True) for at, text in m.chords
-        ]
-        end = max(end, stop)
-        if k == 0:
-            pickup, changes = first, turns
-    notes = _chords(sorted(chords, key=lambda c: c[0]), end)
-    if notes:
-        parts.append(Part(tuple(notes), "Chords"))
-    return tuple(parts), float(pickup), changes, float(end)
-
-
-def _laid_out(
-    measures: list[_Measure],
-) -> tuple[list[Fraction], Fraction, tuple[tuple[float, Metre], ...], Fraction]:
-    """When each measure begins, the pick-up, later metres with their times, and the end; see the module."""
-    begins: list[Fraction] = []
-    time, room, pickup = Fraction(0), Fraction(0), Fraction(0)  # room: what the last bar still lacks
-    turns: list[tuple[float, Metre]] = []
-    metre = measures[0].metre if measures else None
-    for k, measure in enumerate(measures):
-        if measure.metre != metre and measure.metre is not None:
-            turns.append((float(time), measure.metre))
-            metre, room = measure.metre, Fraction(0)
-        whole = Fraction(*metre) * 4 if metre else measure.length
-        lacks = whole - measure.length
-        if lacks > 0 and k == 0 and len(measures) > 1:
-            pickup = measure.length
-            begins.append(time)
-            time += measure.length
-        elif lacks > 0 and measure.begins and 0 < measure.length <= room:
-            begins.append(time - measure.length)  # the rest of a bar that a repeat sign divides
-            room = Fraction(0)
-        elif lacks > 0 and measure.begins and k + 1 < len(measures):
-            begins.append(time + lacks)
-            time += whole
-            room = Fraction(0)
-        else:
-            begins.append(time)
-            bars = max(1, -(-measure.length // whole))
-            time += bars * whole
-            room = bars * whole - measure.length
-    return begins, pickup, tuple(turns), time
-
-
-def _joined(measures: list[_Measure], begins: list[Fraction]) -> list[Note]:
-    """Notes in time, tied ones as one."""
-    found: list[Note] = []
-    held: dict[int, tuple[Fraction, Fraction]] = {}  # pitch → (start, end)
-    for measure, begin in zip(measures, begins, strict=True):
-        for note in measure.notes:
-            start = begin + note.start
-            end = start + note.length
-            first, until = held.pop(note.pitch, (start, start))
-            if first != until != start:  # tied to something that does not follow
-                found.append(Note(float(first), float(until - first), note.pitch))
-                first = start
-            if note.tied:
-                held[note.pitch] = (first, end)
-            else:
-                found.append(Note(float(first), float(end - first), note.pitch))
-    found += [Note(float(a), float(b - a), pitch) for pitch, (a, b) in held.items()]
-    return sorted(found)
-
-
-def _chords(chords: list[tuple[Fraction, str]], end: Fraction) -> list[Note]:
-    """Chord symbols as notes, each until the next one."""
-    found = []
-    for k, (start, text) in enumerate(chords):
-        until = chords[k + 1][0] if k + 1 < len(chords) else end
-        said = _CHORD.match(text)
-        if said is None or until <= start:
-            continue
-        root = (_SCALE[said[1]] + {"#": 1, "b": -1, "": 0}[said[2]] - 5) % 12 + 41  # F2 … E3
-        intervals = next(notes for pattern, notes in _QUALITIES if pattern.match(said[3]))
-        found += [Note(float(start), float(until - start), root + i) for i in intervals]
-    return found

@@ -18,8 +18,7 @@ from xml.etree import ElementTree as Tree
 from kuosan.modalities.music_midi import ticks
 from kuosan.modalities.music_score import TICKS, Metre, Part, Score, fifths_of, parse_key, quarters
 
-TYPES = {Fraction(4): "whole", Fraction(2): "half", Fraction(1): "quarter", Fraction(1, 2): "eighth", Fraction(1, 4): "16th",
-         Fraction(1, 8): "32nd", Fraction(1, 16): "64th"}  # fmt: skip
+TYPES = ("whole", "half", "quarter", "eighth", "16th", "32nd", "64th")  # of 4, 2, 1, … quarters
 SHARP = (("C", 0), ("C", 1), ("D", 0), ("D", 1), ("E", 0), ("F", 0), ("F", 1), ("G", 0), ("G", 1), ("A", 0),
          ("A", 1), ("B", 0))  # fmt: skip
 FLAT = (("C", 0), ("D", -1), ("D", 0), ("E", -1), ("E", 0), ("F", 0), ("G", -1), ("G", 0), ("A", -1), ("A", 0),
@@ -37,7 +36,8 @@ CONTAINER = (
 def _signs() -> list[tuple[int, str, int, bool]]:
     """Eq. 1, longest first: (ticks, type, dots, whether of a triplet)."""
     found = []
-    for length, name in TYPES.items():
+    for k, name in enumerate(TYPES):
+        length = Fraction(4, 2**k)
         for dots, factor in ((0, Fraction(1)), (1, Fraction(3, 2))):
             found.append((length * factor * TICKS, name, dots, False))
         found.append((length * Fraction(2, 3) * TICKS, name, 0, True))

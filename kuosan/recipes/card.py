@@ -13,6 +13,7 @@ from kuosan.recipes.session import Session
 from kuosan.training.budget import clock
 
 _PIPELINES = {"image": "unconditional-image-generation", "text": "text-generation"}
+_THINGS = {"text": "texts", "music": "music"}
 
 
 def card(session: Session, summary: dict[str, Any]) -> str:
@@ -25,7 +26,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
         "tags": ["diffusion", "kuosan", r.data.modality],
     }
     shape, sampler = "×".join(map(str, session.run.shape)), session.run.sampler()
-    things = f"{r.data.modality}s" if r.process.discrete else "pictures"
+    things = _THINGS.get(r.data.modality, "pictures")
     rows = "\n".join(_row(name, m, things) for name, m in summary["metrics"].items())
     n = next((m["n"] for m in summary["metrics"].values()), 0)
     student = f"a student of `{r.init}` that needs {steps_in_words(r.distil.steps)}"
@@ -55,7 +56,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
 
 # {path.name}
 
-A diffusion model of {r.data.modality}s of {form}, {origin}, with Kuosan {version} on {facts.items:,} items
+A diffusion model of {things} of {form}, {origin}, with Kuosan {version} on {facts.items:,} items
 in {clock(session.seconds)} ({count.step:,} steps). What was found in the data, how training went and how far the
 model can be trusted stand in `report.html`.
 

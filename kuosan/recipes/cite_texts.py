@@ -1,4 +1,4 @@
-"""What a run over texts owes to others: the tables of `cite` for tokens."""
+"""What a run over texts or music owes to others: the tables of `cite` for tokens."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ GRIDS = {"auto": ("lavenant2025",), "optimal": ("lavenant2025",), "cosine": ("ch
 MEASURED = (
     ("n-grams beside the model", ("kneser1995",)),
     ("sources of text metrics", ("li2016", "zhu2018", "welleck2020")),
+    ("sources of music metrics", ("yang2020", "wu2020")),
 )
 
 
@@ -45,6 +46,8 @@ def used(facts: Facts, tokeniser: str) -> Iterator[Use]:
     yield "averaged weights", ("karras2024",)
     if recipe.training.ema == "auto":
         yield "guide that is kept", ("karras2024guiding",)
+    if "key" in facts.columns and network["kind"] == "voices":
+        yield "keys of pieces", ("krumhansl1990",)
     if facts.columns and recipe.training.drop > 0:
         yield "hidden conditions", ("ho2022",)
 
@@ -62,3 +65,5 @@ def measured(metrics: tuple[str, ...]) -> Iterator[Use]:
         yield MEASURED[0]
     if "self_bleu" in metrics:
         yield MEASURED[1]
+    if "groove" in metrics:
+        yield MEASURED[2]

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
-from kuosan.evaluation.likelihood.tokens import token_bound
+from kuosan.evaluation.likelihood.tokens import TokenBound
 from kuosan.evaluation.music.bars import Bars
 from kuosan.evaluation.music.baselines import music_baselines
+from kuosan.evaluation.music.bound import piece_nats
 from kuosan.evaluation.music.evaluate import MOST_REAL, Windows, evaluate_music
 from kuosan.modalities import Dataset, MusicModality, Split
 from kuosan.modalities.music import KEY, METRE
 from kuosan.modalities.music_form import END, Form
 from kuosan.modalities.music_key import key_of_durations
 from kuosan.modalities.music_score import Metre, parse_metre
-from kuosan.recipes.build import objective_of
 from kuosan.recipes.evaluate import EVALUATION
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.text_measure import Chosen, chosen
@@ -48,7 +50,7 @@ def metres_of(run: Run, cond: Mapping[str, Tensor], n: int) -> list[Metre | None
 
 def bars_of(form: Form, x: Tensor, metres: list[Metre | None]) -> Bars:
     """Windows of tokens (n, T·V) as what is measured."""
-    rows = x.view(len(x), -1, form.lanes)
+    rows = x.view(len(x), x.shape[1] // form.lanes, form.lanes)
     sounds = (rows > END) & (rows < form.size)
     pitch = torch.where(sounds, form.low + (rows - FIRST_NOTE) // 2, -1)
     before = torch.cat([torch.full_like(pitch[:, :1], -1), pitch[:, :-1]], 1)
@@ -77,49 +79,74 @@ def windows_of(run: Run, x: Tensor, cond: Mapping[str, Tensor]) -> Windows:
     return Windows(bars, x, right)
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """Whole pieces of a split: tokens and steps of a cycle of each, and the item that each begins with."""
+
+    rows: list[tuple[Tensor, int]]
+    first: list[int]
+
+
+def pieces_of(split: Split) -> Pieces:
+    """The pieces that passages of a split are of, as `MusicModality.works` has them."""
+    modality = split.modality
+    assert isinstance(modality, MusicModality)
+    windows, words, form = split.x.windows, split.words.get(METRE), modality.form
+    first, stop = [], -1
+    for i in torch.argsort(windows.start, stable=True).tolist():  # as `Ragged.joined` joins them
+        if int(windows.start[i]) <= stop and int(windows.low[i]) < int(windows.start[i]):
+            stop = max(stop, int(windows.stop[i]))
+            continue
+        stop = int(windows.stop[i])
+        first.append(i)
+    labels = split.labels[METRE].tolist() if words else []
+    cycles = [
+        form.cycle(
+            form.metre if not words else parse_metre(words[labels[i]]) if labels[i] < len(words) else None
+        )
+        for i in first
+    ]
+    return Pieces(list(zip(modality.works(split.x), cycles, strict=True)), first)
+
+
 def bound(
     run: Run, split: Split, most: int = MOST_BOUND, times: int = 8, side: str = ""
 ) -> dict[str, Measurement]:
-    """Bits per note and per token of up to so many windows, under their own conditions."""
-    items = chosen(run, split, most)
-    x, _ = items.batch(torch.arange(len(items)))
-    notes = ((x > END) & (x % 2 == 0)).sum(1).double()
-    found = token_bound(
-        run.model, objective_of(run.facts.recipe).judged(), items, notes, END, times=times,
+    """Bits per note and per token of whole pieces under their own conditions, of so many that they have about ``most``
+    windows."""
+    found, modality = pieces_of(split), music_of(run)
+    order = torch.randperm(len(found.first), generator=torch.Generator().manual_seed(0)).tolist()
+    kept, windows = [], 0
+    for i in order:
+        if windows >= most:
+            break
+        kept.append(i)
+        windows += 1 + 2 * len(found.rows[i][0]) // modality.steps
+    pieces = [found.rows[i] for i in kept]
+    at = torch.tensor([found.first[i] for i in kept])
+    cond = {k: v[at] for k, v in split.labels.items() if k in run.facts.columns}
+    assert isinstance(run.model, TokenDenoiser)
+    nats = piece_nats(
+        run.model, pieces, cond, steps=modality.steps, end=END, times=times,
         device=next(run.model.parameters()).device,
     )  # fmt: skip
-    return found.measurements(False, side, "note", "music")
+    notes, tokens = (
+        torch.tensor([float(n) for n in counts], dtype=torch.float64)
+        for counts in zip(*(_counts(rows) for rows, _ in pieces), strict=True)
+    )
+    return TokenBound(nats, notes, tokens).measurements(False, side, "note", "music")
+
+
+def _counts(rows: Tensor) -> tuple[int, int]:
+    """Notes and tokens of a piece."""
+    return int(((rows > END) & (rows % 2 == 0)).sum()), rows.numel()
 
 
 def baselines(data: Dataset) -> dict[str, float]:
     """Bits per token of held-out pieces by counting, see `music.baselines`."""
     modality = data.modality
     assert isinstance(modality, MusicModality)
-    form = modality.form
-
-    def pieces(split: Split) -> list[tuple[Tensor, int]]:
-        rows = modality.works(split.x)
-        return [(piece, cycle) for piece, cycle in zip(rows, _cycles(form, split), strict=False)]
-
-    return music_baselines(pieces(data.train), pieces(data.val), form.size)
-
-
-def _cycles(form: Form, split: Split) -> list[int]:
-    """Steps of a cycle of every work of a split, in the order of the stream."""
-    windows, words = split.x.windows, split.words.get(METRE)
-    order = torch.argsort(windows.start, stable=True).tolist()
-    if words is None:
-        return [form.cycle(form.metre)] * len(order)
-    labels = split.labels[METRE].tolist()
-    found, stop = [], -1
-    for i in order:  # as `Ragged.joined` joins them
-        first = int(windows.start[i])
-        if first <= stop and int(windows.low[i]) < first:
-            stop = max(stop, int(windows.stop[i]))
-            continue
-        stop = int(windows.stop[i])
-        found.append(form.cycle(parse_metre(words[labels[i]]) if labels[i] < len(words) else None))
-    return found
+    return music_baselines(pieces_of(data.train).rows, pieces_of(data.val).rows, modality.form.size)
 
 
 def measure_music(

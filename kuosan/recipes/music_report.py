@@ -62,7 +62,7 @@ def write(
         per_note = surprise["bits_per_note"]
         headlines.append(
             f"Held-out music costs at most {number(m.value, m.stderr)} bits per token and "
-            f"{number(per_note.value, per_note.stderr)} per note ({m.n:,} passages)."
+            f"{number(per_note.value, per_note.stderr)} per note ({m.n:,} pieces)."
         )
     sections = [
         s for s in (_heard(scores), _surprise(surprise, others), _faults(found), _schedule(session)) if s
@@ -126,8 +126,8 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
 
     lead = [
         (
-            f"Held-out music costs the model at most {number(mine.value, mine.stderr)} bits per token (an upper bound), "
-            f"n = {mine.n:,} passages, each read without what is before it and under its own conditions. Beside it "
+            f"Held-out music costs the model at most {number(mine.value, mine.stderr)} bits per token (a bound), "
+            f"n = {mine.n:,} pieces, each under its own conditions. Beside it "
             "models that only count: each voice's tokens, each after the one before, and that by the place in the bar."
         )
     ]

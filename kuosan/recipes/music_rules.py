@@ -89,8 +89,8 @@ def understood(run: Run, wishes: MusicWishes, where: Mapping[str, str] | None = 
     if METRE in run.facts.columns and METRE not in where:
         known = ", ".join(run.facts.columns[METRE])
         raise UserError(
-            f"the score is in {metre_name(score.metre)}, and {run.path} knows {known}: say which it should be taken for "
-            "with --where metre=…"
+            f"the score is in {metre_name(score.metre)}, and {run.path} knows {known}: say with --where metre=… which "
+            "it should be taken for"
         )
     metre = parse_metre(where[METRE]) if METRE in where else form.metre
     rows = _rows(form, score, metre, wishes.voices)

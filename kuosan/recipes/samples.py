@@ -40,9 +40,10 @@ class Samples:
             for k, v in self.cond.items()
         }
 
-    def raws(self) -> list[Any]:
-        """The items, which say of themselves what they were asked for where their files can."""
-        return self.modality.described(self.modality.decode(self.x), self.columns())
+    def raws(self, most: int | None = None) -> list[Any]:
+        """The first items, which say of themselves what they were asked for where their files can."""
+        columns = {name: values[:most] for name, values in self.columns().items()}
+        return self.modality.described(self.modality.decode(self.x[:most]), columns)
 
 
 def write_files(samples: Samples, out: str | Path) -> list[Path]:
@@ -62,7 +63,6 @@ def write_samples(
     import safetensors.torch
 
     out = Path(out)
-    raws = samples.raws()
     paths = write_files(samples, out) if paths is None else paths
     tensors = {"x": samples.x.contiguous()} | {f"condition.{k}": v for k, v in samples.cond.items()}
     if samples.z is not None:
@@ -79,7 +79,7 @@ def write_samples(
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_bytes(table, lines.encode())
     if overview is None:
-        overview = samples.modality.show(samples.modality.decode(samples.x[:100]))
+        overview = samples.modality.show(samples.raws(100))
     overview.save(out / "overview.png")
     return paths
 

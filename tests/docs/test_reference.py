@@ -19,10 +19,13 @@ from kuosan.core.posteriors import Posterior
 from kuosan.core.schedules import Schedule
 from kuosan.denoisers.base import Denoiser
 from kuosan.evaluation import METRICS
+from kuosan.evaluation.music import HISTOGRAMS
+from kuosan.evaluation.music.statistics import STATISTICS
 from kuosan.evaluation.writing import DIVERSITY
 from kuosan.modalities.kinds import SUFFIXES
 from kuosan.processes.base import Bridged, Explicit, Process, Reversible
 from kuosan.processes.discrete import Masked
+from kuosan.recipes.music_rules import MusicWishes
 from kuosan.recipes.rules import Wishes
 from kuosan.recipes.schema import ProcessPart, Recipe, leaf_names
 from kuosan.solvers import SOLVERS, Solver
@@ -89,7 +92,7 @@ def test_command_line_page_names_every_verb() -> None:
     assert set(re.findall(r"`(\w+)`", not_yet)) == set(LATER)
 
 
-@pytest.mark.parametrize("kind", ["image", "text"])
+@pytest.mark.parametrize("kind", ["image", "text", "music"])
 def test_data_page_names_every_suffix(kind: str) -> None:
     text = page("data.md")
     assert all(f"`{suffix}`" in text for suffix in SUFFIXES[kind])
@@ -136,3 +139,11 @@ def test_architecture_page_has_the_signatures_of_the_code() -> None:
             )
     for package in (p.name for p in (ROOT / "kuosan").iterdir() if (p / "__init__.py").is_file()):
         assert f"`{package}`" in text, f"the layer of {package} is not on the page"
+
+
+def test_what_may_be_asked_and_measured_of_music_is_on_its_pages() -> None:
+    guide, line = (ROOT / "docs/guides/music.md").read_text(encoding="utf-8"), page("command-line.md")
+    for wish in fields(MusicWishes):
+        assert f"--{wish.name}" in guide and f"--{wish.name}" in line, wish.name
+    for name in (*HISTOGRAMS, *(statistic.name for statistic in STATISTICS)):
+        assert f"`{name}`" in guide, name

@@ -89,7 +89,7 @@ def test_music21_reads_the_same_notes(score: Score, tmp_path: Path) -> None:
     found = converter.parse(write_score(score, tmp_path / "a.musicxml"))
     parts = []
     for part in found.parts:
-        notes = [n for n in part.stripTies().flatten().notes]
+        notes = part.stripTies().flatten().notes
         parts.append(tuple(Note(float(n.offset), float(n.quarterLength), n.pitch.midi) for n in notes))
     for mine, theirs in zip(score.parts, parts, strict=True):
         np.testing.assert_allclose(theirs, mine.notes, atol=1e-6)
@@ -194,8 +194,8 @@ def _bad(folder: Path) -> dict[str, bytes]:
         "drums.mid": (folder / "drums.midi").read_bytes(), "empty.mid": (folder / "empty.midi").read_bytes(),
         "cut.musicxml": xml[: len(xml) // 2], "none.xml": b"", "other.xml": b"<svg/>",
         "rests.xml": b"<score-partwise><part id='P1'><measure><note><rest/></note></measure></part></score-partwise>",
-        "odd.xml": b"<score-partwise><part><measure><note><pitch><step>H</step><octave>x</octave></pitch></note></measure>"
-        b"</part></score-partwise>",
+        "odd.xml": b"<score-partwise><part><measure><note><pitch><step>H</step><octave>x</octave></pitch></note>"
+        b"</measure></part></score-partwise>",
         "cut.mxl": mxl[: len(mxl) // 2], "none.mxl": b"PK", "no.mxl": bomb.read_bytes(), "laughs.musicxml": laughs,
         "words.abc": b"once upon a time", "rests.abc": b"X:1\nK:C\nzzz|\n",
         "rests.json": b"[[[-1, -1], [-1, -1]]]", "high.json": b"[[[400], [401]]]", "cut.json": b"[[[60, 61], [6",

@@ -1,0 +1,219 @@
+"""Models of music: bits beside counting, samples beside held-out pieces, and how the network lays voices out.
+
+    python -m benchmarks.music DATA [DATA …]     trains on each and measures; --steps and --seeds say how much
+    python -m benchmarks.music --layout DATA     one position per step of time against one per token, at equal time
+    python -m benchmarks.music --run RUN         measures a run that is there
+
+Each prints a table in Markdown. Times are processor time of one core, which a busy machine does not change much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import kuosan
+from kuosan.core.curves import survival
+from kuosan.core.random import Seeds
+from kuosan.denoisers.tokens import TokenDenoiser
+from kuosan.evaluation.likelihood.tokens import token_bound
+from kuosan.modalities import MusicModality, load
+from kuosan.modalities.music_form import END
+from kuosan.networks.tokens import TokenTransformer
+from kuosan.networks.voices import VoiceTransformer
+from kuosan.processes.discrete import Masked
+from kuosan.recipes.evaluate import data_of
+from kuosan.recipes.music_measure import baselines, bound, measure_music
+from kuosan.training.optimizer import Optimizers
+from kuosan.training.tokens import MaskedTokens
+
+SHOWN = (
+    "pitch_class_overlap", "interval_overlap", "duration_overlap", "onset_overlap", "groove", "notes_per_bar",
+    "parallel_fifths_per_bar", "parallel_octaves_per_bar", "crossings_per_bar", "out_of_range_per_bar",
+    "faults_per_bar", "nearest_distance", "copies", "key_accuracy",
+)  # fmt: skip
+
+
+def measured(
+    run: kuosan.Run, n: int, times: int = 8
+) -> dict[str, tuple[float, float | None, float | None, int]]:
+    """(value, its error, what real music scores, n) of everything, of ``n`` samples."""
+    data = data_of(run)
+    found = {k: (m.value, m.stderr, None, m.n) for k, m in bound(run, data.val, 1000, times).items()}
+    for name, value in baselines(data).items():
+        found[name] = (value, None, None, len(data.val))
+    evaluation = measure_music(run, data, run.sample(n, seed=1_000_000))
+    for name in SHOWN:
+        if m := evaluation.metrics.get(name):
+            found[name] = (m.value, m.stderr, m.floor, m.n)
+    return found
+
+
+def report(title: str, runs: Sequence[dict[str, tuple[float, float | None, float | None, int]]]) -> str:
+    """A table: means over runs, with the spread between them where there are several."""
+    lines = [f"**{title}**", "", "| measure | value | real music | n |", "|---|---|---|---|"]
+    for name, (_, error, real, n) in runs[0].items():
+        values = [run[name][0] for run in runs if name in run]
+        spread = statistics.stdev(values) if len(values) > 1 else error
+        shown = f"{statistics.mean(values):.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
+        lines.append(f"| {name} | {shown} | {'' if real is None else f'{real:.3f}'} | {n:,} |")
+    return "\n".join(lines)
+
+
+class Interleaved(TokenTransformer):
+    """One position per token, which is told its voice and its beat: the other way to lay voices out."""
+
+    def __init__(self, voices: int, cycle: int, **leaves: Any) -> None:
+        super().__init__(**leaves)
+        self.voices, self.cycle = voices, cycle
+        self.voice, self.beat = (nn.Parameter(torch.zeros(k, self.dim)) for k in (voices, cycle))
+        with torch.no_grad():
+            for table in (self.voice, self.beat):
+                table.normal_(0, 0.02, generator=leaves["generator"])
+
+    def forward(
+        self, x: Tensor, t: Tensor, clean: Tensor | None = None, only: Tensor | None = None, **cond: Tensor
+    ) -> Tensor:
+        place = torch.arange(x.shape[1])
+        h = F.embedding(x, self.tokens) + self.voice[place % self.voices]
+        h = h + self.beat[place // self.voices % self.cycle]
+        mods, attend = self._modulations(t, cond), self._attention(x.shape[1], False, x.device)
+        h = h * self.dim**0.5 * 0.25
+        for k, block in enumerate(self.blocks):
+            h = block(h, mods[6 * k : 6 * k + 6], attend)
+        scores = self._scores(h, mods[-2], mods[-1])
+        return scores if only is None else scores[only]
+
+
+def layouts(source: Path, seconds: float, seeds: Sequence[int], transpose: int, dim: int, depth: int) -> str:
+    """Held-out bits per token of both layouts after equal processor time; a step of each in turn, so that what else
+    the machine does meets both."""
+    data = load(source, music={"transpose": transpose})
+    modality = data.modality
+    assert isinstance(modality, MusicModality)
+    form = modality.form
+    cycle = form.cycle(form.metre)
+    rows: dict[str, list[float]] = {"one position per step": [], "one position per token": []}
+    steps: dict[str, list[int]] = {name: [] for name in rows}
+    for seed in seeds:
+        heads = max(1, dim // 64)
+        made = {
+            "one position per step": VoiceTransformer(
+                form.size, voices=form.lanes, cycles=[cycle], length=modality.length, dim=dim, depth=depth, heads=heads,
+                generator=torch.Generator().manual_seed(seed),
+            ),
+            "one position per token": Interleaved(
+                form.lanes, cycle, size=form.size, dim=dim, depth=depth, heads=heads, length=modality.length,
+                generator=torch.Generator().manual_seed(seed),
+            ),
+        }  # fmt: skip
+        arms = {name: Arm(net, data, seconds, seed) for name, net in made.items()}
+        while any(arm.used < seconds for arm in arms.values()):
+            for arm in arms.values():
+                if arm.used < seconds:
+                    arm.step()
+        for name, arm in arms.items():
+            rows[name].append(arm.bits(data))
+            steps[name].append(arm.count)
+    lines = ["| layout | steps | bits per token |", "|---|---|---|"]
+    for name, values in rows.items():
+        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        lines.append(
+            f"| {name} | {statistics.mean(steps[name]):,.0f} | {statistics.mean(values):.3f}{spread} |"
+        )
+    return "\n".join(lines)
+
+
+class Arm:
+    """A network in training, by processor time."""
+
+    def __init__(self, net: Any, data: Any, seconds: float, seed: int) -> None:
+        self.data, self.seconds, self.seed = data, seconds, seed
+        self.denoiser = TokenDenoiser(Masked(net.size, survival("linear")), net)
+        self.objective = MaskedTokens("even")
+        self.rate = 3e-3 * (128 / net.dim) ** 0.5
+        self.optimizer = Optimizers(self.denoiser, "muon", lr=self.rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.used, self.count = 0.0, 0
+        self.batch = 16
+        x = data.train.batch(torch.arange(len(data.train)))[0]
+        net.begin_with(torch.bincount(x.flatten(), minlength=net.size).double())
+
+    def step(self) -> None:
+        """One step, and the time that it took."""
+        started = time.process_time()
+        seeds = Seeds.of(self.seed, range(self.count * self.batch, (self.count + 1) * self.batch))
+        index = (seeds.fold("item").uniforms() * len(self.data.train)).long()
+        x, _ = self.data.train.batch(index, seeds)
+        u = (torch.arange(self.batch) + seeds.fold("time").uniforms()) / self.batch
+        loss = self.objective.at_quantiles(self.denoiser, x, u, seeds.fold("noise")).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
+        done = self.used / self.seconds
+        self.optimizer.step(self.rate * max(1e-3, min(1.0, done / 0.02, (1 - done) / 0.6)))
+        self.used += time.process_time() - started
+        self.count += 1
+
+    def bits(self, data: Any) -> float:
+        """Held-out bits per token."""
+        self.denoiser.eval()
+        x, _ = data.val.batch(torch.arange(len(data.val)))
+        found = token_bound(
+            self.denoiser, MaskedTokens("bound"), _Plain(data.val), (x != END).sum(1).double(), END, times=8
+        )
+        return float(found.nats.sum() / found.characters.sum()) / math.log(2)
+
+
+class _Plain:
+    """Items without their conditions."""
+
+    def __init__(self, split: Any) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batch(self, index: Tensor, seeds: Seeds | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.split.batch(index, seeds)[0], {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("data", type=Path, nargs="*")
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--layout", action="store_true")
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--transpose", type=int, default=0)
+    parser.add_argument("--budget", default="15m")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("-n", type=int, default=256)
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--depth", type=int, default=4)
+    asked = parser.parse_args()
+    if asked.run:
+        print(report(str(asked.run.name), [measured(kuosan.load(asked.run), asked.n)]))
+        return
+    for source in asked.data:
+        if asked.layout:
+            print(layouts(source, asked.seconds, range(asked.seeds), asked.transpose, asked.dim, asked.depth))
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found = []
+            for seed in range(asked.seeds):
+                run = kuosan.train(source, out=Path(folder) / str(seed), budget=asked.budget, seed=seed)
+                found.append(measured(run, asked.n))
+            print(report(f"{source.name}, {asked.budget}", found))
+
+
+if __name__ == "__main__":
+    main()

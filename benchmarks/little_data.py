@@ -47,7 +47,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "all+decay .1": {"kinds": KINDS, "weight_decay": 0.1},
 }
 WORDS = {
-    "plain": "nothing", "small": "half the width, narrower than a patch", "fgc": "all augmentations but turns", "all": "all augmentations",
+    "plain": "nothing", "small": "half the width, narrower than a patch",
+    "fgc": "all augmentations but turns", "all": "all augmentations",
     "all p.4": "all, probability 0.4", "flip": "mirrors alone", "dropout .1": "dropout 0.1",
     "decay .1": "weight decay 0.1",
     "all+dropout .1": "all augmentations, dropout 0.1", "all+decay .1": "all augmentations, weight decay 0.1",

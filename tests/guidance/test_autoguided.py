@@ -77,10 +77,8 @@ def test_a_time_per_example_equals_a_loop_and_weight_one_keeps_its_bits() -> Non
 
 
 def test_of_gaussians_the_guided_law_is_narrower_by_the_closed_form() -> None:
-    """Data N(m, a) guided by a wider N(m, b): each mean is linear in x_t, so the flow of eq. 1 is known.
-
-    dz/dλ = … with ratio α√s: the end's variance follows from one scalar ODE per weight, solved here by brute force.
-    """
+    """Data N(m, a) guided by a wider N(m, b): each mean is linear in x_t, so every step of DDIM multiplies by a number
+    that is known."""
     a, b, w, n = 0.3, 0.9, 2.0, 4000
     model, guide = gaussian(a), gaussian(b)
     process, seeds = model.process, Seeds.of(3, n)
@@ -88,7 +86,7 @@ def test_of_gaussians_the_guided_law_is_narrower_by_the_closed_form() -> None:
     grid = LogSNR()(Cosine(), 200)
     out = sample(Autoguided(model, guide, w), DDIM(), grid, x, seeds)
     assert isinstance(out, Tensor)
-    # x̂ - m α-free: gains g(ρ²) = a/(a + ρ²); d(x/α)/dρ = (x/α - x̂)/ρ, a product of factors over the grid
+    # Of y = x_t/α - m the estimate is g y, g = a/(a + ρ²), ρ = σ/α; a step goes to g y + (ρ_s/ρ_t)(y - g y).
     level = Cosine().level(grid.clamp(1e-9))
     rho = level.sigma / level.alpha
     factor = torch.ones((), dtype=F64)

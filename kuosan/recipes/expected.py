@@ -112,7 +112,7 @@ def operations(training: Training) -> int:
     """Floating-point operations of a step, forward and back, a multiply-add being two."""
     settings = training.settings
     x, cond = training.train.batch(torch.arange(min(settings.batch, len(training.train))))
-    x = x.to(training.device)  # type: ignore[union-attr]
+    x = x.to(training.device)
     cond = {k: v.to(training.device) for k, v in cond.items()}
     with FlopCounterMode(display=False) as counter:
         losses = training.objective(training.denoiser, x, Seeds.of(0, len(x)), **cond)

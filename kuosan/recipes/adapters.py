@@ -48,7 +48,7 @@ FOLDER, ABOUT, PRIOR = "adapter", "kuosan.json", "prior.safetensors"
 RANKS = ((100, 4), (1000, 8), (10_000, 16))  # by items to learn from; more have the next one
 MOST_RANK = 32
 FEW = 50  # items up to which attention alone is adapted
-RATE = 2e-3
+RATE = 4e-3  # for a network 96 wide (benchmarks/results/adapters.md); falls with the root of the width
 SHARE = 0.25  # of old samples
 PRIOR_TIME = 0.15  # of a budget of time, for drawing them
 CHUNK, MOST, STEADY = 32, 512, 256  # samples of the old model: at a time, at most, and for a budget in steps
@@ -90,8 +90,10 @@ def settle(found: Settled, start: Start, asked: Recipe) -> tuple[Settled, Start]
     training = found.recipe.training
     told = [c for c in found.choices if c[0] != "training.lr"]
     if asked.training.lr == "auto":
-        training = training.model_copy(update={"lr": RATE})
-        choices.append(("training.lr", RATE, "adapters start from nothing"))
+        width = network.get("dim") or 1.5 * network.get("base", 64)
+        rate = float(f"{RATE * (96 / width) ** 0.5:.2g}")
+        training = training.model_copy(update={"lr": rate})
+        choices.append(("training.lr", rate, "adapters start from nothing; falls with the network's width"))
     else:
         choices.append(("training.lr", training.lr, "asked for"))
     if asked.training.optimizer == "auto":

@@ -274,9 +274,9 @@ class Session:
         picture = run.modality.show(shown.raws(), columns)
         folder = run.path / "samples"
         folder.mkdir(exist_ok=True)
-        step = self.training.count.step
-        picture.save(folder / f"step_{step:08d}.png")
-        tracker.picture(step, folder / f"step_{step:08d}.png")
+        file = folder / f"step_{self.training.count.step:08d}.png"
+        picture.save(file)
+        tracker.picture(self.training.count.step, file)
 
     @torch.no_grad()
     def _drawn(self, seeds: Seeds, cond: Mapping[str, Tensor]) -> Tensor:

@@ -218,8 +218,8 @@ def table(name: str, folder: Path, asked: argparse.Namespace) -> None:
     notes = f"""`python -m benchmarks.training{given} {told}`.
 Pictures of 32×32 in colour, batches of {asked.batch}, one thread, the arms in turn, {asked.rounds} rounds of {STEPS[name]} step(s).
 Times are of the processor, because others used the machine meanwhile; ratios are medians over rounds, ± the standard error
-of the median. Kuosan's arms are whole sessions: data, loss, averages, finite checks, checkpoints, metrics.jsonl and
-TensorBoard. The example's is diffusers' train_unconditional.py in float32, as it comes, without Accelerate's wrapper.
+of the median. Kuosan's arms are whole sessions: data, loss, averages, finite checks, metrics.jsonl and TensorBoard;
+checkpoints, one in 30 s, are left out, as the example has none within an epoch. The example's is diffusers' train_unconditional.py in float32, as it comes, without Accelerate's wrapper.
 denoising-diffusion-pytorch needs torchvision, which the environment does not have, and is left out.
 
 | one option, in a bare loop | images/s | over none |

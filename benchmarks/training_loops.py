@@ -189,13 +189,14 @@ def _attention(options: Options) -> Any:
 
 
 def kuosan(data: Path, folder: Path, leaves: dict[str, Any], batch: int, way: Way) -> Iterator[float]:
-    """The loss of each step of a whole session of 2,000 steps: data, loss, averages, checks, checkpoints, both logs.
+    """The loss of each step of a whole session of 2,000 steps: data, loss, averages, checks, both logs.
     Its first pictures fall before the first step, its next ones after the fortieth."""
     asked = {
         "budget": "2000steps",
         "training.batch": batch,
         "training.validations": 1,
         "network.dropout": 0.0,
+        "training.save_seconds": 1e6,  # of the wall's clock: on a busy machine it would save at every other step
         **{f"training.{k}": v for k, v in vars(way).items()},
         **{f"network.{k}": v for k, v in leaves.items()},
     }

@@ -1,9 +1,9 @@
 """What training shows of pictures, and which noise goes with them: the leaves ``crops``, ``route`` and ``coupling``.
 
 ``auto`` is none of them. At equal processor time, from 25 to 75 s (benchmarks/results/efficiency.md), held-out
-error and Fréchet distance in pixels over those of the default, training seed 0:
+error and Fréchet distance in pixels over those of the default, one training seed (digits with routes: two):
 
-    route 0.5     digits 0.94 and 0.93, fashion 28×28 0.87 and 0.86, flowers 32×32 0.99 and 0.88
+    route 0.5     digits 0.95 and 0.93, fashion 28×28 0.87 and 0.86, flowers 32×32 0.99 and 0.88
     crops 0.5     fashion 28×28 0.87 and 0.84, flowers 32×32 1.00 and 1.15
     nearest       digits 0.99 and 1.05, fashion 1.01 and 1.02
     transport     digits 1.03 and 1.00, fashion 1.01 and 1.00

@@ -11,6 +11,12 @@ chord's voices agree is the work of the steps of sampling.
 B is the *beat*: where in a cycle of c steps (a bar, or a beat where no bar is known) a step lies. Windows begin at the
 beginning of a cycle. Where items have metres of their own, a condition, the *clock*, tells which cycle is theirs; an
 unknown one has a vector of its own for all steps.
+
+Values of a token are silence (0), what is after the end (1), and for each pitch a pair: the note begins (2, 4, …), or
+is held (3, 5, …). What follows from that for one token, given those just before and after it in its voice, need not be
+learned and never goes wrong: nothing is held that does not sound before, what is held after begins or is held here, and
+after the end comes nothing. Scores of what contradicts its neighbours are -inf (all of them stay where both neighbours
+contradict each other).
 """
 
 from __future__ import annotations
@@ -34,19 +40,28 @@ class VoiceTransformer(TokenTransformer):
         size: values of a token, of any voice; ``size`` itself is the mask.
         voices: V. States are (b, T·V), step by step.
         cycles: steps of a cycle, of every value of the condition ``clock``; of all items where that is "".
+        strict: whether scores of what contradicts its neighbours are -inf.
         length: T·V.
         trunk: dim, depth, heads, conditions, dropout and generator, as of `TokenTransformer`.
     """
 
     def __init__(
-        self, size: int, *, voices: int, cycles: Sequence[int], clock: str = "", length: int, **trunk: Any
+        self,
+        size: int,
+        *,
+        voices: int,
+        cycles: Sequence[int],
+        clock: str = "",
+        strict: bool = True,
+        length: int,
+        **trunk: Any,
     ) -> None:
         if min(size, voices, *cycles) < 1:
             raise ValueError("size, voices and cycles must be at least 1")
         if len(cycles) != (trunk.get("conditions") or {}).get(clock, 1):
             raise ValueError(f"there must be one cycle for each value of {clock or 'no clock'}, got {cycles}")
         super().__init__(voices * (size + 1) - 1, length=length // voices, **trunk)
-        self.size, self.voices, self.clock = size, voices, clock
+        self.size, self.voices, self.clock, self.strict = size, voices, clock, strict
         self.cycles = (*cycles, 1) if clock else tuple(cycles)  # the last is that of an unknown metre
         self.bias = nn.Parameter(torch.zeros(voices, size))
         self.beats = nn.Parameter(torch.empty(sum(self.cycles), self.dim))
@@ -87,7 +102,25 @@ class VoiceTransformer(TokenTransformer):
             h = block(h, mods[6 * k : 6 * k + 6], attend)
         shift, scale = (m.to(h.dtype) for m in mods[-2:])
         scores = self._scores(h, shift, scale).view(*x.shape, self.size)
+        if self.strict:
+            possible = self.possible(x.view(len(x), -1, self.voices)).view(*scores.shape)
+            scores = scores.masked_fill(~possible, -torch.inf)
         return scores if only is None else scores[only]
+
+    def possible(self, x: Int64[Tensor, "b p v"]) -> Bool[Tensor, "b p v k"]:
+        """Which values do not contradict the tokens before and after; see the module."""
+        value = torch.arange(self.size, device=x.device)
+        pitch, held, end = (value - 2) // 2, (value >= 2) & (value % 2 == 1), value == 1
+        edge = torch.full_like(x[:, :1], self.size)  # unknown
+        left = torch.cat([edge, x[:, :-1]], 1)[..., None]
+        right = torch.cat([x[:, 1:], edge], 1)[..., None]
+        known = (left < self.size, right < self.size)
+        sounds = (left >= 2) & ((left - 2) // 2 == pitch)  # before, on the same pitch
+        wrong = known[0] & held & ~sounds
+        wrong |= (left == 1) & ~end
+        wrong |= known[1] & (right >= 2) & (right % 2 == 1) & ~((value >= 2) & ((right - 2) // 2 == pitch))
+        wrong |= known[1] & (right != 1) & end
+        return ~wrong | wrong.all(-1, keepdim=True)
 
     def _scores(self, h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         h = torch.addcmul(shift, F.layer_norm(h, (self.dim,)), scale)

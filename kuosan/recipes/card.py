@@ -13,7 +13,7 @@ from kuosan.recipes.session import Session
 from kuosan.training.budget import clock
 
 _PIPELINES = {"image": "unconditional-image-generation", "text": "text-generation"}
-_THINGS = {"text": "texts", "music": "music"}
+THINGS = {"text": "texts", "music": "music"}
 
 
 def card(session: Session, summary: dict[str, Any]) -> str:
@@ -26,7 +26,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
         "tags": ["diffusion", "kuosan", r.data.modality],
     }
     shape, sampler = "×".join(map(str, session.run.shape)), session.run.sampler()
-    things = _THINGS.get(r.data.modality, "pictures")
+    things = THINGS.get(r.data.modality, "pictures")
     rows = "\n".join(_row(name, m, things) for name, m in summary["metrics"].items())
     n = next((m["n"] for m in summary["metrics"].values()), 0)
     student = f"a student of `{r.init}` that needs {steps_in_words(r.distil.steps)}"

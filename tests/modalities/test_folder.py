@@ -146,7 +146,7 @@ def test_several_modalities_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "modality"), [("a.wav", "audio"), ("a.mid", "music"), ("a.nii.gz", "medical")]
+    ("name", "modality"), [("a.wav", "audio"), ("a.bvh", "motion"), ("a.nii.gz", "medical")]
 )
 def test_a_modality_without_a_reader_is_named(tmp_path: Path, name: str, modality: str) -> None:
     (tmp_path / name).write_bytes(b"x")

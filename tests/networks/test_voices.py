@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ T = torch.tensor([0.2, 0.9], dtype=torch.float64)
 def network(**leaves: object) -> VoiceTransformer:
     spec = {
         "kind": "voices", "size": SIZE, "voices": VOICES, "length": STEPS * VOICES, "cycles": [4, 6],
-        "clock": "metre", "conditions": {"metre": 2, "key": 3}, "dim": 32, "depth": 2, "heads": 2, **leaves,
+        "clock": "metre", "conditions": {"metre": 2, "key": 3}, "dim": 32, "depth": 2, "heads": 2,
+        "strict": False, **leaves,
     }  # fmt: skip
     net = build_network(spec, torch.Generator().manual_seed(0))
     assert isinstance(net, VoiceTransformer)
@@ -89,6 +92,7 @@ def test_a_beginner_says_how_often_each_token_occurs() -> None:
             "dim": 16,
             "depth": 1,
             "heads": 1,
+            "strict": False,
         },
         torch.Generator().manual_seed(0),
     )
@@ -104,3 +108,23 @@ def test_a_beginner_says_how_often_each_token_occurs() -> None:
 def test_cycles_must_be_those_of_the_clock() -> None:
     with pytest.raises(Exception, match="one cycle for each value"):
         network(cycles=[4])
+
+
+def test_what_is_possible_is_what_pieces_allow() -> None:
+    """By enumeration: all voices of four steps that a piece can have, and what each token then can be."""
+    size, mask = 6, 6  # silence, end, and two pitches that begin or are held
+
+    def follows(a: int, b: int) -> bool:
+        if a == 1:
+            return b == 1
+        return b not in (3, 5) or (a >= 2 and (a - 2) // 2 == (b - 2) // 2)
+
+    voices = [v for v in itertools.product(range(size), repeat=4) if all(map(follows, v, v[1:]))]
+    net = network(size=size, voices=1, length=4, strict=True, cycles=[4], clock="", conditions={})
+    for known in itertools.product(range(size + 1), repeat=2):  # before and after the second place
+        x = torch.tensor([[known[0], mask, known[1], mask]])
+        fits = [v for v in voices if all(k in (mask, w) for k, w in zip(known, (v[0], v[2]), strict=True))]
+        expected = {v[1] for v in fits} or set(range(size))
+        found = net.possible(x.view(1, 4, 1))[0, 1, 0].nonzero().flatten().tolist()
+        assert set(found) == expected, known
+        assert torch.isfinite(net(x, T[:1])[0, 1]).nonzero().flatten().tolist() == found

@@ -61,6 +61,21 @@ def _no_global_randomness(request: pytest.FixtureRequest) -> Iterator[None]:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _short_ends() -> Iterator[None]:
+    """Runs of a few steps are measured as briefly: by the same code, on fewer samples, pairs and items."""
+    from kuosan.evaluation.likelihood import Effort
+    from kuosan.recipes import finish, sequences
+
+    brief = Effort(n=64, train=16, steps=(10,), step_items=16, flow=0, fitted=32, planned=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "MOST", 256)
+        patch.setattr(sequences, "FEW", 4)
+        patch.setattr(sequences, "SOME", 4)
+        patch.setattr(Effort, "short", lambda: brief)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """`shared_data("mnist")` is the path of that real data set; the test is skipped where it is absent."""

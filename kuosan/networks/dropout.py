@@ -43,7 +43,7 @@ class Dropout(nn.Module):
 def reseed(layers: list[Dropout], label: Float[Tensor, "b"]) -> None:
     """Give every layer the examples' keys, from the bits of their noise labels; each layer has its own."""
     # Both halves of a double: a float's are often all zero in one of them.
-    halves = label.detach().double().view(torch.int32).view(len(label), 2)
+    halves = label.detach().double().contiguous().view(torch.int32).view(len(label), 2)
     root = _mix(_mix(halves[:, 0].clone()) ^ halves[:, 1])
     for index, layer in enumerate(layers):
         layer.keys = _mix(root ^ _signed((index + 1) * _STRIDE))

@@ -132,7 +132,8 @@ def begin(start: Start, columns: Columns, part: AdapterPart, base: str) -> Start
         raise UserError(
             f"the weights of {base} have changed since its adapters were begun: put them back, or begin anew with --out"
         )
-    return replace(start, weights=widened(start.weights, start.of.network, start.of.columns, columns))
+    wider = widened(start.weights, start.of.network, start.of.columns, columns)
+    return replace(start, weights=wider, wider=True)
 
 
 def _decided(

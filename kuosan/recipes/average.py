@@ -85,7 +85,9 @@ def keep_guide(session: Session, basis: Basis, path: Path) -> None:
         parts = basis.kept.read(name)
         profile = next(p for p in parts if p.std == TRACKED[0])
         checkpoint.save_weights(
-            path, session.merged(parts[profile]), {"step": profile.step, "average": profile.std}
+            path,
+            session.merged({**next(iter(basis.own.values())), **parts[profile]}),
+            {"step": profile.step, "average": profile.std},
         )
 
 

@@ -309,6 +309,8 @@ def _unknown(name: str, known: list[str]) -> str:
 
 def read_value(text: str) -> Any:
     """A leaf's value as written on a command line: YAML's numbers, words and lists."""
+    if not text:
+        return text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -45,6 +45,7 @@ class Averages:
 
     def __init__(self, model: Denoiser, std: float | None):
         self.stds = TRACKED if std is None else (std,)
+        self._trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
         self.several = std is None
         self.models = tuple(copy.deepcopy(model).requires_grad_(False).eval() for _ in self.stds)
         self._gammas = [ema.gamma_of(one) for one in self.stds]
@@ -63,11 +64,12 @@ class Averages:
         }
 
     def halves(self) -> dict[str, Tensor]:
-        """All of them in half precision, whole, on the CPU."""
+        """What is trained of all of them, in half precision, whole, on the CPU."""
         return {
             f"{std:g}/{k}": _half(whole(v))
             for std, model in zip(self.stds, self.models, strict=True)
             for k, v in model.state_dict().items()
+            if k in self._trained
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -166,7 +168,7 @@ class Basis:
         return cls(kept, tuple(listed), step, profiles(tensors, stds, step))
 
     def combined(self, std: float) -> dict[str, Tensor]:
-        """The average of this length at `step`; buffers are the checkpoint's.
+        """The average of this length at `step`; what is not trained is the checkpoint's.
 
         Raises:
             UserError: a file is damaged.
@@ -175,8 +177,11 @@ class Basis:
         profiles = [*self.own, *(Profile(one, step_of(n)) for n in self.names for one in lengths)]
         weights = dict(zip(profiles, coefficients(profiles, Profile(std, self.step)).tolist(), strict=True))
         last = next(iter(self.own.values()))
+        trained = next(iter(self.kept.read(self.names[0]).values())) if self.names else last
         total = {
-            k: torch.zeros_like(v, dtype=torch.float64) for k, v in last.items() if v.is_floating_point()
+            k: torch.zeros_like(v, dtype=torch.float64)
+            for k, v in last.items()
+            if k in trained and v.is_floating_point()
         }
 
         def add(parts: Mapping[Profile, Mapping[str, Tensor]]) -> None:

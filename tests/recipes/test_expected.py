@@ -17,7 +17,7 @@ from tests.recipes import small
 
 
 def judged(loss: float, stderr: float = 0.0) -> Validation:
-    return Validation(loss, stderr, 9, (), "log-SNR")
+    return Validation(loss, stderr, 9, (), "log-SNR", ())
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1, 0.5])

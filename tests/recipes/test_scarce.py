@@ -11,7 +11,7 @@ import torch
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.networks.conditions import AUGMENT
-from kuosan.recipes.scarce import MANY, augmentation_of, choose_scarce, of_texts
+from kuosan.recipes.scarce import MANY, augmentation_of, choose_scarce, of_tokens
 from kuosan.recipes.schema import Recipe, TrainingPart
 from kuosan.training.augment import KINDS, WIDTH
 from tests.recipes import small
@@ -72,9 +72,9 @@ def test_a_network_that_was_told_before_goes_on_being_told() -> None:
 
 
 def test_texts_have_ways_of_their_own() -> None:
-    assert of_texts(TrainingPart()) == {"weight_decay": 0.01, "augment": "none"}
+    assert of_tokens(TrainingPart(), "texts", "words") == {"weight_decay": 0.01, "augment": "none"}
     with pytest.raises(UserError, match="data.synonyms"):
-        of_texts(TrainingPart(augment="flip"))
+        of_tokens(TrainingPart(augment="flip"), "texts", "data.synonyms")
 
 
 def test_a_session_of_many_passes_augments_and_its_held_out_items_stay(data: Path, tmp_path: Path) -> None:

@@ -254,13 +254,10 @@ class Session:
         `PREVIEWING` of a budget of time."""
         spent, seconds = self._previewing, self.training.settings.seconds
         self._shown = sum(p <= progress for p in PREVIEWS) - 1
-        late = seconds is not None and spent + self.seconds_per_preview > PREVIEWING * seconds
-        if (
-            not self.world.leads
-            and not self.training.sharded
-            or (progress and late and not self.training.sharded)
-        ):
-            return
+        if not self.training.sharded:  # else all are needed, and must agree
+            late = seconds is not None and spent + self.seconds_per_preview > PREVIEWING * seconds
+            if not self.world.leads or (progress and late):
+                return
         run, started = self.run, time.monotonic()
         cond, columns = preview_conditions(run.facts)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))

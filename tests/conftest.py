@@ -67,7 +67,7 @@ def _short_ends() -> Iterator[None]:
     from kuosan.evaluation.likelihood import Effort
     from kuosan.recipes import finish, sequences
 
-    brief = Effort(n=64, train=16, steps=(10,), step_items=16, flow=0, fitted=32, planned=8)
+    brief = Effort(n=64, train=16, steps=(10,), step_items=16, flow=0, fitted=64, planned=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "MOST", 256)
         patch.setattr(sequences, "FEW", 4)

@@ -19,7 +19,7 @@ from kuosan.errors import UserError
 from kuosan.evaluation.nearness import BEYOND, Nearness, compared, crowding, usual
 from kuosan.guidance import Autoguided
 from kuosan.recipes import average, watch
-from kuosan.recipes.average import GUIDE, LENGTHS, choose, chosen
+from kuosan.recipes.average import GUIDE, choose, chosen
 from kuosan.recipes.report_average import average_section
 from kuosan.recipes.watch import MARK, Watch
 from kuosan.training import checkpoint
@@ -38,7 +38,7 @@ def test_the_length_with_the_least_held_out_loss_is_chosen_and_shown(run: kuosan
     found = chosen(run.path)
     assert found is not None
     tried = found["tried"]
-    assert [t.length for t in tried] == sorted(LENGTHS)
+    assert [t.length for t in tried] == sorted(average.LENGTHS)
     assert found["chosen"] == min(tried, key=lambda t: t.loss).length
     least = min(t.loss for t in tried)
     for t in tried:
@@ -60,7 +60,7 @@ def test_little_time_asks_few_lengths_and_none_asks_the_first(
     for seconds, count in ((0.0, 1), (6.0, 3)):  # each look at the clock is a second, a length takes two
         choose(one, seconds)
         found = chosen(one.run.path)
-        assert found and {t.length for t in found["tried"]} == set(LENGTHS[:count])
+        assert found and {t.length for t in found["tried"]} == set(average.LENGTHS[:count])
 
 
 def test_another_length_is_another_run_in_the_same_folder(copied: Callable[[], kuosan.Run]) -> None:

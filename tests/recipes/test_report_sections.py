@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ import kuosan
 from kuosan.core.random import Seeds
 from kuosan.explain.residual import LevelResidual, residual_by_level
 from kuosan.modalities import Split
+from kuosan.recipes import finish
 from kuosan.recipes.evaluate import data_of
 from kuosan.recipes.inverse import Items
+from kuosan.recipes.opening import reopen
 from kuosan.recipes.report_residual import LEVELS, fitted, residual
 from kuosan.recipes.report_returned import ITEMS, apart, returned, spread
 
@@ -23,7 +26,10 @@ def held_out(run: kuosan.Run) -> Split:
     return data_of(run).val
 
 
-def test_a_run_tells_both(run: kuosan.Run) -> None:
+def test_a_run_tells_both(copied: Callable[[], kuosan.Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish, "LONGEST", 30.0)
+    run = copied()
+    finish.finish(reopen(run.path))
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert 'href="#returned"' in page and 'id="returned"' in page and "of 255 levels" in page
     assert (

@@ -24,6 +24,7 @@ from kuosan.modalities.music import KEY, METRE
 from kuosan.modalities.music_form import END, Form
 from kuosan.modalities.music_key import key_of_durations
 from kuosan.modalities.music_score import Metre, parse_metre
+from kuosan.recipes.bulk import drawn
 from kuosan.recipes.evaluate import EVALUATION
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.text_measure import Chosen, chosen
@@ -178,7 +179,9 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """``n`` samples and what they measure; with ``likelihood`` also the bound of held-out music and its baselines."""
     started = time.monotonic()
-    samples = run.sample(n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
+    samples = drawn(run, n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
+    if samples is None:  # another process measures them
+        return {}
     found = measure_music(run, data, samples, out=run.path / "evaluation")
     result = found.to_json()
     if likelihood and len(data.val):

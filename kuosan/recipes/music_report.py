@@ -15,7 +15,7 @@ from kuosan.evaluation.music.faults import FAULTS
 from kuosan.evaluation.plots import FIRST, SECOND, draw
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section, Sound
-from kuosan.evaluation.report_words import baseline, number, steps_in_words
+from kuosan.evaluation.report_words import number, steps_in_words
 from kuosan.modalities import Score
 from kuosan.modalities.music_draw import piano_roll
 from kuosan.modalities.music_sound import RATE, render, wave_bytes
@@ -23,6 +23,7 @@ from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
 from kuosan.recipes.music_measure import MOST_REAL, chosen
 from kuosan.recipes.report import command, events, log_rows, preview_pictures
+from kuosan.recipes.report_bits import bits_chart, by_heart
 from kuosan.recipes.report_unmasking import section
 from kuosan.recipes.run import Samples
 from kuosan.recipes.session import METRICS, Session
@@ -105,25 +106,6 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
     mine = surprise.get("bits_per_token")
     if mine is None:
         return None
-    name, train = "this model (at most)", surprise.get("bits_per_token_train")
-    rows = sorted(
-        [(name, mine.value), *((baseline(k), v) for k, v in others.items())], key=lambda row: -row[1]
-    )
-
-    def paint(axes: Any) -> None:
-        values = [value for _, value in rows]
-        axes.barh(
-            range(len(rows)),
-            values,
-            color=[SECOND if text == name else FIRST for text, _ in rows],
-            alpha=0.85,
-        )
-        axes.set_yticks(range(len(rows)), [text for text, _ in rows])
-        for i, value in enumerate(values):
-            axes.text(value, i, f" {value:.2f}", va="center", fontsize=8)
-        axes.set_xlabel("bits per token of held-out music; fewer is better")
-        axes.set_xlim(0, 1.12 * max(values))
-
     lead = [
         (
             f"Held-out music costs the model at most {number(mine.value, mine.stderr)} bits per token (a bound), "
@@ -131,12 +113,9 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
             "models that only count: each voice's tokens, each after the one before, and that by the place in the bar."
         )
     ]
-    if train:
-        lead.append(
-            f"Training music costs it {number(train.value, train.stderr)} (n = {train.n:,}): the difference is what it "
-            "knows by heart."
-        )
-    figure = draw("bits", "Bits per token", paint, height=0.32 * len(rows) + 0.8)
+    lead += by_heart("music", surprise.get("bits_per_token_train"))
+    unit = "bits per token of held-out music"
+    figure = bits_chart("this model (at most)", mine, others, "Bits per token", unit)
     return Section("surprise", "Surprise", "How surprised it is by other music", lead, [("", figure)])
 
 

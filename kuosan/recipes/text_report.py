@@ -13,16 +13,16 @@ from kuosan.core.random import Seeds
 from kuosan.core.shapes import map_state
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
-from kuosan.evaluation.plots import FIRST, SECOND, draw
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section, Trace, Words
-from kuosan.evaluation.report_words import baseline, number, steps_in_words
+from kuosan.evaluation.report_words import number, steps_in_words
 from kuosan.evaluation.writing.spans import longest_spans, worst_spans
 from kuosan.processes.discrete import Masked
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
 from kuosan.recipes.report import command, events, log_rows, origin_of, preview_pictures
 from kuosan.recipes.report_average import average_section
+from kuosan.recipes.report_bits import bits_chart, by_heart
 from kuosan.recipes.report_unmasking import section
 from kuosan.recipes.run import Samples
 from kuosan.recipes.session import METRICS, Session, preview_conditions
@@ -162,22 +162,8 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
     mine = surprise.get("bits_per_character")
     if mine is None:
         return None
-    train, token = surprise.get("bits_per_character_train"), surprise["bits_per_token"]
+    token = surprise["bits_per_token"]
     name = "this model" if mine.note == "exact" else "this model (at most)"
-    rows = sorted(
-        [(name, mine.value), *((baseline(k), v) for k, v in others.items())], key=lambda row: -row[1]
-    )
-
-    def paint(axes: Any) -> None:
-        values = [value for _, value in rows]
-        colours = [SECOND if text == name else FIRST for text, _ in rows]
-        axes.barh(range(len(rows)), values, color=colours, alpha=0.85, height=0.7)
-        axes.set_yticks(range(len(rows)), [text for text, _ in rows])
-        for i, value in enumerate(values):
-            axes.text(value, i, f" {value:.2f}", va="center", fontsize=8)
-        axes.set_xlabel("bits per character of held-out text; fewer is better")
-        axes.set_xlim(0, 1.12 * max(values))
-
     exact = "exactly" if mine.note == "exact" else "at most (an upper bound)"
     lead = [
         (
@@ -186,12 +172,8 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
             "and compressors that were given the same training text."
         ),
     ]
-    if train:
-        lead.append(
-            f"Training text costs it {number(train.value, train.stderr)} (n = {train.n:,}): the difference is what it "
-            "knows by heart."
-        )
-    figure = draw("bits", "Bits per character", paint, height=0.32 * len(rows) + 0.8)
+    lead += by_heart("text", surprise.get("bits_per_character_train"))
+    figure = bits_chart(name, mine, others, "Bits per character", "bits per character of held-out text")
     return Section("surprise", "Surprise", "How surprised it is by other texts", lead, [("", figure)])
 
 

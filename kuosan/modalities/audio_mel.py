@@ -1,9 +1,9 @@
 """Sounds as log-mel spectra, and the law that they keep.
 
 With the short-time Fourier transform X of a sound (Hann windows of w samples, every hop, of which frame k is centred at
-sample k·hop) and triangular mel bands B (f × bins; Davis & Mermelstein 1980), scaled so that a full-scale sine is 0 dB,
+sample k·hop) and triangular mel bands B (f × bins; Davis & Mermelstein 1980), scaled so that a full-scale sine is at 0 dB (to 2 dB, where it lies between bands),
 
-    P = B |X|² · (4 / w²),        L = 10 log₁₀ P        in dB                                                (1)
+    P = B |X|² · (16 / w²),       L = 10 log₁₀ P        in dB                                                (1)
     state = S + (1 - S) · (L - floor) / (peak - floor)  clipped to S … 1,        S = -0.8                    (2)
 
 and a frame past the end of a sound is -1 in every band, so that a state says how long its sound is:
@@ -72,7 +72,7 @@ def waveform(spectra: Complex[Tensor, "b k t"], window: int, hop: int) -> Float[
 
 def levels(x: Float[Tensor, "b n"], form: AudioForm) -> Float[Tensor, "b f t"]:
     """L of eq. (1)."""
-    power = spectrum(x, form.window, form.hop).abs().square() * (4 / form.window**2)
+    power = spectrum(x, form.window, form.hop).abs().square() * (16 / form.window**2)
     bands = mel_bands(form.rate, form.window, form.bands).to(power)
     return 10 * (bands @ power).clamp_min(QUIET).log10()
 
@@ -101,9 +101,9 @@ def magnitudes(level: Float[Tensor, "b f t"], form: AudioForm) -> Float[Tensor, 
     the floor is nothing."""
     power = torch.where(level > form.floor + 1e-3, 10 ** (level / 10), torch.zeros_like(level))
     back = unmixing(form.rate, form.window, form.bands).to(power)
-    return (back @ power).clamp_min(0).sqrt() * (form.window / 2)
+    return (back @ power).clamp_min(0).sqrt() * (form.window / 4)
 
 
 def mean_level(form: AudioForm) -> float:
     """|X| of a full-scale sine at the data's loudest."""
-    return form.window / 2 * math.pow(10, form.peak / 20)
+    return form.window / 4 * math.pow(10, form.peak / 20)

@@ -7,7 +7,7 @@ A decoded sound has the length that its state says, so that the silence which st
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +23,17 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities.audio_draw import sound_sheet
 from kuosan.modalities.audio_file import Sound, converted, read_sound, sound_bytes, write_sound
-from kuosan.modalities.audio_form import AudioForm, seconds_of
+from kuosan.modalities.audio_form import AudioForm
 from kuosan.modalities.audio_gather import frames_of_sound, gather_sounds
 from kuosan.modalities.audio_mel import PAST, frames_of, to_unit
 from kuosan.modalities.audio_storage import Sounds
 from kuosan.modalities.audio_vocoder import Vocoder, sounded
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, places, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.kinds import SUFFIXES
 
 FILE = "vocoder.safetensors"
+HERTZ = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k?hz)?\s*-\s*(\d+(?:\.\d+)?)\s*(k?hz)\s*")
 NOTHING = -1e4  # a level, in dB, of a frame past the end of a sound
 
 
@@ -144,9 +145,18 @@ class AudioModality(Modality[Sound]):
         return storage.confined()
 
     def places(self, axis: str, text: str) -> range:
-        """Frames of "0.5s", "250ms" or "12frames" from the beginning; of "time" alone."""
-        seconds = seconds_of(text, self.form.frame_rate)
-        return range(min(self.form.frames, math.ceil(round(seconds * self.form.frame_rate, 6))))
+        """As `Modality.places` has it; along time also in seconds ("0-0.5s"), along frequency in hertz ("0-1000hz")."""
+        if axis == "time":
+            rate = self.form.frame_rate
+            return places(text, axis, self.form.frames, {"s": rate, "ms": rate / 1000, "frames": 1.0})
+        found = HERTZ.fullmatch(text.lower()) if axis == "frequency" else None
+        if found is None:
+            return super().places(axis, text)
+        unit = found[4]
+        low, high = (
+            self.form.band_of(float(found[n]) * (1000 if (found[n + 1] or unit) == "khz" else 1)) for n in (1, 3)
+        )
+        return super().places(axis, f"{low}-{high}")
 
     def clip(self, raw: Sound) -> tuple[str, bytes] | None:
         """Something that plays."""

@@ -60,6 +60,11 @@ class AudioForm:
         """Frames in a second."""
         return self.rate / self.hop
 
+    def band_of(self, frequency: float) -> int:
+        """The band whose middle is nearest."""
+        place = mel_of(frequency) / mel_of(self.rate / 2) * (self.bands + 1) - 1
+        return min(self.bands - 1, max(0, round(place)))
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -165,10 +165,10 @@ def test_the_form_is_what_most_files_have(tmp_path: Path) -> None:
     assert (form.rate, form.channels, form.bands) == (RATE, 1, 64) and data.columns == {"class": ("high", "low")}
     assert form.seconds >= 0.25 > form.seconds - 4 * form.hop / RATE
     assert all("whole" not in name or "41 of 41" in why for name, _, why in data.survey.notes)
-    other = load(tmp_path, audio={"rate": 4000, "length": "100ms"}).modality.form
+    other = load(tmp_path, options={"audio": {"rate": 4000, "length": "100ms"}}).modality.form
     assert other.rate == 4000 and other.frames == 4 * math.ceil(0.1 * 4000 / other.hop / 4)
     with pytest.raises(UserError, match="no length of sound"):
-        load(tmp_path, audio={"length": "soon"})
+        load(tmp_path, options={"audio": {"length": "soon"}})
 
 
 def test_stereo_is_kept_where_sides_differ(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_long_sounds_are_seen_whole_through_windows(tmp_path: Path) -> None:
     long = Sound(0.3 * noise(RATE * 3, 1).clamp(-1, 1).numpy(), RATE)
     for i in range(42):
         save(tmp_path / f"r{i}.wav", Sound(long.samples[i * 20 :].copy(), RATE))
-    data = load(tmp_path, audio={"length": "500ms"})
+    data = load(tmp_path, options={"audio": {"length": "500ms"}})
     splits = (data.train, data.val)
     files = [{name.split(":")[0] for name in split.names} for split in splits]
     assert not files[0] & files[1] and all(files)
@@ -209,13 +209,13 @@ def test_names_say_what_they_say(tmp_path: Path) -> None:
                 save(tmp_path / f"{digit}_{speaker}_{take}.wav", tone(200 + 100 * digit + 7 * take + len(speaker)))
     columns = load(tmp_path).columns
     assert columns == {"class": ("0", "1", "2"), "part2": ("ann", "bob")}
-    asked = load(tmp_path, audio={"names": "{digit}_{speaker}_{take}"})
+    asked = load(tmp_path, options={"audio": {"names": "{digit}_{speaker}_{take}"}})
     assert set(asked.columns) == {"digit", "speaker", "take"}
     name, at = asked.train.names[0], asked.train.labels
     assert name.startswith(f"{asked.columns['digit'][at['digit'][0]]}_{asked.columns['speaker'][at['speaker'][0]]}_")
-    assert load(tmp_path, audio={"names": "none"}).columns == {}
+    assert load(tmp_path, options={"audio": {"names": "none"}}).columns == {}
     with pytest.raises(UserError, match="No file's name fits"):
-        load(tmp_path, audio={"names": "{a}+{b}"})
+        load(tmp_path, options={"audio": {"names": "{a}+{b}"}})
 
 
 def test_sounds_in_one_array_are_those_of_files(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_real_folders(name: str, shared_data, tmp_path: Path) -> None:  # type: 
             (tmp_path / path.parent.name).mkdir(exist_ok=True)
             (tmp_path / path.parent.name / f"{i}.ogg").symlink_to(path)
         folder = tmp_path
-    data = load(folder, audio={"names": "auto"})
+    data = load(folder, options={"audio": {"names": "auto"}})
     assert data.columns and not data.survey.skipped and isinstance(data.modality.form, AudioForm)
     if name == "fsdd":
         assert set(data.columns) == {"digit", "speaker", "take"} and data.survey.duplicates["extra_copies"] >= 120

@@ -34,7 +34,9 @@ def spectra_at(x: Float[Tensor, "b n"], form: AudioForm) -> list[Float[Tensor, "
     return found
 
 
-def log_spectral_distance(x: Float[Tensor, "b n"], y: Float[Tensor, "b n"], form: AudioForm) -> Float[Tensor, " b"]:
+def log_spectral_distance(
+    x: Float[Tensor, "b n"], y: Float[Tensor, "b n"], form: AudioForm
+) -> Float[Tensor, " b"]:
     """Eq. (1) of each pair."""
     pairs = zip(spectra_at(x, form), spectra_at(y, form), strict=True)
     found = [
@@ -51,7 +53,9 @@ def si_sdr(x: Float[Tensor, "b n"], y: Float[Tensor, "b n"]) -> Float[Tensor, " 
     return 10 * (near.clamp_min(1e-20) / far.clamp_min(1e-20)).log10()
 
 
-def multi_resolution(x: Float[Tensor, "b n"], y: Float[Tensor, "b n"], form: AudioForm) -> Float[Tensor, " b"]:
+def multi_resolution(
+    x: Float[Tensor, "b n"], y: Float[Tensor, "b n"], form: AudioForm
+) -> Float[Tensor, " b"]:
     """The loss of Yamamoto, Song & Kim 2020, eqs. 5 – 7, at the resolutions above: how far logarithms of magnitudes are
     apart, and magnitudes themselves, as a part of the original's."""
     total = torch.zeros(len(x)).to(x)

@@ -4,9 +4,9 @@ Every step takes stretches of the training sounds, makes states of them and soun
 
     multi_resolution(x, x̂) + ½ mean |log |X| - log |X̂||                                                     (1)
 
-(`sound_trip`; the second term teaches magnitudes at once, where the first must come through the phases).  At the end the
-vocoder is kept where held-out sounds are nearer to their round trips with it than with Griffin-Lim alone, and else not:
-after a few seconds, or for sounds that bands already tell in full, arithmetic is better.
+(`sound_trip`; the second term teaches magnitudes at once, where the first must come through the phases).  At the end
+the vocoder is kept where held-out sounds are nearer to their round trips with it than with Griffin-Lim alone, and else
+not: after a few seconds, or for sounds that bands already tell in full, arithmetic is better.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def train_vocoder(
         done = step / steps if steps is not None else past / max(seconds or 0.0, 1e-9)
     vocoder = vocoder.to("cpu").requires_grad_(False).eval()
     sounds = val if len(val) else train
-    trips = [_trips(sounds, form, with_one) for with_one in (vocoder, None)]
-    found = Vocoding(step, time.monotonic() - started, *trips, min(MOST_TRIPS, len(sounds)), len(val) > 0)
+    trained, plain = (_trips(sounds, form, one) for one in (vocoder, None))
+    count, seconds = min(MOST_TRIPS, len(sounds)), time.monotonic() - started
+    found = Vocoding(step, seconds, trained, plain, count, len(val) > 0)
     return modality.with_vocoder(vocoder if found.better else None), found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +33,7 @@ from kuosan.modalities.kinds import SUFFIXES
 
 FILE = "vocoder.safetensors"
 HERTZ = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k?hz)?\s*-\s*(\d+(?:\.\d+)?)\s*(k?hz)\s*")
+DECODED = 1 << 22  # samples
 NOTHING = -1e4  # a level, in dB, of a frame past the end of a sound
 
 
@@ -45,6 +45,7 @@ class AudioModality(Modality[Sound]):
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["audio"]
     axes: ClassVar[tuple[str, ...]] = ("frequency", "time")
     noun: ClassVar[str] = "sounds"
+    formats: ClassVar[tuple[str, ...]] = ("wav", "flac", "png")
 
     def __init__(self, form: AudioForm, vocoder: Vocoder | None = None) -> None:
         self.form = form
@@ -58,6 +59,11 @@ class AudioModality(Modality[Sound]):
     def shape(self) -> tuple[int, ...]:
         """(c, f, t) of one state."""
         return self.form.channels, self.form.bands, self.form.frames
+
+    @property
+    def most_decoded(self) -> int:
+        """As many as a small machine decodes in half a minute or so."""
+        return max(32, min(256, DECODED // (self.form.channels * self.form.frames * self.form.hop)))
 
     def described_form(self) -> str:
         """In words."""
@@ -73,6 +79,9 @@ class AudioModality(Modality[Sound]):
         size = {} if self.vocoder is None else {"width": self.vocoder.width, "depth": self.vocoder.depth}
         return {"modality": self.name, "form": self.form.to_json(), "vocoder": size or None}
 
+    def resolved(self) -> dict[str, Any]:
+        return {"rate": float(self.form.rate), "length": f"{self.form.frames}frames"}
+
     def files(self) -> dict[str, bytes]:
         """The vocoder's weights."""
         if self.vocoder is None:
@@ -86,12 +95,16 @@ class AudioModality(Modality[Sound]):
         if not spec.get("vocoder"):
             return cls(form)
         if read is None:
-            raise UserError(f"A model of sounds needs its {FILE}, which stands beside its recipe; keep them together.")
+            raise UserError(
+                f"A model of sounds needs its {FILE}, which stands beside its recipe; keep them together."
+            )
         vocoder = new_vocoder(form, torch.Generator().manual_seed(0), **spec["vocoder"])
         try:
             vocoder.load_state_dict(safetensors.torch.load(read(FILE)))
         except (RuntimeError, safetensors.SafetensorError):
-            raise UserError(f"{FILE} is damaged, or of another run; restore it from a copy of the run.") from None
+            raise UserError(
+                f"{FILE} is damaged, or of another run; restore it from a copy of the run."
+            ) from None
         return cls(form, vocoder.requires_grad_(False).eval())
 
     def with_vocoder(self, vocoder: Vocoder | None) -> AudioModality:
@@ -106,8 +119,12 @@ class AudioModality(Modality[Sound]):
             raise Unreadable(error.reason, path) from None
 
     def write(self, raw: Sound, path: Path | str) -> Path:
-        """16-bit WAV, or FLAC by its suffix."""
-        return write_sound(raw, Path(path))
+        """16-bit WAV, or FLAC by its suffix, or a picture (PNG)."""
+        path = Path(path)
+        if path.suffix.lower() == ".png":
+            self.show([raw], scale=3).save(path)
+            return path
+        return write_sound(raw, path)
 
     def fit(self, raw: Sound) -> Sound:
         """The sound at this form's rate, with its channels."""
@@ -124,7 +141,9 @@ class AudioModality(Modality[Sound]):
     def decode(self, x: Float[Tensor, "b c f t"]) -> list[Sound]:
         """Sounds of states of any length."""
         if x.ndim != 4 or tuple(x.shape[1:3]) != self.shape[:2]:
-            raise ValueError(f"expected states of shape (b, {self.shape[0]}, {self.shape[1]}, t), got {tuple(x.shape)}")
+            raise ValueError(
+                f"expected states of shape (b, {self.shape[0]}, {self.shape[1]}, t), got {tuple(x.shape)}"
+            )
         x = x.detach().to("cpu", torch.float32)
         found = []
         for state, frames in zip(x, frames_of(x), strict=True):
@@ -154,7 +173,8 @@ class AudioModality(Modality[Sound]):
             return super().places(axis, text)
         unit = found[4]
         low, high = (
-            self.form.band_of(float(found[n]) * (1000 if (found[n + 1] or unit) == "khz" else 1)) for n in (1, 3)
+            self.form.band_of(float(found[n]) * (1000 if (found[n + 1] or unit) == "khz" else 1))
+            for n in (1, 3)
         )
         return super().places(axis, f"{low}-{high}")
 
@@ -162,7 +182,9 @@ class AudioModality(Modality[Sound]):
         """Something that plays."""
         return "audio/wav", sound_bytes(raw)
 
-    def show(self, raws: Sequence[Sound], columns: int | None = None, scale: int | None = None) -> Image.Image:
+    def show(
+        self, raws: Sequence[Sound], columns: int | None = None, scale: int | None = None
+    ) -> Image.Image:
         """Waveforms and spectra on one sheet."""
         return sound_sheet(raws, self.form, columns, scale)
 
@@ -170,5 +192,3 @@ class AudioModality(Modality[Sound]):
 def new_vocoder(form: AudioForm, generator: torch.Generator, *, width: int = 128, depth: int = 3) -> Vocoder:
     """An untrained vocoder for sounds of a form."""
     return Vocoder(form.bands, form.window // 2 + 1, width=width, depth=depth, generator=generator)
-
-

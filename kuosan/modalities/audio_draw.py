@@ -54,13 +54,15 @@ def _wave(x: NDArray[np.float32], width: int, height: int) -> NDArray[np.uint8]:
     rows = np.arange(height)
     for i, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
         part = x[first : max(last, first + 1)]
-        top, bottom = ((1 - v) / 2 * (height - 1) for v in (np.clip(part.max(), -1, 1), np.clip(part.min(), -1, 1)))
+        top, bottom = (
+            (1 - v) / 2 * (height - 1) for v in (np.clip(part.max(), -1, 1), np.clip(part.min(), -1, 1))
+        )
         picture[(rows >= np.floor(top)) & (rows <= np.ceil(bottom)), i] = INK
     return picture
 
 
-def _colours(unit: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _colours(unit: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Numbers from 0 to 1 in the colours of "magma"."""
     import matplotlib
 
-    return matplotlib.colormaps["magma"](np.clip(unit, 0, 1), bytes=True)[..., :3].copy()  # type: ignore[no-any-return]
+    return matplotlib.colormaps["magma"](np.clip(unit, 0, 1), bytes=True)[..., :3].copy()

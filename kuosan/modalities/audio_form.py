@@ -130,13 +130,21 @@ def choose_form(
     form = form_at(chosen, 2 if stereo else 1)
     frames = STEP * max(1, math.ceil(round(asked * form.frame_rate, 6) / STEP))
     form = replace(form, frames=frames)
-    return form, [_rate(form, usual, most, found, rate), _channels(form, headers), *_spectra(form, seconds, length)]
+    return form, [
+        _rate(form, usual, most, found, rate),
+        _channels(form, headers),
+        *_spectra(form, seconds, length),
+    ]
 
 
 def _rate(form: AudioForm, usual: int, most: int, found: Counter[int], asked: str | float) -> Choice:
     if asked != "auto":
         return "rate", f"{form.rate:,} Hz", "asked for; others are resampled"
-    why = "of all sounds" if len(found) == 1 else f"of {most:,} of {sum(found.values()):,} sounds; others are resampled"
+    why = (
+        "of all sounds"
+        if len(found) == 1
+        else f"of {most:,} of {sum(found.values()):,} sounds; others are resampled"
+    )
     if form.rate != usual:
         why = (
             f"{usual:,} Hz would make {form.seconds:.3g} s more than {MOST_SAMPLES:,} samples, too many for a small "
@@ -149,7 +157,11 @@ def _channels(form: AudioForm, headers: Sequence[SoundHeader]) -> Choice:
     several = sum(header.channels > 1 for header in headers)
     if form.channels == 2:
         return "channels", "stereo", f"{several:,} of {len(headers):,} sounds have sides that differ"
-    why = "all sounds" if not several else f"{several:,} of {len(headers):,} sounds have more: their mean is taken"
+    why = (
+        "all sounds"
+        if not several
+        else f"{several:,} of {len(headers):,} sounds have more: their mean is taken"
+    )
     return "channels", "mono", why
 
 
@@ -159,7 +171,11 @@ def _spectra(form: AudioForm, seconds: Any, asked: str | float) -> list[Choice]:
     if whole < len(seconds):
         why += "; longer ones are seen through windows"
     return [
-        ("length", f"{form.seconds:.3g} s ({form.frames} frames)", f"asked for; {why}" if asked != "auto" else why),
+        (
+            "length",
+            f"{form.seconds:.3g} s ({form.frames} frames)",
+            f"asked for; {why}" if asked != "auto" else why,
+        ),
         (
             "spectrum",
             f"{form.bands} mel bands, {1000 * form.hop / form.rate:.3g} ms a frame",

@@ -91,7 +91,10 @@ def gather_sounds(
         choices += reasons
     else:
         form = like.form
-    works, spools = _Works(), (Spool("<f2", (form.channels, form.bands)), Spool("<i2", (form.channels, form.hop)))
+    works, spools = (
+        _Works(),
+        (Spool("<f2", (form.channels, form.bands)), Spool("<i2", (form.channels, form.hop))),
+    )
     for entry in folder.entries:
         if entry.name in headers:
             _add(entry, form, works, spools, failed, left_out)
@@ -229,7 +232,9 @@ def frames_of_sound(sound: Sound, form: AudioForm) -> tuple[NDArray[np.float16],
 def _windows(lengths: list[int], counts: list[int], frames: int, spool: Spool) -> Ragged:
     """The place of every window in the stream of all sounds, and how far back it may slide."""
     ends = np.cumsum(lengths)
-    start, stop, low = [], [], []
+    start: list[int] = []
+    stop: list[int] = []
+    low: list[int] = []
     for end, n, count in zip(ends.tolist(), lengths, counts, strict=True):
         begin = end - n
         for k in range(count):

@@ -1,7 +1,8 @@
 """Sounds as log-mel spectra, and the law that they keep.
 
 With the short-time Fourier transform X of a sound (Hann windows of w samples, every hop, of which frame k is centred at
-sample k·hop) and triangular mel bands B (f × bins; Davis & Mermelstein 1980), scaled so that a full-scale sine is at 0 dB (to 2 dB, where it lies between bands),
+sample k·hop) and triangular mel bands B (f × bins; Davis & Mermelstein 1980), scaled so that a full-scale sine is at
+0 dB (to 2 dB, where it lies between bands),
 
     P = B |X|² · (16 / w²),       L = 10 log₁₀ P        in dB                                                (1)
     state = S + (1 - S) · (L - floor) / (peak - floor)  clipped to S … 1,        S = -0.8                    (2)

@@ -65,4 +65,4 @@ class Spool:
         self._file.flush()
         if not self.rows:
             return torch.from_numpy(np.empty((0, *self.shape), self.dtype))
-        return torch.from_numpy(np.memmap(self._file, self.dtype, "r+", 0, (self.rows, *self.shape)))  # type: ignore[call-overload]
+        return torch.from_numpy(np.memmap(self._file, self.dtype, "r+", 0, (self.rows, *self.shape)))

@@ -5,9 +5,9 @@ ConvNeXt blocks at the rate of the frames, an inverse Fourier transform in place
 
     |X̂| = magnitudes · exp(g),        ∠X̂ = ∠(c + i s)                                                       (1)
 
-so that it begins as the arithmetic does and learns what bands blur: harmonics, and how attacks line up.  A few rounds of
-Griffin-Lim then bring its phases together.  Of two channels the phases are those of their mean, so that what is in the
-middle stays there.
+so that it begins as the arithmetic does and learns what bands blur: harmonics, and how attacks line up.  A few rounds
+of Griffin-Lim then bring its phases together.  Of two channels the phases are those of their mean, so that what is in
+the middle stays there.
 """
 
 from __future__ import annotations

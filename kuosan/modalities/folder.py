@@ -111,8 +111,8 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
 
 
 def _told(listing: Listing, modality: str) -> Listing:
-    """The files whose content tells what their names do not: music in JSON and in .xml, sounds in .npz; asked for, any JSON where there
-    is no other music."""
+    """The files whose content tells what their names do not: music in JSON and in .xml, sounds in .npz; asked for, any
+    JSON where there is no other music."""
     scores = any(found.kind == "music" for found in listing.found)
 
     def kind(found: Found) -> str | None:

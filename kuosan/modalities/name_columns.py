@@ -46,7 +46,11 @@ def with_names(folder: Folder, pattern: str = "auto") -> tuple[Folder, list[Choi
         replace(entry, columns={k: v for k, v in row.items() if v is not None} | entry.columns)
         for entry, row in zip(folder.entries, rows, strict=True)
     )
-    why = "asked for" if pattern != "auto" else "fields of the names; name them with data.names={digit}_{speaker}_…"
+    why = (
+        "asked for"
+        if pattern != "auto"
+        else "fields of the names; name them with data.names={digit}_{speaker}_…"
+    )
     return replace(folder, entries=entries), [("file names", ", ".join(columns), why)]
 
 

@@ -13,10 +13,17 @@ from kuosan.modalities.audio_file import quantised
 RATE = 8_000
 
 
-def tone(frequency: float, seconds: float = 0.25, rate: int = RATE, channels: int = 1, gain: float = 0.5) -> Sound:
+def tone(
+    frequency: float, seconds: float = 0.25, rate: int = RATE, channels: int = 1, gain: float = 0.5
+) -> Sound:
     """A harmonic tone that fades, rounded to 16 bits as files hold it."""
     t = np.arange(round(seconds * rate)) / rate
-    wave = sum(np.sin(2 * np.pi * k * frequency * t) / k for k in (1, 2, 3)) * np.exp(-4 * t / seconds) * gain / 2
+    wave = (
+        sum(np.sin(2 * np.pi * k * frequency * t) / k for k in (1, 2, 3))
+        * np.exp(-4 * t / seconds)
+        * gain
+        / 2
+    )
     samples = quantised(np.repeat(np.asarray(wave, np.float32)[:, None], channels, 1)) / np.float32(32_768)
     return Sound(samples.astype(np.float32), rate)
 

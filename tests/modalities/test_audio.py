@@ -15,7 +15,7 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import AudioModality, Sound, load
 from kuosan.modalities.audio_form import AudioForm, form_at, mel_of, seconds_of
-from kuosan.modalities.audio_mel import SILENCE, from_unit, frames_of, levels, magnitudes, spectrum, to_unit
+from kuosan.modalities.audio_mel import SILENCE, frames_of, from_unit, levels, magnitudes, spectrum, to_unit
 from kuosan.modalities.audio_phase import griffin_lim
 from tests.modalities.sounds import RATE, save, tone, tones
 
@@ -162,7 +162,9 @@ def test_the_form_is_what_most_files_have(tmp_path: Path) -> None:
     save(tmp_path / "low" / "other.wav", tone(300, 0.2, 44_100, channels=2))
     data = load(tmp_path)
     form = data.modality.form
-    assert (form.rate, form.channels, form.bands) == (RATE, 1, 64) and data.columns == {"class": ("high", "low")}
+    assert (form.rate, form.channels, form.bands) == (RATE, 1, 64) and data.columns == {
+        "class": ("high", "low")
+    }
     assert form.seconds >= 0.25 > form.seconds - 4 * form.hop / RATE
     assert all("whole" not in name or "41 of 41" in why for name, _, why in data.survey.notes)
     other = load(tmp_path, options={"audio": {"rate": 4000, "length": "100ms"}}).modality.form
@@ -194,7 +196,9 @@ def test_long_sounds_are_seen_whole_through_windows(tmp_path: Path) -> None:
         windows = split.x.levels
         assert bool((windows.lengths == frames).all())
         assert sum(map(len, windows.joined())) == sum(
-            math.ceil((3 * RATE - 20 * int(name.removeprefix("r").removesuffix(".wav"))) / data.modality.form.hop)
+            math.ceil(
+                (3 * RATE - 20 * int(name.removeprefix("r").removesuffix(".wav"))) / data.modality.form.hop
+            )
             for name in files[splits.index(split)]
         )
         seeds = Seeds.of(1, len(split))
@@ -206,13 +210,18 @@ def test_names_say_what_they_say(tmp_path: Path) -> None:
     for digit in range(3):
         for speaker in ("ann", "bob"):
             for take in range(4):
-                save(tmp_path / f"{digit}_{speaker}_{take}.wav", tone(200 + 100 * digit + 7 * take + len(speaker)))
+                save(
+                    tmp_path / f"{digit}_{speaker}_{take}.wav",
+                    tone(200 + 100 * digit + 7 * take + len(speaker)),
+                )
     columns = load(tmp_path).columns
     assert columns == {"class": ("0", "1", "2"), "part2": ("ann", "bob")}
     asked = load(tmp_path, options={"audio": {"names": "{digit}_{speaker}_{take}"}})
     assert set(asked.columns) == {"digit", "speaker", "take"}
     name, at = asked.train.names[0], asked.train.labels
-    assert name.startswith(f"{asked.columns['digit'][at['digit'][0]]}_{asked.columns['speaker'][at['speaker'][0]]}_")
+    assert name.startswith(
+        f"{asked.columns['digit'][at['digit'][0]]}_{asked.columns['speaker'][at['speaker'][0]]}_"
+    )
     assert load(tmp_path, options={"audio": {"names": "none"}}).columns == {}
     with pytest.raises(UserError, match="No file's name fits"):
         load(tmp_path, options={"audio": {"names": "{a}+{b}"}})
@@ -229,7 +238,9 @@ def test_sounds_in_one_array_are_those_of_files(tmp_path: Path) -> None:
         speakers=np.array(["ann", "bob"]), labels=np.arange(40) % 4,
     )  # fmt: skip
     files, packed = load(tmp_path / "files"), load(tmp_path / "packed.npz")
-    assert packed.survey.fingerprint == files.survey.fingerprint and packed.modality.form == files.modality.form
+    assert (
+        packed.survey.fingerprint == files.survey.fingerprint and packed.modality.form == files.modality.form
+    )
     assert packed.columns == {"class": ("0", "1", "2", "3"), "speaker": ("ann", "bob")}
     (tmp_path / "files" / "packed.npz").write_bytes((tmp_path / "packed.npz").read_bytes())
     both = load(tmp_path / "files")
@@ -258,4 +269,7 @@ def test_real_folders(name: str, shared_data, tmp_path: Path) -> None:  # type: 
     data = load(folder, options={"audio": {"names": "auto"}})
     assert data.columns and not data.survey.skipped and isinstance(data.modality.form, AudioForm)
     if name == "fsdd":
-        assert set(data.columns) == {"digit", "speaker", "take"} and data.survey.duplicates["extra_copies"] >= 120
+        assert (
+            set(data.columns) == {"digit", "speaker", "take"}
+            and data.survey.duplicates["extra_copies"] >= 120
+        )

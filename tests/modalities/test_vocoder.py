@@ -56,7 +56,9 @@ def test_distances_have_known_values() -> None:
     x = torch.from_numpy(tone(400, 0.5).samples.T[:, : 30 * FORM.hop].copy())
     form = replace(FORM, peak=-6.0)
     assert float(log_spectral_distance(x, x, form)) == 0 and float(multi_resolution(x, x, form)) < 1e-2
-    loud = torch.sign(torch.sin(torch.arange(4096.0) ** 1.3))[None]  # loud at all frequencies: 6 dB apart everywhere
+    loud = torch.sign(torch.sin(torch.arange(4096.0) ** 1.3))[
+        None
+    ]  # loud at all frequencies: 6 dB apart everywhere
     assert float(log_spectral_distance(loud, loud / 2, form)) == pytest.approx(6.02, abs=0.05)
     wave = torch.sin(torch.arange(4000) * 0.3)[None].double()
     other = torch.cos(torch.arange(4000) * 0.3)[None].double()

@@ -186,6 +186,12 @@ def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[s
     if recipe.schedule.shift not in ("auto", 1.0):
         yield "shifted schedule", ("hoogeboom2023",)
     yield f"noise {recipe.noise.kind}", _NOISES.get(recipe.noise.kind, ())
+    if facts.modality.get("modality") == "audio":
+        yield "log-mel spectra", ("davis1980",)
+        yield "phases of spectra", ("griffin1984", "perraudin2013")
+        if facts.modality.get("vocoder"):
+            yield "vocoder", ("siuzdak2024", "yamamoto2020")
+        yield "round trips of sounds", ("gray1976", "leroux2019")
     if facts.codec:
         yield "diffusion of latents", ("rombach2022",)
         yield f"codec {facts.codec['kind']}", _CODECS[facts.codec["kind"]]

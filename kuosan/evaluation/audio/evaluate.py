@@ -38,9 +38,5 @@ def evaluate_sounds(
         )
         unit = f" ({trait.unit})" if trait.unit else ""
         words = f"mean{unit}: {means}; {note}"
-        found.compare(
-            f"{trait.name}_overlap",
-            Overlap(),
-            Sides(trait.counts(mine), trait.counts(theirs), trait.counts(others), words),
-            trait.name,
-        )
+        counts = Sides(trait.counts(mine), trait.counts(theirs), trait.counts(others), words)
+        found.compare(f"{trait.name}_overlap", Overlap(), counts, trait.name)

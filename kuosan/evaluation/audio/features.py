@@ -41,7 +41,7 @@ class Trait:
     def counts(self, values: Float[Tensor, " n"]) -> Float[Tensor, "n k"]:
         """A row for every sound, with a one where it falls; what is beyond the edges falls at the end."""
         inner = torch.tensor(self.edges[1:-1], dtype=values.dtype)
-        return torch.nn.functional.one_hot(torch.bucketize(values, inner), len(self.edges) - 1).double()
+        return torch.nn.functional.one_hot(torch.bucketize(values.contiguous(), inner), len(self.edges) - 1).double()
 
 
 def _even(low: float, high: float, count: int) -> tuple[float, ...]:

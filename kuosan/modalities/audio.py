@@ -44,6 +44,7 @@ class AudioModality(Modality[Sound]):
     name: ClassVar[str] = "audio"
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["audio"]
     axes: ClassVar[tuple[str, ...]] = ("frequency", "time")
+    whole: ClassVar[tuple[str, ...]] = ("frequency",)
     noun: ClassVar[str] = "sounds"
     formats: ClassVar[tuple[str, ...]] = ("wav", "flac", "png")
 

@@ -36,7 +36,7 @@ from kuosan.modalities.audio_mel import levels
 from kuosan.modalities.audio_storage import Sounds, Spool
 from kuosan.modalities.base import Choice, Gathered, Skip, Unreadable
 from kuosan.modalities.folder import CLASS, Entry, Folder
-from kuosan.modalities.name_columns import with_names
+from kuosan.modalities.name_columns import with_names, without_running
 from kuosan.modalities.passages import powers, sections, spread
 from kuosan.modalities.ragged import Ragged
 from kuosan.modalities.tables import Row
@@ -100,6 +100,8 @@ def gather_sounds(
             _add(entry, form, works, spools, failed, left_out)
     if not works.names:
         raise UserError(_nothing_left(folder, failed + left_out))
+    works.rows, running = without_running(works.rows)
+    choices += running
     if like is None:
         form = replace(form, peak=round(works.loudest, 2))
     modality = kind(form) if like is None else like
@@ -137,7 +139,7 @@ def _gathered(
          "dtypes": dict(Counter(h.depth for h in every).most_common()),
          "modes": dict(Counter(f"{h.rate:,} Hz, {h.channels} ch" for h in every).most_common())},
         failed, left_out, [*choices, *together], groups=groups, firsts=[0, *np.cumsum(counts)[:-1].tolist()],
-        totals={"sounds": len(works.names), "seconds": round(works.seconds, 2), "rate": form.rate},
+        totals={"recordings": len(works.names), "seconds": round(works.seconds, 2), "rate": form.rate},
     )  # fmt: skip
 
 

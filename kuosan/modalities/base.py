@@ -104,6 +104,9 @@ class Modality(ABC, Generic[Raw]):
     formats: ClassVar[tuple[str, ...]] = ()
     """Kinds of files that `write` can be asked for, by their suffixes without dots, its own choice first."""
 
+    whole: ClassVar[tuple[str, ...]] = ()
+    """Those of `axes` along which a transformer's patches are not cut: what lies along them is of one moment."""
+
     remark: ClassVar[str] = ""
     """What every file that a model makes must say of itself; kept in a table beside the files."""
 

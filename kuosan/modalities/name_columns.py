@@ -4,6 +4,9 @@ A pattern has fields in braces and between them what stands there in every name,
 are columns of the data, and what matches nothing has none of them.  A field in front of a separator ends at the first
 one, the last field takes the rest.
 
+A field or a column that numbers the takes of one thing (`RUNNING`) is no condition, under which a model would only learn
+its items by heart.
+
 The rule of "auto", where neither folders nor tables say anything: names are divided at _ and -, and of the fields that
 all of them have, those are columns that have at least 2 values, one for every four files at most, and are no running
 numbers behind the first.  The first is called class, a later one part2, part3 …
@@ -19,10 +22,21 @@ from dataclasses import replace
 from kuosan.errors import UserError
 from kuosan.modalities.base import Choice
 from kuosan.modalities.folder import CLASS, Folder
+from kuosan.modalities.tables import Row
 
 _FIELD = re.compile(r"\{([A-Za-z]\w*)\}")
 _SEPARATORS = re.compile(r"[_-]+")
 FILES_PER_VALUE, FEWEST = 4, 8
+RUNNING = frozenset({"take", "index", "id", "number", "no", "trial", "repetition", "repeat"})
+
+
+def without_running(rows: Sequence[Row]) -> tuple[list[Row], list[Choice]]:
+    """Rows without columns that only number things, and what these are."""
+    found = sorted({name for row in rows for name in row if name.casefold() in RUNNING})
+    kept = [{name: value for name, value in row.items() if name not in found} for row in rows]
+    return kept, [
+        (f"column {name}", "not a condition", "it numbers the takes of one thing") for name in found
+    ]
 
 
 def with_names(folder: Folder, pattern: str = "auto") -> tuple[Folder, list[Choice]]:

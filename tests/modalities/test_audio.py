@@ -146,7 +146,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     told = dict([*found.skipped, *found.left_alone])
     assert all(reason in told[name] for name, reason in said.items())
     assert set(told) == set(said)
-    assert found.totals["sounds"] == 60 + 2 + 2 and found.modality == "audio"
+    assert found.totals["recordings"] == 60 + 2 + 2 and found.modality == "audio"
 
 
 def test_too_many_damaged_files_stop_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ any rate), E the power of a frame, and L = 10 log₁₀ of the mean square of it
     seconds      how long it is                                                                               (4)
 
 and `mel_statistics` are mean and standard deviation over frames of the levels of 20 mel bands, no lower than 80 dB
-below full scale: a feature space that needs no training.
+below full scale, in units of 20 dB from -40 dB on: a feature space that needs no training.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ FRAME = 0.016  # seconds
 BELOW = 40.0  # dB
 BANDS = 20
 FLOOR = 1e-8  # of full scale: -80 dB
+MIDDLE, UNIT = -40.0, 20.0  # dB
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Trait:
     def counts(self, values: Float[Tensor, " n"]) -> Float[Tensor, "n k"]:
         """A row for every sound, with a one where it falls; what is beyond the edges falls at the end."""
         inner = torch.tensor(self.edges[1:-1], dtype=values.dtype)
-        return torch.nn.functional.one_hot(torch.bucketize(values.contiguous(), inner), len(self.edges) - 1).double()
+        return torch.nn.functional.one_hot(
+            torch.bucketize(values.contiguous(), inner), len(self.edges) - 1
+        ).double()
 
 
 def _even(low: float, high: float, count: int) -> tuple[float, ...]:
@@ -83,11 +86,11 @@ def traits(sounds: Sequence[Sound]) -> dict[str, Float[Tensor, " n"]]:
 
 
 def mel_statistics(sounds: Sequence[Sound]) -> Float[Tensor, "n d"]:
-    """Means, then standard deviations, of the levels of bands in dB."""
+    """Means, then standard deviations, of the levels of bands."""
     rows = []
     for sound in sounds:
         power = _power(sound)
         bands = mel_bands(sound.rate, 2 * (len(power) - 1), BANDS)
-        level = 10 * (bands @ power).clamp_min(FLOOR).log10()
+        level = (10 * (bands @ power).clamp_min(FLOOR).log10() - MIDDLE) / UNIT
         rows.append(torch.cat([level.mean(1), level.std(1, correction=0)]))
     return torch.stack(rows) if rows else torch.zeros(0, 2 * BANDS)

@@ -4,8 +4,8 @@
     python -m benchmarks.audio --run RUN         measures a run that is there
 
 Each prints a table in Markdown: values with their errors over samples (over seeds, where there are several), beside
-what real sounds score. Accuracy is measured twice: by the encoder of the evaluation, which shares training items with the
-model, and by a second classifier of another shape that is trained here on real sounds as they are played.
+what real sounds score. Accuracy is measured twice: by the encoder of the evaluation, which shares training items with
+the model, and by a second classifier of another shape that is trained here on real sounds as they are played.
 """
 
 from __future__ import annotations

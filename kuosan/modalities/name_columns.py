@@ -4,8 +4,8 @@ A pattern has fields in braces and between them what stands there in every name,
 are columns of the data, and what matches nothing has none of them.  A field in front of a separator ends at the first
 one, the last field takes the rest.
 
-A field or a column that numbers the takes of one thing (`RUNNING`) is no condition, under which a model would only learn
-its items by heart.
+A field or a column that numbers the takes of one thing (`RUNNING`) is no condition, under which a model would only
+learn its items by heart.
 
 The rule of "auto", where neither folders nor tables say anything: names are divided at _ and -, and of the fields that
 all of them have, those are columns that have at least 2 values, one for every four files at most, and are no running

@@ -140,7 +140,7 @@ class AudioModality(Modality[Sound]):
         return self._state(x)
 
     def decode(self, x: Float[Tensor, "b c f t"]) -> list[Sound]:
-        """Sounds of states of any length."""
+        """Sounds of states of any length; what would be beyond full scale is brought down to it, whole."""
         if x.ndim != 4 or tuple(x.shape[1:3]) != self.shape[:2]:
             raise ValueError(
                 f"expected states of shape (b, {self.shape[0]}, {self.shape[1]}, t), got {tuple(x.shape)}"
@@ -149,6 +149,7 @@ class AudioModality(Modality[Sound]):
         found = []
         for state, frames in zip(x, frames_of(x), strict=True):
             wave = sounded(state[..., :frames], self.form, self.vocoder)
+            wave = wave / wave.abs().max().clamp_min(1.0)
             found.append(Sound(wave.T.contiguous().numpy(), self.form.rate))
         return found
 

@@ -4,5 +4,7 @@ from __future__ import annotations
 
 from kuosan.guidance.autoguided import Autoguided
 from kuosan.guidance.classifier_free import ClassifierFree
+from kuosan.guidance.given import Given
+from kuosan.guidance.windows import Windows
 
-__all__ = ["Autoguided", "ClassifierFree"]
+__all__ = ["Autoguided", "ClassifierFree", "Given", "Windows"]

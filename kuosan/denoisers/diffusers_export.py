@@ -152,9 +152,10 @@ def _untold(
     if not network.given:
         return config, weights
     spec = {"kind": "stock", "channels": network.channels}
-    weights = {name.removeprefix("unet."): w for name, w in blind(
-        {f"unet.{name}": w for name, w in weights.items()}, spec
-    ).items()}
+    weights = {
+        name.removeprefix("unet."): w
+        for name, w in blind({f"unet.{name}": w for name, w in weights.items()}, spec).items()
+    }
     return config | {"in_channels": network.channels}, weights
 
 

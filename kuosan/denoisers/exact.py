@@ -111,8 +111,8 @@ class CorrelatedDenoiser(Denoiser):
         return Gaussian(mean.reshape(x_t.shape), spread.clamp_min(0).reshape(x_t.shape))
 
     def given(self, known: Tensor, mask: Tensor) -> CorrelatedDenoiser:
-        """The denoiser of the same data where those of its elements that ``mask`` names are ``known`` (both in the shape
-        of one datum): the components' conditional laws, weighed by how likely they make what is known."""
+        """The denoiser of the same data where its elements that ``mask`` names are ``known`` (both in the shape of one
+        datum): the components' conditional laws, weighed by how likely they make what is known."""
         y, m = known.flatten(), mask.flatten()
         means, covariances, log_w = [], [], []
         for centre, c, log_weight in zip(

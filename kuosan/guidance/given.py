@@ -9,13 +9,13 @@ Any other denoiser says E[x | x_t] alone. With C = Cov[x | x_t] = (σ²/α) ∂x
 
     E[x | x_t, y] = x̂ + C Mᵀ (M C Mᵀ)⁻¹ (y - M x̂)                                             (1)
 
-exactly where x given x_t is Gaussian, and to second order elsewhere (Boys et al. 2023; Rozet et al. 2024). The system is
-solved by a few conjugate gradients, each one backward pass; the first alone is ΠGDM (Song et al. 2023) with the r²
-that fits best at this x_t, and none is the replacement of Song et al. 2021 and Ho et al. 2022 on consistent noise, to
-which the given entries are all but invisible before the last steps.
+exactly where x given x_t is Gaussian, and to second order elsewhere (Boys et al. 2023; Rozet et al. 2024). The system
+is solved by a few conjugate gradients, each one backward pass; the first alone is ΠGDM (Song et al. 2023) with the r²
+that fits best at this x_t, and none is replacement (Song et al. 2021; Ho et al. 2022, "Video diffusion models") on
+noise that stays the same: to the rest, what is given is all but invisible before the last steps.
 
-On mixtures of Gaussians whose conditional law is known, the corrections win over replacement and over resampling
-(RePaint, Lugmayr et al. 2022) at the same cost, and two do nearly what many do (benchmarks/given.py).
+On mixtures of Gaussians whose conditional law is known, corrections come nearer to it than replacement and than
+resampling (RePaint, Lugmayr et al. 2022) at the same cost, and two as near as five (`benchmarks/given.py`).
 """
 
 from __future__ import annotations
@@ -88,16 +88,6 @@ class Given(Denoiser):
         else:
             q = self.denoiser(x_t, t, **cond)
         return pasted(q, known, mask)
-
-    def begin(self, x_t: Tensor, t: Time) -> Tensor:
-        """The state to start from at ``t``: of pure noise, x_t as it is where nothing is given, and with what is known
-        under it where it is."""
-        known, mask = self.known.to(x_t).expand_as(x_t), self.mask.to(x_t.device)
-        return torch.where(mask, x_t + at(self.process.schedule.alpha(t), x_t) * known, x_t)
-
-    def paste(self, x: Tensor) -> Tensor:
-        """A sample with the very bits of what is given."""
-        return torch.where(self.mask.to(x.device), self.known.to(x), x)
 
     def _corrected(
         self, x_t: Tensor, t: Time, cond: dict[str, Tensor], known: Tensor, mask: Tensor

@@ -46,8 +46,10 @@ def seen(
     return torch.cat([torch.where(mask > 0, known, x), mask], 1), rest
 
 
-def made_to_see(weights: Mapping[str, Tensor], network: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
-    """The weights of a network of this specification for the same one with given parts: the same answers without any."""
+def made_to_see(
+    weights: Mapping[str, Tensor], network: Mapping[str, Any], prefix: str = ""
+) -> dict[str, Tensor]:
+    """The weights of a network of this specification for the same one with given parts, which says the same without."""
     name, channels = prefix + FIRST[network["kind"]], int(network["channels"])
     first = weights[name]
     if network["kind"] == "transformer":

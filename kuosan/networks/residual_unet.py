@@ -134,7 +134,9 @@ class ResidualUNet(nn.Module):
 
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
             self.label1, self.label2 = nn.Linear(LABEL_FEATURES, label), nn.Linear(label, label)
-            self.first = convolution((2 if given else 1) * channels + s * coordinates, widths[0], 3, padding=1)
+            self.first = convolution(
+                (2 if given else 1) * channels + s * coordinates, widths[0], 3, padding=1
+            )
             self.down, self.up = nn.ModuleList(), nn.ModuleList()
             skips, c = [widths[0]], widths[0]
             for level, width in enumerate(widths):

@@ -152,7 +152,14 @@ def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoise
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
     assert part.batch != "auto" and part.lr != "auto"
-    of_others = {"augment", "augment_p", "crops", "route", "coupling", "given"}  # the data's, and the objective's
+    of_others = {
+        "augment",
+        "augment_p",
+        "crops",
+        "route",
+        "coupling",
+        "given",
+    }  # the data's, and the objective's
     leaves = part.model_dump(exclude={"batch", "lr", "micro"} | of_others)
     leaves["ema"] = None if part.ema == "auto" else part.ema
     before = {

@@ -70,6 +70,7 @@ class Steering:
         strength: of variations.
         larger: the model was trained on smaller states.
         stitch: how windows of those are put together.
+        trained: the network was trained with given parts.
     """
 
     modality: Modality[Any]
@@ -81,6 +82,7 @@ class Steering:
     strength: float = 1.0
     larger: bool = False
     stitch: Stitch = "blend"
+    trained: bool = False
 
     def conditions(
         self, numbers: range, drawn: Mapping[str, Tensor], where: Mapping[str, str]
@@ -93,9 +95,14 @@ class Steering:
     def of(self, run: Run, numbers: range) -> Steered:
         """What it comes to for samples of these numbers, of what the run's network works on."""
         window, shape = run.latent_shape[1:], run.shape[1:]
-        sides = tuple(
-            n if n == side else -(-n * k // side) for n, side, k in zip(self.sides, shape, window, strict=True)
-        ) if run.codec else self.sides
+        sides = (
+            tuple(
+                n if n == side else -(-n * k // side)
+                for n, side, k in zip(self.sides, shape, window, strict=True)
+            )
+            if run.codec
+            else self.sides
+        )
         given = vary = None
         if self.given is not None:
             known = run.encoded(self.given.x[self._index(numbers)])
@@ -104,7 +111,7 @@ class Steering:
             vary = run.encoded(self.vary[self._index(numbers)])
         return Steered(
             (run.latent_shape[0], *sides), window, given, vary, self.strength,
-            bool(run.facts.network.get("given")), self.larger and self.stitch == "continue",
+            self.trained, self.larger and self.stitch == "continue",
         )  # fmt: skip
 
     def finish(self, x: Tensor, numbers: range) -> Tensor:
@@ -143,20 +150,22 @@ class Steered:
         given = self.given
         return denoiser if given is None else Given(denoiser, given.x, given.mask, trained=self.trained)
 
+    @property
+    def whole(self) -> bool:
+        """Whether the walk begins where every walk does."""
+        return self.vary is None or self.strength >= 1
+
     def begin(
-        self, process: AdditiveProcess, x: Tensor, times: Float[Tensor, " n+1"]
+        self, process: AdditiveProcess, x: Tensor, eps: Tensor, times: Float[Tensor, " n+1"]
     ) -> tuple[Tensor, Float[Tensor, " m+1"]]:
-        """The state to start from, of the noise ``x`` at ``times[0]``, and the times that are left; a single one where
-        there is nothing to walk."""
-        level = process.schedule.level(times[:1])
-        eps = x / at(level.sigma, x)
-        if self.vary is not None and self.strength < 1:
+        """The state to start from, where ``x`` is that of other samples and ``eps`` its noise, and the times that are
+        left; a single one where there is nothing to walk."""
+        if self.vary is not None and not self.whole:
             s = torch.tensor(self.strength, dtype=torch.float64).clamp_max(times[0])
             times, vary = torch.cat([s[None], times[times < s]]), self.vary.to(x)
             return process.between(vary, eps, s[None]) if s > 0 else vary, times
         if self.given is not None:  # what is known has its own noise around it
-            known = self.given.x.to(x)
-            x = Parts(process.between(known, eps, times[:1]), self.given.mask).on(x)
+            x = Parts(process.between(self.given.x.to(x), eps, times[:1]), self.given.mask).on(x)
         return x, times
 
     def at(self, place: tuple[slice, ...], sofar: Parts) -> Steered:
@@ -170,15 +179,38 @@ class Steered:
         )  # fmt: skip
 
 
+def begun(
+    process: AdditiveProcess,
+    like: Tensor,
+    seeds: Seeds,
+    times: Float[Tensor, " n+1"],
+    noise: Tensor | None,
+    *,
+    sequence: bool,
+    steered: Steered | None,
+) -> tuple[Tensor, Float[Tensor, " m+1"]]:
+    """Where a walk along ``times`` starts, in the shape of ``like``, and the times that it takes.
+
+    Args:
+        noise: standard normal, in place of the seeds'.
+        sequence: the times are a control sequence's: where it begins, the state is the noise of that level and nothing
+            else.
+        steered: what begins otherwise.
+    """
+    level = process.schedule.sigma(torch.stack([times[0], torch.ones_like(times[0])]))
+    x = process.prior(like, seeds.fold("prior")) if noise is None else noise.to(like) * at(level[1:], like)
+    eps = x / float(level[1])
+    x = x * float(level[0] / level[1]) if sequence else x
+    return (x, times) if steered is None else steered.begin(process, x, eps, times)
+
+
 Walk = Callable[[Steered, Seeds], Iterator[Step]]
 
 
 def onward(steered: Steered, seeds: Seeds, walk: Walk) -> Iterator[Step]:
     """The last step of each window, with the whole as it is by then as its state: windows along each side, in the order
     of their places, each given what those before it made where they overlap."""
-    starts = [
-        starts_of(n, side, OVERLAP) for n, side in zip(steered.shape[1:], steered.window, strict=True)
-    ]
+    starts = [starts_of(n, side, OVERLAP) for n, side in zip(steered.shape[1:], steered.window, strict=True)]
     x, end = torch.zeros(len(seeds), *steered.shape), as_time(0.0, len(seeds))
     done = torch.zeros(x.shape, dtype=torch.bool)
     for k, corner in enumerate(itertools.product(*starts)):

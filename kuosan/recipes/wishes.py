@@ -23,7 +23,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import Modality
 from kuosan.modalities.base import PICTURE
 from kuosan.modalities.picture_file import read_picture
-from kuosan.modalities.pixels import Picture, convert
+from kuosan.modalities.pixels import convert
 from kuosan.modalities.resize import cover
 from kuosan.networks.sides import times
 from kuosan.recipes.inverse import items_of
@@ -92,6 +92,7 @@ def steering(
     return Steering(
         modality, sides, len(items) if items else 0, items.cond if items else None, parts, begin,
         0.5 if strength is None else strength, larger, _stitch(run, sides, stitch),
+        bool(run.facts.network.get("given")),
     )  # fmt: skip
 
 
@@ -104,7 +105,9 @@ def _lonely(given: Any, keep: Any, mask: Any, vary: Any, strength: float | None)
     if vary is None and strength is not None:
         raise UserError("--strength says how far variations go, and there are none: add --vary FILE")
     if strength is not None and not 0 <= strength <= 1:
-        raise UserError(f"--strength {strength:g} is not between 0 (the item) and 1 (an ordinary sample): give one that is")
+        raise UserError(
+            f"--strength {strength:g} is not between 0 (the item) and 1 (an ordinary sample): give one that is"
+        )
 
 
 def _sides(modality: Modality[Any], size: str | None, length: str | int | None) -> tuple[int, ...]:
@@ -115,7 +118,9 @@ def _sides(modality: Modality[Any], size: str | None, length: str | int | None) 
         if not all(n.strip().isdecimal() and int(n) for n in numbers) or len(numbers) > 2:
             raise UserError(f"--size {size} is no size: give height and width, as in 96x160, or one number")
         if not set(PICTURE) <= set(sides):
-            raise UserError(f"--size is of pictures, and {modality.noun} have no height and width: use --length")
+            raise UserError(
+                f"--size is of pictures, and {modality.noun} have no height and width: use --length"
+            )
         asked = dict(zip(PICTURE, [int(n) for n in numbers] * (3 - len(numbers)), strict=True))
         if any(asked[axis] < sides[axis] for axis in PICTURE):
             trained = times([sides[axis] for axis in PICTURE])
@@ -133,8 +138,8 @@ def _sides(modality: Modality[Any], size: str | None, length: str | int | None) 
 def _parts(
     x: Tensor, walked: Modality[Any], keep: Sequence[str], mask: str | Path | None, source: Any
 ) -> Parts:
-    """The items on a canvas of the samples' size, with what stays; of smaller ones that is all, at the beginning of time
-    and in the middle of other sides."""
+    """The items on a canvas of the samples' size, with what stays; of smaller ones that is all, at the beginning of
+    time and in the middle of other sides."""
     sides = walked.shape[1:]
     stays = torch.zeros(1, *walked.shape, dtype=torch.bool)
     for text in keep:
@@ -158,7 +163,9 @@ def _parts(
             "stays: give --keep parts of it, --mask a picture that is white somewhere, or a larger --size or --length"
         )
     if not bool(stays.any()):
-        raise UserError("nothing stays of what is given: leave --given away, or give a --mask that is black somewhere")
+        raise UserError(
+            "nothing stays of what is given: leave --given away, or give a --mask that is black somewhere"
+        )
     return Parts(x, stays)
 
 
@@ -208,16 +215,14 @@ def _painted(modality: Modality[Any], path: Path) -> Bool[Tensor, "1 c *sides"]:
         raise UserError(f"--mask is a picture, and {modality.noun} have no height and width: use --keep")
     height, width = (modality.shape[1 + modality.axes.index(axis)] for axis in PICTURE)
     if not path.is_file():
-        raise UserError(f"there is no mask at {path}: give --mask a picture, white where it is to be made anew")
-    picture = _grey(read_picture(path))
-    white = cover(picture, "L", height, width)[..., 0] > 127
-    found = torch.from_numpy(np.ascontiguousarray(white))
+        raise UserError(
+            f"there is no mask at {path}: give --mask a picture, white where it is to be made anew"
+        )
+    picture = read_picture(path)
+    grey = cover(convert(picture.pixels, picture.mode, "L", "uint8"), "L", height, width)[..., 0]
+    found = torch.from_numpy(grey.astype(np.int64) > 127)
     shape = [n if axis in PICTURE else 1 for axis, n in zip(modality.axes, modality.shape[1:], strict=True)]
     return found.reshape(1, 1, *shape).expand(1, *modality.shape)
-
-
-def _grey(picture: Picture) -> Any:
-    return convert(picture.pixels, picture.mode, "L", "uint8")
 
 
 def _stitch(run: Run, sides: tuple[int, ...], asked: str) -> Stitch:

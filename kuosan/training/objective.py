@@ -230,7 +230,9 @@ class Denoising(Objective):
         return replace(self, views=self.views.at(progress))
 
     def judged(self) -> Denoising:
-        return replace(self, timing=self.timing.fixed, coupling=Independent(), views=EVERYTHING, given=NOTHING)
+        return replace(
+            self, timing=self.timing.fixed, coupling=Independent(), views=EVERYTHING, given=NOTHING
+        )
 
 
 @dataclass(frozen=True)

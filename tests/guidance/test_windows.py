@@ -1,4 +1,4 @@
-"""Laws of windows: exact where nothing is said across them, within the stated bound where memory is short, seam-free."""
+"""Laws of windows: exact where nothing is said across them, within the stated bound where memory is short."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_within_the_bound_where_memory_is_short(rho: float, t: float) -> None:
         0.0,
     )
     parts = list(windows.places((n,)))
-    for (place,), g in parts:
+    for (place,), _ in parts:
         alone = (markov(side, rho)(x_t[..., place], time).mean - truth[..., place]).abs().amax((0, 1))
         inner = [i for i, end in ((0, place.start == 0), (side - 1, place.stop == n)) if not end]
         edge = max([edge, *(float(alone[i]) for i in inner)])

@@ -244,4 +244,4 @@ def test_a_network_that_is_told_learns_to_fill_what_is_hidden(tmp_path: Path) ->
     with torch.no_grad():
         off = (run.average(x_t, t, **{GIVEN: told(x, mask)}).mean - x)[~mask].square().mean()
         blind = (run.average(x_t, t).mean - x)[~mask].square().mean()
-    assert float(off) < 0.15 * float(blind)
+    assert float(off) < 0.35 * float(blind)

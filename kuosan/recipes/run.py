@@ -305,6 +305,7 @@ class Run:
         x, times = begun(process, like, seeds, times, noise, sequence=chosen is not None, steered=steered)
         if len(times) == 1:  # there is nothing to walk
             yield Step(0, times.expand(len(x)), times.expand(len(x)), x, Point(x))
+            return
         yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
 
     def sample(

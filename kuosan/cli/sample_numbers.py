@@ -60,7 +60,8 @@ def about_parts(steering: Steering | None, folder: Path) -> Answer:
     """What was kept, in words and numbers, and as a picture in the folder: grey where nothing was given."""
     if steering is None:
         return Answer("")
-    text, data = "", {"sides": list(steering.modality.shape[1:]), "stitch": steering.stitch}
+    text = ""
+    data: dict[str, Any] = {"sides": list(steering.modality.shape[1:]), "stitch": steering.stitch}
     if steering.vary is not None:
         data["strength"] = steering.strength
     if steering.given is not None:

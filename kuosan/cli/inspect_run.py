@@ -104,8 +104,14 @@ def _given(run: Run) -> str:
         return f"not by a student: sample its teacher, {recipe.init}"
     if run.facts.network.get("given"):
         share = recipe.training.given
-        return "told of them" + (f", in {share:.0%} of training" if isinstance(share, float) and share else "")
-    return "by correction: its network was not trained with any" if recipe.noise.gaussian else "by replacement alone"
+        return "told of them" + (
+            f", in {share:.0%} of training" if isinstance(share, float) and share else ""
+        )
+    return (
+        "by correction: its network was not trained with any"
+        if recipe.noise.gaussian
+        else "by replacement alone"
+    )
 
 
 def _texts(run: Run, network: str, sampled: str) -> list[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.networks import build_network
-from kuosan.networks.given import GIVEN, seen, told
+from kuosan.networks.given import GIVEN, blind, made_to_see, seen, told
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.training.coupling import Nearest
 from kuosan.training.given import ALONG, NOTHING, Masks, _along, _box
@@ -179,6 +179,21 @@ def test_networks_see_what_is_given_clean_and_not_the_noise_that_stands_there(
     assert not torch.allclose(net(torch.where(mask, known, x), label), y, atol=1e-3), "the mask counts"
     none = torch.zeros_like(mask)
     assert torch.allclose(net(x, label, **{GIVEN: told(known, none)}), net(x, label), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "unet", "residual-unet"])
+def test_a_network_is_made_to_see_and_blind_again_with_the_same_answers(kind: str) -> None:
+    leaves = UNETS.get(kind, {"kind": kind, "patch": 2, "dim": 12, "depth": 1, "heads": 1})
+    crops = {"coordinates": True} if kind in UNETS else {}
+    spec: dict[str, Any] = {**leaves, **crops, "channels": 2, "sides": [8, 8]}
+    old, new = stirred(spec), stirred(spec | {"given": True})
+    new.load_state_dict(made_to_see(old.state_dict(), spec))
+    x, label = Seeds.of(0, 2).normal(torch.empty(2, 2, 8, 8)), torch.tensor([10.0, 700.0])
+    assert torch.allclose(new(x, label), old(x, label), atol=1e-6)
+    for p in new.parameters():
+        p.data.add_(0.1)
+    old.load_state_dict(blind(new.state_dict(), spec))
+    assert torch.allclose(new(x, label), old(x, label), atol=1e-6)
 
 
 def test_seen_has_twice_the_channels() -> None:

@@ -94,15 +94,8 @@ class Steering:
 
     def of(self, run: Run, numbers: range) -> Steered:
         """What it comes to for samples of these numbers, of what the run's network works on."""
-        window, shape = run.latent_shape[1:], run.shape[1:]
-        sides = (
-            tuple(
-                n if n == side else -(-n * k // side)
-                for n, side, k in zip(self.sides, shape, window, strict=True)
-            )
-            if run.codec
-            else self.sides
-        )
+        window, codec = run.latent_shape[1:], run.codec
+        sides = self.sides if codec is None else tuple(-(-n // codec.factor) for n in self.sides)
         given = vary = None
         if self.given is not None:
             known = run.encoded(self.given.x[self._index(numbers)])
@@ -115,9 +108,10 @@ class Steering:
         )  # fmt: skip
 
     def finish(self, x: Tensor, numbers: range) -> Tensor:
-        """Decoded states with what is given put back, as long as they were asked for."""
+        """Decoded states with what is given put back, as large as they were asked for."""
         if self.given is not None:
-            x = replace(self.given, x=self.given.x[self._index(numbers)]).on(x)
+            given = replace(self.given, x=self.given.x[self._index(numbers)])
+            x = given.on(x[:, :, *(slice(n) for n in self.sides)])  # a codec may have padded it
         return x[:, :, *(slice(n) for n in self.modality.shape[1:])]
 
     def _index(self, numbers: range) -> Tensor:

@@ -49,6 +49,11 @@ def choose_views(recipe: Recipe, network: dict[str, Any]) -> tuple[dict[str, Any
             raise UserError(
                 f"training.given is for networks over numbers, and this is a {network['kind']}: leave it away"
             )
+        if recipe.adapter.rank and not network.get("given"):
+            raise UserError(
+                f"training.given changes what the first layer of {recipe.init} is shown, which adapters leave as it is: "
+                "leave it away, or train all weights with `kuosan train --init`"
+            )
         network["given"] = True
     if leaves["crops"]:
         _check_crops(recipe, network)

@@ -240,21 +240,24 @@ def test_a_network_that_is_told_learns_to_fill_what_is_hidden(tmp_path: Path) ->
     class Grey(Pictures):
         def batch(self, index: Tensor, seeds: object = None) -> tuple[Tensor, dict[str, Tensor]]:
             shade = 2 * Seeds.of(2, index.tolist()).uniform(torch.empty(len(index), 1, 1, 1)) - 1
-            return shade.expand(-1, 1, 8, 12).contiguous(), {"class": index % CLASSES}
+            return shade.expand(-1, 1, 4, 6).contiguous(), {"class": index % CLASSES}
 
         def __len__(self) -> int:
             return 400
 
     run = training(
-        tmp_path, objective=Denoising(given=Masks(0.7)), train=Grey(), val=Grey(), steps=250, batch=32, lr=5e-3,
+        tmp_path, objective=Denoising(given=Masks(0.7)), train=Grey(), val=Grey(), steps=150, batch=24, lr=1e-2,
         denoiser=NetworkDenoiser(
-            GaussianProcess(Cosine()), build_network(SPEC, torch.Generator().manual_seed(0))
+            GaussianProcess(Cosine()),
+            build_network(
+                SPEC | {"sides": [4, 6], "patch": 2, "depth": 1}, torch.Generator().manual_seed(0)
+            ),
         ),
     )  # fmt: skip
     walk(run)
     x, _ = Grey().batch(torch.arange(400, 464))
     mask = torch.zeros_like(x, dtype=torch.bool)
-    mask[..., :4] = True
+    mask[..., :2] = True
     x_t, t = Seeds.of(9, 64).normal(x), torch.full((64,), 0.999, dtype=torch.float64)
     with torch.no_grad():
         off = (run.average(x_t, t, **{GIVEN: told(x, mask)}).mean - x)[~mask].square().mean()

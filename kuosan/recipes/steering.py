@@ -156,9 +156,9 @@ class Steered:
         left; a single one where there is nothing to walk."""
         if self.vary is not None and not self.whole:
             s = torch.tensor(self.strength, dtype=torch.float64).clamp_max(times[0])
-            times, vary = torch.cat([s[None], times[times < s]]), self.vary.to(x)
-            return process.between(vary, eps, s[None]) if s > 0 else vary, times
-        if self.given is not None:  # what is known has its own noise around it
+            times, x = torch.cat([s[None], times[times < s]]), self.vary.to(x)
+            x = process.between(x, eps, s[None]) if s > 0 else x
+        if self.given is not None and len(times) > 1:  # what is known has its own noise around it
             x = Parts(process.between(self.given.x.to(x), eps, times[:1]), self.given.mask).on(x)
         return x, times
 
@@ -193,9 +193,8 @@ def begun(
     """
     level = process.schedule.sigma(torch.stack([times[0], torch.ones_like(times[0])]))
     x = process.prior(like, seeds.fold("prior")) if noise is None else noise.to(like) * at(level[1:], like)
-    eps = x / float(level[1])
-    x = x * float(level[0] / level[1]) if sequence else x
-    return (x, times) if steered is None else steered.begin(process, x, eps, times)
+    began = x * float(level[0] / level[1]) if sequence else x
+    return (began, times) if steered is None else steered.begin(process, began, x / float(level[1]), times)
 
 
 Walk = Callable[[Steered, Seeds], Iterator[Step]]

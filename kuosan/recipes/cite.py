@@ -241,6 +241,8 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "crops", ("wang2023patch",)
     if training.route not in ("auto", 0):
         yield "routed tokens", ("krause2025", "park2025")
+    if training.given not in ("auto", 0):
+        yield "given parts", ("voleti2022", "saharia2022", "tashiro2021")
     yield "optimiser", ("loshchilov2019",)
     if training.optimizer == "muon":
         yield "optimiser muon", ("jordan2024",)

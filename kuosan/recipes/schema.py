@@ -186,6 +186,9 @@ class TrainingPart(_Part):
     augment_p: float = Field(0.15, ge=0, le=1, description="probability of each")
     crops: Share | Auto = "auto"
     route: Share | Auto = "auto"
+    given: Annotated[float, Field(ge=0, le=1)] | Auto = Field(
+        "auto", description="share of the examples that have given parts"
+    )
     coupling: Literal["auto", "independent", "nearest", "transport"] = "auto"
 
 

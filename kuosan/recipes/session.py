@@ -89,7 +89,7 @@ class Session:
                 curve.requires_grad_(False)
         of = self.lessons or self.coding or data
         train: TrainingItems = of.train
-        objective = self.lessons.objective if self.lessons else objective_of(r)
+        objective = self.lessons.objective if self.lessons else objective_of(r, run.modality)
         if r.process.discrete:
             train = varied(data.train, r.data, run.path, denoiser if start else None, r.seed)
         elif of is data and (how := augmentation_of(r.training)):

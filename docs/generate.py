@@ -123,8 +123,8 @@ MEANINGS = {
     "until 80 % of the training; 0.5 is usual",
     "training.coupling": "which noise goes with which picture: `independent`, `nearest` (of four draws) or `transport` "
     "(the least way over the batch); `auto` is `independent`",
-    "training.given": "share of the examples that have [given parts](../guides/given-parts.md), which the network is told "
-    "of and samplers may then give; `auto` is 0.3 for what has a time, else 0, and goes on with what `--init` has",
+    "training.given": "share of the examples that have [given parts](../guides/given-parts.md), which the network is "
+    "told of and samplers may then give; `auto` is 0.3 for what has a time, else 0, and goes on with what `--init` has",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",

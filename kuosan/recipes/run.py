@@ -343,14 +343,7 @@ class Run:
         Raises:
             UserError: an unknown solver, grid, condition or value, or more samples than there is noise.
         """
-        if noise is not None and first + n > len(noise):
-            raise UserError(
-                f"there is noise for {len(noise):,} samples, not for number {first + n - 1:,}: give a smaller -n"
-            )
-        if n < 1 or first < 0:
-            raise UserError(
-                f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
-            )
+        verbs.check_numbers(n, first, None if noise is None else len(noise))
         if length is not None or (rules is not None and rules.canvas is not None):
             same = {"steps": steps, "solver": solver, "grid": grid, "w": w, "rules": rules}
             return verbs.sample_long(self, n, length, seed=seed, first=first, where=where, **same)

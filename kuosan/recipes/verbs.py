@@ -99,6 +99,18 @@ def steer(run: Run, **wishes: Any) -> Steering | None:
     return steering(run, **wishes)
 
 
+def check_numbers(n: int, first: int, noises: int | None) -> None:
+    """Raises `UserError` where there are no samples ``first`` to ``first + n - 1``, or no noise for all of them."""
+    if noises is not None and first + n > noises:
+        raise UserError(
+            f"there is noise for {noises:,} samples, not for number {first + n - 1:,}: give a smaller -n"
+        )
+    if n < 1 or first < 0:
+        raise UserError(
+            f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
+        )
+
+
 def sample_long(run: Run, n: int, length: int | str | None, **asked: Any) -> Samples:
     """Samples of another length than the model's window: texts (`kuosan.recipes.long_texts.sample_long`), and music
     (`kuosan.recipes.music_rules.sample_music`)."""

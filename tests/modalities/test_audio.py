@@ -276,6 +276,8 @@ def test_real_folders(name: str, shared_data, tmp_path: Path) -> None:  # type: 
 
 def test_what_is_too_loud_is_brought_down_whole() -> None:
     modality, raw = AudioModality(replace(FORM, peak=12.0)), tone(400, 0.2)
-    loud, quiet = modality.decode(modality.encode([Sound(6 * raw.samples, RATE), Sound(0.6 * raw.samples, RATE)]))
+    loud, quiet = modality.decode(
+        modality.encode([Sound(6 * raw.samples, RATE), Sound(0.6 * raw.samples, RATE)])
+    )
     assert np.abs(quiet.samples).max() < 0.4 and np.abs(loud.samples).max() == pytest.approx(1.0)
     assert np.corrcoef(quiet.samples[:, 0], loud.samples[:, 0])[0, 1] > 0.9

@@ -206,6 +206,20 @@ def test_long_sounds_are_seen_whole_through_windows(tmp_path: Path) -> None:
         assert slid.shape == still.shape and not torch.equal(slid, still) and bool((slid > -200).all())
 
 
+def test_the_sides_of_one_long_sound_share_no_frame(tmp_path: Path) -> None:
+    save(tmp_path / "long.wav", Sound(0.3 * noise(RATE * 30 + 777, 1).clamp(-1, 1).numpy(), RATE))
+    data = load(tmp_path, options={"audio": {"length": "256ms"}})
+    covered = []
+    for split in (data.train, data.val):
+        windows, seen = split.x.levels, set()
+        for at in (windows.start, windows.low):
+            for first, last in zip(at.tolist(), windows.stop.tolist(), strict=True):
+                seen |= set(range(first, last))
+        covered.append(seen)
+    assert not covered[0] & covered[1] and all(covered)
+    assert covered[0] | covered[1] == set(range(math.ceil((RATE * 30 + 777) / data.modality.form.hop)))
+
+
 def test_names_say_what_they_say(tmp_path: Path) -> None:
     for digit in range(3):
         for speaker in ("ann", "bob"):
@@ -276,6 +290,8 @@ def test_real_folders(name: str, shared_data, tmp_path: Path) -> None:  # type: 
 
 def test_what_is_too_loud_is_brought_down_whole() -> None:
     modality, raw = AudioModality(replace(FORM, peak=12.0)), tone(400, 0.2)
-    loud, quiet = modality.decode(modality.encode([Sound(6 * raw.samples, RATE), Sound(0.6 * raw.samples, RATE)]))
+    loud, quiet = modality.decode(
+        modality.encode([Sound(6 * raw.samples, RATE), Sound(0.6 * raw.samples, RATE)])
+    )
     assert np.abs(quiet.samples).max() < 0.4 and np.abs(loud.samples).max() == pytest.approx(1.0)
     assert np.corrcoef(quiet.samples[:, 0], loud.samples[:, 0])[0, 1] > 0.9

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kuosan.modalities.audio_form import AudioForm
-from kuosan.modalities.audio_mel import mean_level, spectrum
+from kuosan.modalities.audio_mel import loudest_magnitude, spectrum
 
 RESOLUTIONS = (1, 2, 4, 8)  # hops in a window
 LEAST = 1e-4  # of the loudest: 80 dB
@@ -30,7 +30,9 @@ def spectra_at(x: Float[Tensor, "b n"], form: AudioForm) -> list[Float[Tensor, "
     found = []
     for hops in RESOLUTIONS:
         window = max(16, hops * form.hop)
-        found.append(spectrum(x, window, window // 4).abs() * (form.window / window / mean_level(form)))
+        found.append(
+            spectrum(x, window, window // 4).abs() * (form.window / window / loudest_magnitude(form))
+        )
     return found
 
 

@@ -22,7 +22,7 @@ from kuosan.codecs.sound_trip import LEAST, log_spectral_distance, multi_resolut
 from kuosan.core.random import Seeds
 from kuosan.modalities.audio import AudioModality, new_vocoder
 from kuosan.modalities.audio_form import AudioForm
-from kuosan.modalities.audio_mel import levels, mean_level, spectrum, to_unit, waveform
+from kuosan.modalities.audio_mel import levels, loudest_magnitude, spectrum, to_unit, waveform
 from kuosan.modalities.audio_storage import Sounds
 from kuosan.modalities.audio_vocoder import Vocoder, sounded, spectra
 
@@ -90,7 +90,7 @@ def vocoder_loss(vocoder: Vocoder, x: Float[Tensor, "b n"], form: AudioForm) -> 
     """Eq. (1) of sounds in whole frames."""
     made = spectra(vocoder, to_unit(levels(x, form), form), form)
     real = spectrum(x, form.window, form.hop).abs()
-    least = LEAST * mean_level(form)
+    least = LEAST * loudest_magnitude(form)
     logs = ((real + least).log() - (made.abs() + least).log()).abs().mean((1, 2))
     return multi_resolution(x, waveform(made, form.window, form.hop), form) + 0.5 * logs
 
@@ -115,6 +115,6 @@ def _trips(sounds: Sounds, form: AudioForm, vocoder: Vocoder | None) -> float:
     found = []
     for k in range(count):
         x = sounds.wave(k * len(sounds) // count)[..., : LONGEST_TRIP * form.hop]
-        y = sounded(to_unit(levels(x, form), form), form, vocoder)
+        y = sounded(to_unit(levels(x, form), form)[None], form, vocoder)[0]
         found.append(float(log_spectral_distance(x, y, form).mean()))
     return sum(found) / len(found)

@@ -21,7 +21,7 @@ from torch import Tensor
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities.audio_draw import sound_sheet
-from kuosan.modalities.audio_file import Sound, converted, read_sound, sound_bytes, write_sound
+from kuosan.modalities.audio_file import Samples, Sound, converted, read_sound, sound_bytes, write_sound
 from kuosan.modalities.audio_form import AudioForm
 from kuosan.modalities.audio_gather import frames_of_sound, gather_sounds
 from kuosan.modalities.audio_mel import PAST, frames_of, to_unit
@@ -33,7 +33,7 @@ from kuosan.modalities.kinds import SUFFIXES
 
 FILE = "vocoder.safetensors"
 HERTZ = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k?hz)?\s*-\s*(\d+(?:\.\d+)?)\s*(k?hz)\s*")
-DECODED = 1 << 22  # samples
+DECODED, AT_ONCE = 1 << 21, 1 << 19  # samples
 NOTHING = -1e4  # a level, in dB, of a frame past the end of a sound
 
 
@@ -64,7 +64,7 @@ class AudioModality(Modality[Sound]):
     @property
     def most_decoded(self) -> int:
         """As many as a small machine decodes in half a minute or so."""
-        return max(32, min(256, DECODED // (self.form.channels * self.form.frames * self.form.hop)))
+        return max(16, min(256, DECODED // (self.form.channels * self.form.frames * self.form.hop)))
 
     def described_form(self) -> str:
         """In words."""
@@ -146,12 +146,15 @@ class AudioModality(Modality[Sound]):
                 f"expected states of shape (b, {self.shape[0]}, {self.shape[1]}, t), got {tuple(x.shape)}"
             )
         x = x.detach().to("cpu", torch.float32)
-        found = []
-        for state, frames in zip(x, frames_of(x), strict=True):
-            wave = sounded(state[..., :frames], self.form, self.vocoder)
-            wave = wave / wave.abs().max().clamp_min(1.0)
-            found.append(Sound(wave.T.contiguous().numpy(), self.form.rate))
-        return found
+        lengths = torch.tensor(frames_of(x), dtype=torch.int64)
+        found: dict[int, Samples] = {}
+        for frames in lengths.unique().tolist():  # those of one length at once: many are as fast as a few
+            most = max(1, AT_ONCE // (self.form.channels * frames * self.form.hop))
+            for at in (lengths == frames).nonzero()[:, 0].split(most):
+                waves = sounded(x[at, ..., :frames], self.form, self.vocoder)
+                waves = waves / waves.abs().amax((1, 2), keepdim=True).clamp_min(1.0)
+                found |= zip(at.tolist(), waves.transpose(1, 2).contiguous().numpy(), strict=True)
+        return [Sound(found[i], self.form.rate) for i in range(len(x))]
 
     def to_state(self, storage: Sounds, seeds: Seeds | None = None) -> Float[Tensor, "b c f t"]:
         """Windows (b) as states; with seeds those of long sounds slide."""

@@ -14,7 +14,7 @@ from kuosan.modalities.audio_file import Sound, converted
 from kuosan.modalities.audio_form import AudioForm
 from kuosan.modalities.audio_mel import SILENCE, levels, to_unit
 
-WIDTH, WAVE, SPECTRUM, GAP = 192, 40, 96, 6  # pixels
+WIDTH, WAVE, SPECTRUM, GAP = 144, 32, 72, 6  # pixels
 PAPER, INK, AXIS = (255, 255, 255), (47, 109, 179), (201, 201, 201)
 
 
@@ -50,14 +50,11 @@ def _wave(x: NDArray[np.float32], width: int, height: int) -> NDArray[np.uint8]:
     """From the lowest to the highest sample of every column."""
     picture = np.full((height, width, 3), PAPER, np.uint8)
     picture[height // 2] = AXIS
-    edges = np.linspace(0, len(x), width + 1).astype(int)
-    rows = np.arange(height)
-    for i, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
-        part = x[first : max(last, first + 1)]
-        top, bottom = (
-            (1 - v) / 2 * (height - 1) for v in (np.clip(part.max(), -1, 1), np.clip(part.min(), -1, 1))
-        )
-        picture[(rows >= np.floor(top)) & (rows <= np.ceil(bottom)), i] = INK
+    edges = np.linspace(0, len(x), width, endpoint=False).astype(int)
+    rows = np.arange(height)[:, None]
+    ends = (ends_of.reduceat(x.clip(-1, 1), edges) for ends_of in (np.maximum, np.minimum))
+    top, bottom = ((1 - end) / 2 * (height - 1) for end in ends)
+    picture[(rows >= np.floor(top)) & (rows <= np.ceil(bottom))] = INK
     return picture
 
 

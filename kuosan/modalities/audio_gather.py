@@ -3,7 +3,8 @@
 The first pass reads headers and chooses the form; the second decodes file by file, takes the hash of what it holds and
 keeps levels and samples at the form's rate on the disk (`audio_storage`).  A sound of at most T frames is one item.  A
 longer one is seen through ⌈length/T⌉ windows of T frames, spread evenly over it from its beginning to its end, and in
-training they slide; windows of one file stay together on one side of the split.
+training they slide; windows of one file stay together on one side of the split.  Of fewer files than can be held out
+whole, windows lie end to end instead, the last one shorter, so that the two sides share no frame.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from kuosan.modalities.audio_file import (
     sound_hash,
 )
 from kuosan.modalities.audio_form import AudioForm, choose_form
-from kuosan.modalities.audio_mel import levels
+from kuosan.modalities.audio_mel import levels as levels_of
 from kuosan.modalities.audio_storage import Sounds, Spool
 from kuosan.modalities.base import Choice, Gathered, Skip, Unreadable
 from kuosan.modalities.folder import CLASS, Entry, Folder
@@ -132,9 +133,10 @@ def _gathered(
         key: spread([row.get(key) for row in works.rows], counts)
         for key in dict.fromkeys(key for row in works.rows for key in row)
     }
+    levels = _windows(works.lengths, counts, frames, not section, spools[0])
     return Gathered(
-        modality, Sounds(_windows(works.lengths, counts, frames, spools[0]), spools[1].tensor()), hashes, names,
-        columns, frozenset({CLASS}), spread(works.sides, counts), spread(works.captions, counts),
+        modality, Sounds(levels, spools[1].tensor()), hashes, names, columns,
+        frozenset({CLASS}), spread(works.sides, counts), spread(works.captions, counts),
         {"lengths": {f"{k} frames": n for k, n in powers(works.lengths).items()},
          "dtypes": dict(Counter(h.depth for h in every).most_common()),
          "modes": dict(Counter(f"{h.rate:,} Hz, {h.channels} ch" for h in every).most_common())},
@@ -226,13 +228,14 @@ def frames_of_sound(sound: Sound, form: AudioForm) -> tuple[NDArray[np.float16],
     parts = []
     for start in range(0, frames, BLOCK):  # with the neighbours that its windows reach
         first, last = max(0, start - pad), min(frames, start + BLOCK + pad)
-        block = levels(x[:, first * form.hop : last * form.hop], form)
+        block = levels_of(x[:, first * form.hop : last * form.hop], form)
         parts.append(block[..., start - first : start - first + min(BLOCK, frames - start)])
     return torch.cat(parts, -1).permute(2, 0, 1).numpy().astype(np.float16), samples
 
 
-def _windows(lengths: list[int], counts: list[int], frames: int, spool: Spool) -> Ragged:
-    """The place of every window in the stream of all sounds, and how far back it may slide."""
+def _windows(lengths: list[int], counts: list[int], frames: int, even: bool, spool: Spool) -> Ragged:
+    """The place of every window in the stream of all sounds, spread evenly or end to end, and how far back it may
+    slide."""
     ends = np.cumsum(lengths)
     start: list[int] = []
     stop: list[int] = []
@@ -240,7 +243,7 @@ def _windows(lengths: list[int], counts: list[int], frames: int, spool: Spool) -
     for end, n, count in zip(ends.tolist(), lengths, counts, strict=True):
         begin = end - n
         for k in range(count):
-            at = begin if count == 1 else begin + round(k * (n - frames) / (count - 1))
+            at = begin + (round(k * (n - frames) / (count - 1)) if even and count > 1 else k * frames)
             low.append(at if k == 0 else start[-1] + 1)
             start.append(at)
             stop.append(min(at + frames, end))

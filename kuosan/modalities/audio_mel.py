@@ -32,6 +32,7 @@ QUIET = 1e-12  # power of what is not there: -120 dB
 
 
 @cache
+@torch.inference_mode(False)  # whoever asks first: training uses them too
 def mel_bands(rate: int, window: int, bands: int) -> Float[Tensor, "f k"]:
     """B of eq. (1): triangles of height 1, a band wide each way, evenly spread in mel."""
     edges = 700 * (10 ** (np.linspace(0, mel_of(rate / 2), bands + 2) / 2595) - 1)
@@ -46,12 +47,14 @@ def mel_bands(rate: int, window: int, bands: int) -> Float[Tensor, "f k"]:
 
 
 @cache
+@torch.inference_mode(False)
 def unmixing(rate: int, window: int, bands: int) -> Float[Tensor, "k f"]:
     """The pseudo-inverse of `mel_bands`."""
     return torch.linalg.pinv(mel_bands(rate, window, bands).double()).float()
 
 
 @cache
+@torch.inference_mode(False)
 def hann(window: int) -> Float[Tensor, " w"]:
     return torch.hann_window(window)
 
@@ -105,6 +108,6 @@ def magnitudes(level: Float[Tensor, "b f t"], form: AudioForm) -> Float[Tensor, 
     return (back @ power).clamp_min(0).sqrt() * (form.window / 4)
 
 
-def mean_level(form: AudioForm) -> float:
+def loudest_magnitude(form: AudioForm) -> float:
     """|X| of a full-scale sine at the data's loudest."""
     return form.window / 4 * math.pow(10, form.peak / 20)

@@ -18,7 +18,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from kuosan.modalities.audio_form import AudioForm
-from kuosan.modalities.audio_mel import from_unit, magnitudes, to_unit, waveform
+from kuosan.modalities.audio_mel import SILENCE, from_unit, magnitudes, to_unit, waveform
 from kuosan.modalities.audio_phase import griffin_lim
 
 POLISH = 4  # rounds after the network
@@ -92,21 +92,24 @@ def spectra(vocoder: Vocoder, x: Float[Tensor, "b f t"], form: AudioForm) -> Com
 
 
 @torch.no_grad()
-def sounded(x: Float[Tensor, "c f t"], form: AudioForm, vocoder: Vocoder | None) -> Float[Tensor, "c n"]:
-    """The sound of one state without its padding, n = t·hop."""
-    one = x if len(x) == 1 else torch.cat([x, _middle(x, form)])
-    level = from_unit(one, form)
-    m = magnitudes(level, form)
+def sounded(x: Float[Tensor, "b c f t"], form: AudioForm, vocoder: Vocoder | None) -> Float[Tensor, "b c n"]:
+    """The sounds of states without padding, n = t·hop."""
+    lead = x[:, 0] if x.shape[1] == 1 else _middle(x, form)
+    m, each = magnitudes(from_unit(lead, form), form), x.flatten(0, 1)
     if vocoder is None:
-        phase = griffin_lim(m[-1:], form.window, form.hop)
+        phase = griffin_lim(m, form.window, form.hop)
     else:
-        gain, angle = vocoder(one.clamp(-1, 1))
+        gain, angle = vocoder(lead.clamp(SILENCE, 1.0))
         m = m * gain.exp()
-        phase = griffin_lim(m[-1:], form.window, form.hop, POLISH, angle[-1:])
-    return waveform(m[: len(x)] * phase, form.window, form.hop)
+        phase = griffin_lim(m, form.window, form.hop, POLISH, angle)
+    if x.shape[1] > 1:
+        m = magnitudes(from_unit(each, form), form)
+        m = m if vocoder is None else m * vocoder(each.clamp(SILENCE, 1.0))[0].exp()
+    spread = phase.repeat_interleave(x.shape[1], 0)
+    return waveform(m * spread, form.window, form.hop).unflatten(0, x.shape[:2])
 
 
-def _middle(x: Float[Tensor, "c f t"], form: AudioForm) -> Float[Tensor, "1 f t"]:
-    """The state of the mean of channels that are alike: that of their mean power."""
-    power = (10 ** (from_unit(x, form) / 10)).mean(0, keepdim=True)
+def _middle(x: Float[Tensor, "b c f t"], form: AudioForm) -> Float[Tensor, "b f t"]:
+    """States of the mean of channels that are alike: that of their mean power."""
+    power = (10 ** (from_unit(x, form) / 10)).mean(1)
     return to_unit(10 * power.log10(), form)

@@ -14,6 +14,7 @@ from scipy.io import wavfile
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import AudioModality, Sound, load
+from kuosan.modalities.audio_draw import GAP, SPECTRUM, WIDTH
 from kuosan.modalities.audio_form import AudioForm, form_at, mel_of, seconds_of
 from kuosan.modalities.audio_mel import SILENCE, frames_of, from_unit, levels, magnitudes, spectrum, to_unit
 from kuosan.modalities.audio_phase import griffin_lim
@@ -206,6 +207,20 @@ def test_long_sounds_are_seen_whole_through_windows(tmp_path: Path) -> None:
         assert slid.shape == still.shape and not torch.equal(slid, still) and bool((slid > -200).all())
 
 
+def test_the_sides_of_one_long_sound_share_no_frame(tmp_path: Path) -> None:
+    save(tmp_path / "long.wav", Sound(0.3 * noise(RATE * 30 + 777, 1).clamp(-1, 1).numpy(), RATE))
+    data = load(tmp_path, options={"audio": {"length": "256ms"}})
+    covered = []
+    for split in (data.train, data.val):
+        windows, seen = split.x.levels, set()
+        for at in (windows.start, windows.low):
+            for first, last in zip(at.tolist(), windows.stop.tolist(), strict=True):
+                seen |= set(range(first, last))
+        covered.append(seen)
+    assert not covered[0] & covered[1] and all(covered)
+    assert covered[0] | covered[1] == set(range(math.ceil((RATE * 30 + 777) / data.modality.form.hop)))
+
+
 def test_names_say_what_they_say(tmp_path: Path) -> None:
     for digit in range(3):
         for speaker in ("ann", "bob"):
@@ -281,3 +296,19 @@ def test_what_is_too_loud_is_brought_down_whole() -> None:
     )
     assert np.abs(quiet.samples).max() < 0.4 and np.abs(loud.samples).max() == pytest.approx(1.0)
     assert np.corrcoef(quiet.samples[:, 0], loud.samples[:, 0])[0, 1] > 0.9
+
+
+def test_a_picture_shows_when_and_how_high_a_sound_is(tmp_path: Path) -> None:
+    modality = AudioModality(FORM)
+    high, low = tone(3000, 0.25), tone(250, 0.25)
+    silent = np.zeros((2000, 1), np.float32)
+    raws = [Sound(np.concatenate([silent, sound.samples]), RATE) for sound in (low, high)]
+    bright = [
+        np.asarray(modality.show([raw]).convert("L"), np.float64)[-SPECTRUM - GAP : -GAP] for raw in raws
+    ]
+    assert all(
+        picture[:, -WIDTH // 2 :].mean() > 4 * picture[:, GAP : WIDTH // 3].mean() for picture in bright
+    )
+    rows = [int((picture[:, WIDTH * 2 // 3]).argmax()) for picture in bright]
+    assert rows[0] > rows[1] + SPECTRUM // 3  # pitch upwards
+    assert modality.write(raws[0], tmp_path / "a.png").stat().st_size > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,7 +38,7 @@ def test_a_sound_does_not_depend_on_its_neighbours() -> None:
     modality = untrained()
     x = modality.encode([tone(300), tone(700, 0.1)])
     together, alone = modality.decode(x), modality.decode(x[1:])
-    assert together[1].same(alone[0])
+    assert np.allclose(together[1].samples, alone[0].samples, atol=1e-5)
 
 
 def test_the_vocoder_stands_beside_the_recipe() -> None:
@@ -67,14 +68,14 @@ def test_distances_have_known_values() -> None:
 
 
 def test_training_makes_round_trips_nearer(tmp_path: Path) -> None:
-    data = load(tones(tmp_path))
-    after, found = train_vocoder(data.modality, data.train.x, data.val.x, steps=40)
-    assert found.steps == 40 and found.held_out and found.trained < found.plain - 0.2
+    data = load(tones(tmp_path, 24))
+    after, found = train_vocoder(data.modality, data.train.x, data.val.x, steps=25)
+    assert found.steps == 25 and found.held_out and found.trained < found.plain - 0.1
     assert after.vocoder is not None and data.modality.vocoder is None
 
 
 def test_training_is_repeatable_and_kept_only_where_it_pays(tmp_path: Path) -> None:
-    data = load(tones(tmp_path))
+    data = load(tones(tmp_path, 24))
     (one, first), (_, second) = (
         train_vocoder(data.modality, data.train.x, data.val.x, steps=2) for _ in range(2)
     )

@@ -30,20 +30,21 @@ SMALL = {
 @pytest.fixture(scope="module", autouse=True)
 def _few_samples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kuosan.recipes.finish.MOST", 64)
+        patch.setattr("kuosan.recipes.finish.MOST", 32)
+        patch.setattr("kuosan.recipes.finish.FEWEST", 32)
         patch.setattr(AudioModality, "most_decoded", 24)
         yield
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tones(tmp_path_factory.mktemp("sounds") / "tones", 60, seconds=0.12)
+    return tones(tmp_path_factory.mktemp("sounds") / "tones", 45, seconds=0.12)
 
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> kuosan.Run:
     """To be read only."""
-    return kuosan.train(folder, out=tmp_path_factory.mktemp("runs") / "sounds", budget="20steps", **SMALL)
+    return kuosan.train(folder, out=tmp_path_factory.mktemp("runs") / "sounds", budget="4steps", **SMALL)
 
 
 def test_a_folder_becomes_a_run_that_plays(run: kuosan.Run) -> None:
@@ -87,7 +88,7 @@ def test_the_ceiling_is_that_of_real_sounds(run: kuosan.Run) -> None:
 
 
 def test_a_trained_vocoder_is_kept_beside_the_recipe(folder: Path, tmp_path: Path) -> None:
-    words = {name.replace("__", "."): value for name, value in SMALL.items()} | {"data.vocoder": 30}
+    words = {name.replace("__", "."): value for name, value in SMALL.items()} | {"data.vocoder": 25}
     recipe = Recipe(budget="2steps").updated(words)
     session = prepare(folder, out=tmp_path / "run", recipe=recipe, asked={})
     assert session.data.modality.vocoder is not None and session.data.train.modality is session.data.modality

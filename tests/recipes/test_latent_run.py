@@ -295,7 +295,9 @@ def test_parts_of_pictures_stay_to_the_bit_though_latents_are_what_is_walked(
     assert steering is not None
     given = steering.of(latent, range(2)).given
     assert given is not None and given.x.shape[1:] == latent.latent_shape
-    rows = given.mask[0, 0].any(1).tolist()  # three patches and a half; the third has a neighbour that is to be made
+    rows = (
+        given.mask[0, 0].any(1).tolist()
+    )  # three patches and a half; the third has a neighbour that is to be made
     assert rows == [True, True, False, False, False, False] and torch.equal(given.x, latent.encoded(x))
     made = latent.sample(2, steering=steering, **asked)
     assert torch.equal(made.x[:, :, :7], x[:, :, :7]) and not torch.equal(made.x[:, :, 7:], x[:, :, 7:])

@@ -277,9 +277,8 @@ class Run:
         steered: Steered | None = None,
     ) -> Iterator[Step]:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
-        (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given; of latents,
-        where there is a codec: see `decoded`. ``rules`` are what samples of a text must keep to; ``steered`` is what
-        steers those of numbers."""
+        (the one in training), from the seeds' noise or from the standard normal ``noise``; of latents where there is a
+        codec, see `decoded`. ``rules`` are what texts must keep to, and ``steered`` is what steers numbers."""
         if self.facts.recipe.process.discrete:
             yield from walk_tokens(self, seeds, cond, steps, solver_name, grid, w, denoiser, rules)
             return

@@ -31,14 +31,13 @@ from torch import Tensor
 from kuosan.core.posteriors import Gaussian, Point, Posterior
 from kuosan.core.shapes import Time, at, per_example
 from kuosan.denoisers.base import Denoiser
-from kuosan.denoisers.calibrated import unit_variance
 from kuosan.networks.given import GIVEN, told
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Process
 from kuosan.processes.gaussian import GaussianProcess
 
 CORRECTIONS = 2
-_FLAT = 1e-6  # of v₁: a direction with less variance than that is known already
+_FLAT = 1e-6  # of the variance that unit data have left: a direction with less is known already
 
 
 class Given(Denoiser):
@@ -101,20 +100,20 @@ class Given(Denoiser):
             q = self.denoiser(x_t.requires_grad_(), t, **{name: c.clone() for name, c in cond.items()})
             mean = q.mean
 
-            def covariance(v: Tensor) -> Tensor:
-                return scale * torch.autograd.grad(mean, x_t, v, retain_graph=True)[0]
+            def slope(v: Tensor) -> Tensor:
+                return torch.autograd.grad(mean, x_t, v, retain_graph=True)[0]
 
-            scale = at(level.sigma.square() / level.alpha.clamp_min(1e-4), x_t)
-            floor = _FLAT * unit_variance(level).to(x_t)
-            move = solve(covariance, mask * (known - mean.detach()), mask, floor, self.corrections)
+            # C without its factor, which eq. 1 does not feel; of data of unit variance α/(α² + σ²)
+            floor = _FLAT * (level.alpha / (level.alpha.square() + level.sigma.square())).to(x_t)
+            move = solve(slope, mask * (known - mean.detach()), mask, floor, self.corrections)
         return moved_by(q, move)
 
 
 def solve(
     covariance: Callable[[Tensor], Tensor], residual: Tensor, mask: Tensor, floor: Tensor, steps: int
 ) -> Tensor:
-    """C Mᵀ (M C Mᵀ)⁻¹ r of eq. 1 after so many conjugate gradients (Hestenes & Stiefel 1952), each example on its own:
-    directions with a variance below ``floor`` (b,) are left alone."""
+    """C Mᵀ (M C Mᵀ)⁻¹ r of eq. 1 after so many conjugate gradients (Hestenes & Stiefel 1952), each example on its own,
+    with C known up to a factor. Directions along which it is below ``floor`` (b,) are left alone."""
     move, r, p = torch.zeros_like(residual), residual, residual
     rr = per_example(r.square())
     for _ in range(steps):

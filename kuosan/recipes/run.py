@@ -17,7 +17,6 @@ from torch import Tensor
 from kuosan.codecs import Codec, load_codec
 from kuosan.core.curves import Curve
 from kuosan.core.entropy import EntropyProfile
-from kuosan.core.posteriors import Point
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
 from kuosan.denoisers.base import Denoiser
@@ -35,11 +34,11 @@ from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.heat import heat_of, tempered
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
-from kuosan.recipes.steering import Steered, Steering, begun, onward
+from kuosan.recipes.steering import Steered, Steering, begun, onward, walked
 from kuosan.recipes.student import Ends, check_sampling, student_grid
 from kuosan.recipes.tokens import Rules, token_sampler, walk_tokens
 from kuosan.recipes.weights import foreign_model, trained_model
-from kuosan.solvers import Step, trajectory
+from kuosan.solvers import Step
 from kuosan.solvers.sequence import CHURN, Sequence
 from kuosan.training.checkpoint import load_weights
 
@@ -278,9 +277,8 @@ class Run:
         steered: Steered | None = None,
     ) -> Iterator[Step]:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
-        (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given; of latents,
-        where there is a codec: see `decoded`. ``rules`` are what samples of a text must keep to; ``steered`` is what
-        steers those of numbers."""
+        (the one in training), from the seeds' noise or from the standard normal ``noise``; of latents where there is a
+        codec, see `decoded`. ``rules`` are what texts must keep to, and ``steered`` is what steers numbers."""
         if self.facts.recipe.process.discrete:
             yield from walk_tokens(self, seeds, cond, steps, solver_name, grid, w, denoiser, rules)
             return
@@ -306,15 +304,11 @@ class Run:
         process = denoiser.process
         assert isinstance(process, AdditiveProcess)
         device = next(denoiser.parameters()).device
-        cond = {k: v.to(device) for k, v in cond.items()}
         count = sampling.steps if steps is None else steps
         times = chosen.grid_of() if chosen else self.grid(count, grid, process.schedule)
         like = torch.empty(len(seeds), *(steered.shape if steered else self.latent_shape), device=device)
         x, times = begun(process, like, seeds, times, noise, sequence=chosen is not None, steered=steered)
-        if len(times) == 1:  # there is nothing to walk
-            yield Step(0, times.expand(len(x)), times.expand(len(x)), x, Point(x))
-            return
-        yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
+        yield from walked(denoiser, rule, times, x, seeds, cond)
 
     def sample(
         self,

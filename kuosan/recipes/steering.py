@@ -32,7 +32,7 @@ from kuosan.guidance.given import Given
 from kuosan.guidance.windows import OVERLAP, Windows, starts_of
 from kuosan.modalities import Modality
 from kuosan.processes.additive import AdditiveProcess
-from kuosan.solvers import Step
+from kuosan.solvers import Solver, Step, trajectory
 
 if TYPE_CHECKING:
     from kuosan.recipes.run import Run
@@ -195,6 +195,22 @@ def begun(
     x = process.prior(like, seeds.fold("prior")) if noise is None else noise.to(like) * at(level[1:], like)
     began = x * float(level[0] / level[1]) if sequence else x
     return (began, times) if steered is None else steered.begin(process, began, x / float(level[1]), times)
+
+
+def walked(
+    denoiser: Denoiser,
+    rule: Solver[Any],
+    times: Float[Tensor, " n+1"],
+    x: Tensor,
+    seeds: Seeds,
+    cond: Mapping[str, Tensor],
+) -> Iterator[Step]:
+    """The trajectory; where there is nothing to walk, one step that goes nowhere."""
+    if len(times) == 1:
+        yield Step(0, times.expand(len(x)), times.expand(len(x)), x, Point(x))
+        return
+    cond = {name: c.to(x.device) for name, c in cond.items()}
+    yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
 
 
 Walk = Callable[[Steered, Seeds], Iterator[Step]]

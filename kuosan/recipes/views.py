@@ -51,7 +51,7 @@ def choose_views(recipe: Recipe, network: dict[str, Any]) -> tuple[dict[str, Any
             )
         if recipe.adapter.rank and not network.get("given"):
             raise UserError(
-                f"training.given changes what the first layer of {recipe.init} sees, and adapters leave that as it is: "
+                f"training.given changes what the first layer of {recipe.init} sees, and adapters leave that alone: "
                 "leave it away, or train all weights with `kuosan train --init`"
             )
         network["given"] = True

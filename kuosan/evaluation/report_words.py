@@ -73,6 +73,13 @@ METRICS: dict[str, tuple[str, str]] = {
     "out_of_range_per_bar": ("Out of range", "How many notes has no training piece in that voice?"),
     "faults_per_bar": ("Faults of voice leading", "All of these together, per bar."),
     "key_accuracy": ("Key as asked", "Is the key found in it that was asked for?"),
+    "shuffled": (
+        "Control: frames shuffled",
+        "The distance of real {noun} with shuffled frames: a space that sees time puts them far off.",
+    ),
+    "motion_distance": ("Motion", "Does as much change from frame to frame as in real {noun}?"),
+    "flicker_distance": ("Flicker", "Is as much of each change taken back at once?"),
+    "spectrum_distance": ("Temporal spectrum", "Are fast changes as large a share of all as in real {noun}?"),
     "bits_per_token": ("Bits per token", "The same, per token."),
     "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
     "nearest_distance": (

@@ -8,6 +8,7 @@ size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, places, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.grid import grid_picture
 from kuosan.modalities.image import ImageModality
@@ -30,10 +31,12 @@ from kuosan.modalities.ragged import Ragged
 from kuosan.modalities.video_clip import Clip, VideoFormat, cleared, clip_of
 from kuosan.modalities.video_file import footage
 from kuosan.modalities.video_gather import gather_clips
-from kuosan.modalities.video_time import evenly, frames_of, resampled
+from kuosan.modalities.video_time import evenly, resampled
 from kuosan.modalities.video_write import WRITTEN, playing, write_clip
 
 STRIP = 12  # frames of a clip on a contact sheet
+LEGIBLE = 48  # pixels of their longer side, about
+GAP = 6
 
 
 @register
@@ -65,9 +68,13 @@ class VideoModality(Modality[Clip]):
         return self.pictures.level
 
     def described_form(self) -> str:
-        """What one item is, in words."""
         f = self.format
-        return f"{f.frames}-frame clips of {f.frame.height}×{f.frame.width} at {f.rate:g} frames a second"
+        what = {"L": "grey", "RGB": "colour"}.get(f.frame.mode, f.frame.mode)
+        size = f"{f.frame.height}×{f.frame.width} pixels"
+        return f"{what} {self.noun} of {f.frames} frames of {size}, {f.rate:g} a second"
+
+    def resolved(self) -> dict[str, Any]:
+        return {"rate": self.format.rate, "length": self.format.frames}
 
     @classmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
@@ -140,23 +147,31 @@ class VideoModality(Modality[Clip]):
         return storage.confined()
 
     def places(self, axis: str, text: str) -> range:
-        """The frames that a text means on the axis of time: "0.5s", "12frames"."""
-        return range(frames_of(text, self.format.rate))
+        """As ever, and along time also in "s" and "frames": "0-0.5s", "2-8frames"."""
+        if axis != "time":
+            return super().places(axis, text)
+        return places(text, axis, self.format.frames, {"s": self.format.rate, "frames": 1.0})
 
     def clip(self, raw: Clip) -> tuple[str, bytes]:
         """A small animation for a page."""
         return playing(raw)
 
     def show(self, raws: Sequence[Clip], columns: int | None = None, scale: int | None = None) -> Image.Image:
-        """Contact strips: a row for each clip, of at most twelve frames, evenly spaced."""
+        """Contact strips of at most twelve frames each, evenly spaced; `columns` of them in a row."""
         if not raws:
             return grid_picture([])
-        most = min(columns or STRIP, max(len(raw) for raw in raws))
-        shown = [
-            raw.pictures()[i] for raw in raws for i in np.linspace(0, len(raw) - 1, most).round().astype(int)
-        ]
-        return grid_picture(shown, most, scale or self._scale(most))
+        scale = scale or max(1, LEGIBLE // max(raws[0].frames.shape[1:3]))
+        strips = [self._strip(raw, scale) for raw in raws]
+        width, height = (max(strip.size[side] for strip in strips) + GAP for side in (0, 1))
+        columns = min(columns or max(1, round((len(strips) * height / width) ** 0.5)), len(strips))
+        rows = math.ceil(len(strips) / columns)
+        sheet = Image.new("RGB", (columns * width - GAP, rows * height - GAP), "white")
+        for i, strip in enumerate(strips):
+            sheet.paste(strip, (i % columns * width, i // columns * height))
+        return sheet
 
-    def _scale(self, columns: int) -> int:
-        """The whole factor at which a strip is at least 600 pixels wide."""
-        return max(1, round(600 / (columns * self.format.frame.width)))
+    @staticmethod
+    def _strip(raw: Clip, scale: int) -> Image.Image:
+        places = np.linspace(0, len(raw) - 1, min(STRIP, len(raw))).round().astype(int)
+        pictures = raw.pictures()
+        return grid_picture([pictures[i] for i in places], len(places), scale)

@@ -188,7 +188,8 @@ def _animation(path: Path) -> Footage:
             image.seek(i)
             image.load()
             durations.append(float(image.info.get("duration", 0)) / 1000 or UNTIMED)
-            alpha = alpha or image.has_transparency_data
+            if image.has_transparency_data and not alpha:
+                alpha = image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
     mode = "RGBA" if alpha else "RGB"
     header = Header(header.height, header.width, CHANNELS[mode], mode, "uint8")
     rate, even = _rate(durations)

@@ -38,7 +38,7 @@ from kuosan.modalities.video_time import Shown, evenly, resampled, windows
 if TYPE_CHECKING:
     from kuosan.modalities.video import VideoModality
 
-LARGEST = 64  # pixels of the longer side, unless asked for
+LARGEST = 32  # pixels of the longer side, unless asked for: what a small machine can train on in minutes
 FEW = (
     10,
     20,

@@ -92,7 +92,7 @@ def measure(
         seconds=seconds,
         inception=inception,
     )
-    return with_own(found, run.modality, samples.x, train, val, seed)
+    return with_own(found, run.modality, samples.x, train, val, seed, out)
 
 
 def with_likelihood(result: dict[str, Any], found: Likelihood | str) -> dict[str, Any]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kuosan.evaluation.encoder import Encoder, load_encoder
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
 from kuosan.evaluation.roles import roles
+from kuosan.evaluation.video import evaluate_clips
 from kuosan.modalities import Modality
 
 MOST = 1000  # items of each side that are decoded
@@ -31,16 +34,33 @@ class Items:
     reference: Sequence[Any]
     floor: Sequence[Any]
     note: str
+    encoder: Encoder | None = None
+    """The space that was learned of this data, where there is one."""
+
+    def states(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples, reference and floor as they are written: clipped, and rounded to the depth of the files."""
+        drawn, real, other = (self.modality.encode(x) for x in (self.samples, self.reference, self.floor))
+        return drawn, real, other
 
 
-MEASURES: dict[str, Callable[[Found, Items], None]] = {}
+def _clips(found: Found, items: Items) -> None:
+    evaluate_clips(found, *items.states(), items.note, items.encoder)
+
+
+MEASURES: dict[str, Callable[[Found, Items], None]] = {"video": _clips}
 """By modality."""
 
 
 def with_own(
-    found: Evaluation, modality: Modality[Any], samples: Tensor, train: Tensor, val: Tensor, seed: int
+    found: Evaluation,
+    modality: Modality[Any],
+    samples: Tensor,
+    train: Tensor,
+    val: Tensor,
+    seed: int,
+    out: Path | None = None,
 ) -> Evaluation:
-    """An evaluation with what the modality measures of its own, if anything."""
+    """An evaluation with what the modality measures of its own, if anything; ``out`` is where its encoder lies."""
     measured = MEASURES.get(modality.name)
     if measured is None:
         return found
@@ -49,7 +69,8 @@ def with_own(
     more = Found(generator)
     reference = torch.cat([val, train[parts.borrowed]])[:MOST]
     drawn, real, other = (modality.decode(x) for x in (samples[:MOST], reference, train[parts.pool][:MOST]))
-    measured(more, Items(modality, drawn, real, other, parts.note))
+    encoder = load_encoder(out) if out is not None and "encoder" in found.spaces else None
+    measured(more, Items(modality, drawn, real, other, parts.note, encoder))
     return replace(
         found,
         metrics={**found.metrics, **more.metrics},

@@ -96,7 +96,8 @@ def sample(
         voices: which voices of it stay: names or numbers from 0, with commas: 0 or Soprano,Bass.
         bars: which bars of it stay in all voices: 1-4 or 1-4,9.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
-        format: of music: files to write, with commas: mid, musicxml, mxl, wav, png; mid unless given.
+        format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of clips mp4,
+            webp, gif, apng, frames.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
         adapter: DIR or DIR:WEIGHT: what `kuosan finetune` made of this run, so much of it; may be repeated.
         out: folder for the files; a new one in the run unless given.

@@ -47,7 +47,6 @@ class VideoModality(Modality[Clip]):
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["video"]
     axes: ClassVar[tuple[str, ...]] = ("time", "height", "width")
     noun: ClassVar[str] = "clips"
-    written: ClassVar[tuple[str, ...]] = WRITTEN
 
     def __init__(self, format: VideoFormat) -> None:
         self.format = format
@@ -62,6 +61,12 @@ class VideoModality(Modality[Clip]):
         """(c, t, h, w) of one state."""
         f = self.format
         return f.frame.channels, f.frames, f.frame.height, f.frame.width
+
+    @property
+    def formats(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Of what is transparent WebP first, of all else MP4."""
+        usual = self.usual(self.format.frame.mode)
+        return (usual, *(kind for kind in WRITTEN if kind != usual))
 
     @property
     def level(self) -> float | None:
@@ -98,12 +103,12 @@ class VideoModality(Modality[Clip]):
     def write(self, raw: Clip, path: Path | str) -> Path:
         """Writes MP4, WebP where there is transparency, or what the suffix says (`video_write`)."""
         path = Path(path)
-        return write_clip(raw, path if path.suffix else path.with_suffix("." + self.usual(raw)))
+        return write_clip(raw, path if path.suffix else path.with_suffix("." + self.usual(raw.mode)))
 
     @staticmethod
-    def usual(raw: Clip) -> str:
-        """The format that a clip is written in unless another is named."""
-        return "webp" if has_alpha(raw.mode) else "mp4"
+    def usual(mode: str) -> str:
+        """The format that clips are written in unless another is named."""
+        return "webp" if has_alpha(mode) else "mp4"
 
     def fit(self, raw: Clip) -> Clip:
         """The clip in this form: at this rate and size, its first window; it holds its last frame where it is

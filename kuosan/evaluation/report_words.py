@@ -41,6 +41,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "Recognised as asked",
         "Does a classifier trained on real {noun} see the class asked for?",
     ),
+    "accuracy": (
+        "Recognised as asked",
+        "The same of another condition, by a classifier of its own.",
+    ),
     "entropy_characters": ("Entropy of characters", "How many bits of variety have single characters?"),
     "entropy_words": ("Entropy of words", "How many bits of variety have single words?"),
     "distinct_1": ("Distinct words", "What share of all words are different ones?"),

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kuosan.evaluation.conditions import Asked, recognise
 from kuosan.evaluation.encoder import Encoder, load_encoder
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
@@ -71,6 +72,28 @@ def with_own(
     drawn, real, other = (modality.decode(x) for x in (samples[:MOST], reference, train[parts.pool][:MOST]))
     encoder = load_encoder(out) if out is not None and "encoder" in found.spaces else None
     measured(more, Items(modality, drawn, real, other, parts.note, encoder))
+    return _joined(found, more)
+
+
+def with_conditions(
+    found: Evaluation,
+    conditions: Sequence[Asked],
+    samples: Tensor,
+    train: Tensor,
+    val: Tensor,
+    axes: Sequence[str],
+    seed: int,
+    seconds: float,
+) -> Evaluation:
+    """An evaluation with the accuracy of ``conditions`` that it did not judge, each by a classifier of its own; all are
+    trained in so many ``seconds``."""
+    more = Found(torch.Generator().manual_seed(seed))
+    for one in conditions:
+        recognise(more, one, samples, train, val, axes=axes, seed=seed, seconds=seconds / len(conditions))
+    return _joined(found, more)
+
+
+def _joined(found: Evaluation, more: Found) -> Evaluation:
     return replace(
         found,
         metrics={**found.metrics, **more.metrics},

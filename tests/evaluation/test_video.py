@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kuosan.evaluation.base import Measurement
+from kuosan.evaluation.conditions import Asked, recognise
 from kuosan.evaluation.found import Found
 from kuosan.evaluation.video import (
     STATISTICS,
@@ -169,3 +170,20 @@ def test_its_error_covers() -> None:
         errors.append(found.stderr or 0)
     spread = torch.tensor(values).std().item()
     assert 0.7 * spread < sum(errors) / len(errors) < 1.5 * spread
+
+
+def test_every_condition_is_judged() -> None:
+    """Direction and brightness, two conditions of one clip: each by a classifier of its own."""
+    x = clips(160, 7)[:, :1, ::2, ::2, ::2]
+    way, bright = torch.arange(160) % 2, torch.arange(160) // 2 % 2
+    x = torch.where(way[:, None, None, None, None] > 0, x, x.flip(2))
+    x = torch.where(bright[:, None, None, None, None] > 0, x, (x - 1) / 2)
+    found = Found(generator(0))
+    axes = ("time", "height", "width")
+    for name, labels, asked in (("way", way, way), ("bright", bright, 1 - bright)):
+        condition = Asked(name, asked[100:130], labels[:100], labels[130:])
+        recognise(found, condition, x[100:130], x[:100], x[130:], axes=axes, seconds=0.4)
+    assert found.metrics["accuracy_way"].value > 0.8 and found.metrics["accuracy_way"].n == 30
+    assert found.metrics["accuracy_bright"].value < 0.2  # asked for the other one
+    recognise(found, Asked("one", way[:30], way[:100] * 0, way[:30]), x[:30], x[:100], x[:30], axes=axes)
+    assert "one value" in found.left_out["accuracy_one"]

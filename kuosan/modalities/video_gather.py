@@ -94,6 +94,9 @@ def gather_clips(
         headers = [replace(s.footage.header, count=1) for s in sources]
         side = LARGEST if max_side == "auto" else int(max_side)
         height, width, choices = choose_size(headers, side, size, "clips")
+        if max_side == "auto" and size is None and max(max(h.height, h.width) for h in headers) > LARGEST:
+            why = "what a small machine learns in minutes; data.max_side=64 is for more time, or a GPU"
+            choices.append(("longest side", str(LARGEST), why))
         mode = join_modes("L" if h.mode == "1" else h.mode for h in headers)
         mode = "RGB" if mode == "CMYK" else mode
         fps, why = choose_rate([s.footage for s in sources], rate)

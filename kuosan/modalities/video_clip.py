@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,10 +60,6 @@ class VideoFormat:
             mode, pixels = "L", convert(pixels, "1", "L", "uint8")
         pixels = convert(cover(pixels, mode, f.height, f.width), mode, f.mode, "uint8")
         return Picture(cleared(pixels, f.mode), f.mode)
-
-    def sized(self, height: int, width: int) -> VideoFormat:
-        """The same for frames of another size."""
-        return replace(self, frame=replace(self.frame, height=height, width=width))
 
 
 def cleared(pixels: Pixels, mode: str) -> Pixels:

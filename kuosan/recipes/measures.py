@@ -6,6 +6,7 @@ error and its floor, and says what it left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from kuosan.evaluation.video import evaluate_clips
 from kuosan.modalities import Modality
 
 MOST = 1000  # items of each side that are decoded
+FEWEST, MOST_NUMBERS = 100, 2**27  # of each side in single precision: 512 MiB
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,11 @@ class Items:
     """The space that was learned of this data, where there is one."""
 
     def states(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Samples, reference and floor as they are written: clipped, and rounded to the depth of the files."""
-        drawn, real, other = (self.modality.encode(x) for x in (self.samples, self.reference, self.floor))
+        """Samples, reference and floor as they are written: clipped, and rounded to the depth of the files; of large
+        ones as many as `MOST_NUMBERS` allows."""
+        most = max(FEWEST, MOST_NUMBERS // math.prod(self.modality.shape))
+        sides = (self.samples, self.reference, self.floor)
+        drawn, real, other = (self.modality.encode(x[:most]) for x in sides)
         return drawn, real, other
 
 

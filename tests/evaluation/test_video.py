@@ -93,6 +93,14 @@ def test_which_numbers_know_of_order_and_direction(name: str) -> None:
     )
 
 
+def test_movement_knows_what_comes_from_what_goes() -> None:
+    up = flash([0, 0.1, 0.2, 0.3])
+    signed, sizes = Movement()(up).chunk(2, 1)
+    assert torch.allclose(signed, torch.full_like(signed, 0.1)) and torch.allclose(sizes, signed)
+    back = Movement()(up.flip(2))
+    assert torch.allclose(back, torch.cat([-signed, sizes], 1), atol=1e-6)
+
+
 def test_shuffling_keeps_every_frame() -> None:
     x = torch.arange(6.0)[None, None, :, None, None].expand(5, 1, 6, 2, 2)
     y = shuffled_frames(x, generator(0))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,7 +65,7 @@ class VideoModality(Modality[Clip]):
 
     @property
     def formats(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Of what is transparent WebP first, of all else MP4."""
+        """Of what is transparent WebP first, and where PyAV is not installed; of all else MP4."""
         usual = self.usual(self.format.frame.mode)
         return (usual, *(kind for kind in WRITTEN if kind != usual))
 
@@ -108,7 +109,7 @@ class VideoModality(Modality[Clip]):
     @staticmethod
     def usual(mode: str) -> str:
         """The format that clips are written in unless another is named."""
-        return "webp" if has_alpha(mode) else "mp4"
+        return "webp" if has_alpha(mode) or find_spec("av") is None else "mp4"
 
     def fit(self, raw: Clip) -> Clip:
         """The clip in this form: at this rate and size, its first window; it holds its last frame where it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from kuosan.errors import UserError
-from kuosan.modalities import Clip, Unreadable
+from kuosan.modalities import Clip, ImageFormat, Unreadable, VideoFormat, VideoModality
 from kuosan.modalities.video_clip import clip_of
 from kuosan.modalities.video_file import footage, is_animated
 from kuosan.modalities.video_time import resampled
@@ -153,6 +154,17 @@ def test_uneven_durations_are_kept(tmp_path: Path) -> None:
     )
     back = read(tmp_path / "x.webp")
     assert back.rate == 10 and np.array_equal(back.frames, ball(9, 3).frames[[0, 1, 1, 1, 2, 2]])
+
+
+def test_animations_need_no_films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = write_clip(ball(1), tmp_path / "x.mp4")
+    frame = ImageFormat(16, 16, 3, "RGB", "uint8", 0.0, 255.0)
+    modality = VideoModality(VideoFormat(8, 8.0, frame))
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert modality.formats[0] == "webp" and read(modality.write(ball(1), tmp_path / "y")).same(ball(1))
+    for call in (lambda: read(film), lambda: write_clip(ball(1), tmp_path / "z.mp4")):
+        with pytest.raises(UserError, match=r"pip install 'kuosan\[video\]'"):
+            call()
 
 
 def test_unknown_formats_are_told(tmp_path: Path) -> None:

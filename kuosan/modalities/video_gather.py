@@ -194,7 +194,7 @@ def _bytes(pixels: Pixels) -> Pixels:
     values = pixels.astype(np.float32)
     low, high = float(values.min()), float(values.max())
     span = next(((a, b) for a, b in ((0, 1), (-1, 1), (0, 255)) if a <= low and high <= b), (low, high))
-    return np.rint((values - span[0]) * (255 / (span[1] - span[0]))).astype(np.uint8)
+    return np.rint((values - span[0]) * (255 / ((span[1] - span[0]) or 1))).astype(np.uint8)
 
 
 def _without_misfits(sources: list[_Source]) -> tuple[list[_Source], list[Skip]]:

@@ -95,8 +95,8 @@ def gather_clips(
         side = LARGEST if max_side == "auto" else int(max_side)
         height, width, choices = choose_size(headers, side, size, "clips")
         if max_side == "auto" and size is None and max(max(h.height, h.width) for h in headers) > LARGEST:
-            why = "what a small machine learns in minutes; data.max_side=64 is for more time, or a GPU"
-            choices.append(("longest side", str(LARGEST), why))
+            minutes = "what a small machine learns in minutes; data.max_side=64 is for more time, or a GPU"
+            choices.append(("longest side", str(LARGEST), minutes))
         mode = join_modes("L" if h.mode == "1" else h.mode for h in headers)
         mode = "RGB" if mode == "CMYK" else mode
         fps, why = choose_rate([s.footage for s in sources], rate)

@@ -68,7 +68,11 @@ class Autoregressive(Rival):
     def sample(self, cond: Cond, seeds: Seeds) -> Tensor:
         """One token after the other, each by the inverse of its distribution function."""
         x = torch.zeros(len(seeds), self.length, dtype=torch.int64, device=self.device)
-        u = seeds.fold("tokens").uniform(torch.empty(len(seeds), self.length, dtype=torch.float64)).to(self.device)
+        u = (
+            seeds.fold("tokens")
+            .uniform(torch.empty(len(seeds), self.length, dtype=torch.float64))
+            .to(self.device)
+        )
         t = torch.zeros(len(seeds), dtype=torch.float64, device=self.device)
         for i in range(self.length):
             p = self.network(x[:, : i + 1], t, **cond)[:, i].double().softmax(1)
@@ -76,7 +80,9 @@ class Autoregressive(Rival):
         return x
 
 
-def solve_dim(count: int, size: int, length: int, depth: int, conditions: Mapping[str, int], places: bool) -> int:
+def solve_dim(
+    count: int, size: int, length: int, depth: int, conditions: Mapping[str, int], places: bool
+) -> int:
     """The width at which a network of this depth has about ``count`` parameters."""
 
     def parameters(dim: int) -> int:

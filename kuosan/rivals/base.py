@@ -49,5 +49,10 @@ class Rival(nn.Module, ABC):
         """A state per seed, under these conditions."""
 
     @property
+    def sampler(self) -> nn.Module:
+        """What is needed for samples; all of it unless said otherwise."""
+        return self
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

@@ -146,7 +146,10 @@ class Plain(nn.Module):
     def __init__(self, sides: int, before: int, after: int) -> None:
         super().__init__()
         convolution = CONVOLUTIONS[sides - 1]
-        self.conv1, self.conv2 = convolution(before, after, 3, padding=1), convolution(after, after, 3, padding=1)
+        self.conv1, self.conv2 = (
+            convolution(before, after, 3, padding=1),
+            convolution(after, after, 3, padding=1),
+        )
         self.skip = convolution(before, after, 1) if before != after else nn.Identity()
 
     def forward(self, h: Float[Tensor, "b c *sides"]) -> Float[Tensor, "b o *sides"]:

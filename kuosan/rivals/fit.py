@@ -58,10 +58,14 @@ def fit(
     """
     model = fitted.model.to(device).train()
     average = fitted.average.to(device).requires_grad_(False).eval()
-    settings = Settings(seed=seed, batch=model.batch, lr=model.rate, betas=model.betas, steps=steps, seconds=seconds)
+    settings = Settings(
+        seed=seed, batch=model.batch, lr=model.rate, betas=model.betas, steps=steps, seconds=seconds
+    )
     players = model.players()
     optimisers = [
-        torch.optim.AdamW(p.parameters(), lr=model.rate, betas=model.betas, weight_decay=settings.weight_decay, fused=True)
+        torch.optim.AdamW(
+            p.parameters(), lr=model.rate, betas=model.betas, weight_decay=settings.weight_decay, fused=True
+        )
         for p in players
     ]
     gamma, bad, progress = ema.gamma_of(LENGTH), 0, 0.0
@@ -91,8 +95,8 @@ def fit(
                 bad += 1
         if bad >= FLAT:
             raise UserError(
-                f"the {model.name} of seed {seed} has no finite loss at step {fitted.step}: leave it out with --methods, or "
-                "give another --seed"
+                f"the {model.name} of seed {seed} has no finite loss at step {fitted.step}: leave it out "
+                "with --methods"
             )
         fitted.step += 1
         ema.update(average, model, fitted.step, gamma)

@@ -7,7 +7,7 @@ A critic D scores real x and made G(z) under the same conditions, and it is the 
 
 (Huang et al. 2024, eq. 4 and algorithm 1; the pairing is Jolicoeur-Martineau 2019). Every made item is held against a
 real one, so that none can be traded for another and modes are not dropped; the penalties on either side, R1 (Mescheder
-et al. 2018, eq. 9) and R2, make the game converge. γ falls to a tenth over the budget, with the learning rate, as there.
+et al. 2018, eq. 9) and R2, make the game converge. γ falls to a tenth over the budget, as there.
 
 Where there are few items the critic learns them by heart, so all that it sees, real and made, is shifted by up to an
 eighth along every side (Zhao et al. 2020), but not in what the generator makes.
@@ -96,6 +96,10 @@ class GAN(Rival):
     def _seen(self, x: Tensor, seeds: Seeds) -> Tensor:
         return shifted(x, seeds) if self.few else x
 
+    @property
+    def sampler(self) -> nn.Module:
+        return self.generator
+
     def loss(self, turn: int, x: Tensor, cond: Cond, seeds: Seeds, progress: float) -> Tensor:
         """Eq. 1 on the critic's turn, eq. 2 on the generator's."""
         seeds = seeds.fold(turn)
@@ -113,4 +117,6 @@ class GAN(Rival):
 
     @torch.no_grad()
     def sample(self, cond: Cond, seeds: Seeds) -> Tensor:
-        return self.generator(seeds.fold("z").normal(torch.empty(len(seeds), LATENT, device=self.device)), cond)
+        return self.generator(
+            seeds.fold("z").normal(torch.empty(len(seeds), LATENT, device=self.device)), cond
+        )

@@ -10,7 +10,7 @@ that of β = 1.
 
 Samples begin at latents of the *aggregated* posterior, not of N(0, 1), which it never quite fills: once training is
 over a mixture of normals is fitted to latents of training items (Ghosh et al. 2020, section 4), with as many parts as
-held-out items like best. The likelihood is that of the same model, by K latents drawn from q (Burda et al. 2016, eq. 8),
+held-out items like best. The likelihood is that of the same model, by K latents from q (Burda et al. 2016, eq. 8),
 
     -log p(x | c) ≤ -E log (1/K) Σ_k p(x | z_k, c) p_mix(z_k) / q(z_k | x, c)                                 (3)
 
@@ -25,7 +25,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from kuosan.core.random import Seeds
 from kuosan.core.shapes import per_example
@@ -86,6 +86,10 @@ class VAE(Rival):
         m, log_s = self.encoder(x, cond).chunk(2, 1)
         return m, log_s.clamp(-8, 4)
 
+    @property
+    def sampler(self) -> nn.Module:
+        return self.decoder
+
     def loss(self, turn: int, x: Tensor, cond: Cond, seeds: Seeds, progress: float) -> Tensor:
         """Eq. 2, in nats per number of a state."""
         if self.level is not None:
@@ -107,7 +111,11 @@ class VAE(Rival):
         from sklearn.mixture import GaussianMixture
 
         z, _ = self._latents(items, FITTED, seed)
-        judged, square = self._latents(held_out, JUDGED, seed) if len(held_out) >= 32 else self._latents(items, JUDGED, seed)
+        judged, square = (
+            self._latents(held_out, JUDGED, seed)
+            if len(held_out) >= 32
+            else self._latents(items, JUDGED, seed)
+        )
         self.log_sigma.fill_(0.5 * math.log(max(square, 1e-8)))
         fits = [
             GaussianMixture(k, random_state=seed % 2**31, reg_covar=1e-4).fit(z.double().numpy())
@@ -161,9 +169,9 @@ class VAE(Rival):
     def sample(self, cond: Cond, seeds: Seeds) -> Tensor:
         """D at latents of the mixture."""
         u = seeds.fold("part").uniforms().to(self.weights)
-        part = torch.searchsorted(self.weights.cumsum(0), u * self.weights.sum()).clamp_max(len(self.weights) - 1)
+        part = torch.searchsorted(self.weights.cumsum(0), u * self.weights.sum()).clamp_max(
+            len(self.weights) - 1
+        )
         eps = seeds.fold("z").normal(torch.empty(len(seeds), self.latent, device=self.device))
         z = self.means[part] + (self.scales[part] @ eps[..., None]).squeeze(-1)
         return self.decoder(z, cond)
-
-

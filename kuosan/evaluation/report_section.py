@@ -54,7 +54,8 @@ class Section:
     """One section.
 
     id: a word, its address on the page. name: in the contents. heading: its title.
-    lead: paragraphs. figures: (caption, picture), (caption, chart) with the `<svg>` of `plots.draw`, texts, clips, or tables.
+    lead: paragraphs. figures: (caption, picture), (caption, chart) with the `<svg>` of `plots.draw`, texts, clips,
+        or tables.
     """
 
     id: str
@@ -84,7 +85,14 @@ def section_view(section: Section, inline: Any) -> dict[str, Any]:
             case _:
                 return {"picture": inline(figure)}
 
-    kinds: dict[str, Any] = {"chart": None, "picture": None, "words": None, "trace": None, "clip": None, "table": None}
+    kinds: dict[str, Any] = {
+        "chart": None,
+        "picture": None,
+        "words": None,
+        "trace": None,
+        "clip": None,
+        "table": None,
+    }
     figures = [{"caption": caption, **kinds, **view(figure)} for caption, figure in section.figures]
     return {"id": section.id, "name": section.name, "heading": section.heading, "lead": section.lead,
             "figures": figures}  # fmt: skip

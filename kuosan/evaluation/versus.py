@@ -55,8 +55,8 @@ def over_runs(values: Sequence[float], stderrs: Sequence[float | None]) -> Estim
 
 @dataclass(frozen=True)
 class Difference:
-    """a - b, its standard error and interval (eq. 2); ``needed`` samples of each would tell it apart (eq. 3), None where
-    no number does or nothing is known of it."""
+    """a - b, its standard error and interval (eq. 2); ``needed`` samples of each would tell it apart (eq. 3), None
+    where no number does or nothing is known of it."""
 
     value: float
     stderr: float

@@ -35,7 +35,7 @@ QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What is told of one question: the methods that cannot be told apart from the best (which is the first), and by how
+    """What is told of one question: the methods that cannot be told apart from the best, and by how
     much each other one is behind; ``without`` have no such number."""
 
     question: str
@@ -63,18 +63,21 @@ class Answer:
             if self.metric == "seconds_per_sample"
             else metric_title(self.metric, "items")[0].lower()
         )
-        text = f"For {self.question} ({title}, {self.better} is better): {said(self.best)} is best"
+        head = f"For {self.question} ({title}, {self.better} is better)"
+        text = f"{head}: {said(self.best)} is best"
         if self.tied:
             also = " and ".join(said(m) for m in self.tied)
-            text = f"For {self.question} ({title}, {self.better} is better): {said(self.best)} and {also} cannot be told apart"
+            text = f"{head}: {said(self.best)} and {also} cannot be told apart"
         for method, d in self.behind.items():
             low, high = sorted((abs(d.low), abs(d.high)))
             text += f"; {said(method)} is behind by {number(low)} to {number(high)}"
         if self.without:
-            text += f"; {' and '.join(NAMES[m] for m in self.without)} {'has' if len(self.without) == 1 else 'have'} none"
+            verb = "has" if len(self.without) == 1 else "have"
+            text += f"; {' and '.join(NAMES[m] for m in self.without)} {verb} none"
         return f"{text}."
 
 
+AVERAGED = ("steps", "seconds", "processor_seconds", "seconds_per_sample")
 NAMES = {
     "diffusion": "diffusion",
     "vae": "the VAE",
@@ -196,7 +199,7 @@ def _method(runs: list[dict[str, Any]]) -> dict[str, Any]:
     keep = ("parameters", "sampling_parameters", "batch")
     return {
         **{k: runs[0][k] for k in keep},
-        **{k: sum(run[k] for run in runs) / len(runs) for k in ("steps", "seconds", "processor_seconds", "seconds_per_sample")},
+        **{k: sum(run[k] for run in runs) / len(runs) for k in AVERAGED},
         "metrics": metrics,
     }  # fmt: skip
 

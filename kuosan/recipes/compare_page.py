@@ -86,7 +86,7 @@ def _numbers(methods: Mapping[str, Any], noun: str) -> Section:
     ]  # fmt: skip
     lead = [
         "All methods are measured on as many samples, against the same held-out items, in the same feature spaces.",
-        f"The last column but one is what other real {noun} score at that count: nobody can be better than that by merit.",
+        f"The last column but one is what other real {noun} score at that count.",
     ]
     return Section("numbers", "Numbers", "Numbers", lead, [("", table), *charts[:6]])
 
@@ -136,8 +136,7 @@ def _classes(arms: Sequence[Mapping[str, Any]]) -> Section | None:
         )
     column = shown[0]["classes"]["column"]
     lead = [
-        f"Every {column} as one classifier recognises it. Samples were asked for as often as training has each, so a bar that "
-        "is missing is a mode that was dropped, or one that is not told from another."
+        f"Every {column} as one classifier recognises it. A bar that is missing is a mode that was dropped."
     ]
     return Section("classes", "Classes", "Is every class there?", lead, figures)
 
@@ -170,13 +169,13 @@ def _modes(points: Sequence[Mapping[str, Any]]) -> Section | None:
             axes.set_ylim(-3, 3)
             axes.set_aspect("equal")
 
-        words = f"{arm['method']}: {arm['modes']} of 25 modes found, {arm['on_mode']:.0%} of {count(arm['n'])} samples on one"
+        words = f"{arm['method']}: {arm['modes']} of 25 modes found, {arm['on_mode']:.0%} of {count(arm['n'])} on one"
         chart = plots.draw(f"modes-{arm['method']}", words, paint, width=3.6, height=3.6)
         figures.append((words, chart))
     lead = [
-        "A test with a known answer: points of 25 narrow heaps, shown to the models as small pictures. A sample is on a mode "
-        f"within {REACH:g} deviations ({REACH * WIDTH:g}) of it; a mode is found by a quarter of its fair share of samples. One "
-        f"training each, {duration(points[0]['seconds'])}."
+        "A test with a known answer: points of 25 narrow heaps, shown to the models as small pictures.",
+        f"On a mode is what lies within {REACH:g} deviations ({REACH * WIDTH:g}) of it; a quarter of its share finds it.",
+        f"One training each, {duration(points[0]['seconds'])}.",
     ]
     return Section("modes", "Modes", "Are modes dropped?", lead, figures)
 
@@ -216,8 +215,8 @@ def _training(arms: Sequence[Mapping[str, Any]], methods: Mapping[str, Any]) -> 
             )
         )
     lead = [
-        "One after the other, each for as long; parameters are all that are trained: encoder and decoder, generator and "
-        "critic. Losses of different methods mean different things and cannot be compared with each other.",
+        "One after the other, each for as long; parameters are all that are trained, critic and encoder included.",
+        "Losses of different methods mean different things and cannot be compared with each other.",
     ]
     return Section("training", "Training", "How they were trained", lead, figures)
 

@@ -115,7 +115,7 @@ class Contest:
         """Open the first diffusion run, where there is none yet, and see whether its data can be compared on.
 
         Raises:
-            UserError: data that cannot be used or are too few, methods that do not fit them, a folder of something else.
+            UserError: data that cannot be used or are too few, or methods that do not fit them.
         """
         if any(m not in (*DENSE, *TOKENS) for m in self.methods):
             wrong = next(m for m in self.methods if m not in (*DENSE, *TOKENS))
@@ -127,15 +127,15 @@ class Contest:
         data = self.dataset
         if len(data.train) < FEWEST or len(data.val) < FEWEST_HELDOUT:
             raise UserError(
-                f"{self.data} has {len(data.train)} items to train on and {len(data.val)} held out, and a comparison needs "
-                f"{FEWEST} and {FEWEST_HELDOUT}: give more data"
+                f"{self.data} has {len(data.train)} items to train on and {len(data.val)} held out, and a comparison "
+                f"needs {FEWEST} and {FEWEST_HELDOUT}: give more data"
             )
         for column, values in data.columns.items():
             seen = set(data.train.labels[column].tolist())
             if missing := [v for i, v in enumerate(values) if i not in seen]:
                 raise UserError(
-                    f"{column}={missing[0]} never occurs in the training part of {self.data}, so no model can learn it: move "
-                    "items of it there, or leave it out"
+                    f"{column}={missing[0]} never occurs in the training part of {self.data}: "
+                    "move items of it there, or leave it out"
                 )
         fits = TOKENS if self.discrete else DENSE
         if other := [m for m in self.methods if m not in fits]:

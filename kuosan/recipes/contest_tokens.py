@@ -1,4 +1,4 @@
-"""The autoregressive rival of runs over texts and music: as large as the run's network, and measured on the same items."""
+"""The autoregressive rival of runs over texts and music: as large as the run's network, measured on the same items."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Training of a rival: as long, on the same items, with the same care as a diffusion model.
 
 Batches are those of `training.data`, the same items in an order of the seed's; the rate rises, stays and falls as a
-denoiser's does (`Settings.rate`); gradients are clipped; the weights are averaged by the same power law (`training.ema`)
-and the average is what is asked for samples. A budget of steps makes a function of the seed, to the bit.
+denoiser's does (`Settings.rate`); gradients are clipped; the weights are averaged by the same law (`training.ema`) and
+the average is what is asked for samples. A budget of steps makes a function of the seed, to the bit.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FLAT = 10  # steps without a finite loss after which nothing is left to hope for
 
 @dataclass
 class Fitted:
-    """A rival and what its training came to: ``average`` is asked for samples; ``curve`` has (seconds, loss) of the last
-    player, about a hundred times."""
+    """A rival and what its training came to: ``average`` is asked for samples; ``curve`` has (seconds, loss) of
+    the last player, about a hundred times."""
 
     model: Rival
     average: Rival

@@ -89,7 +89,11 @@ def directions(d: int, most: int = SLICES) -> Float[Tensor, "d l"]:
     generator = torch.Generator().manual_seed(0)
     count = max(1, most // d)
     return torch.cat(
-        [torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64)).Q for _ in range(count)], 1
+        [
+            torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64)).Q
+            for _ in range(count)
+        ],
+        1,
     )
 
 

@@ -174,7 +174,7 @@ def _modes(points: Sequence[Mapping[str, Any]]) -> Section | None:
         figures.append((words, chart))
     lead = [
         "A test with a known answer: points of 25 narrow heaps, shown to the models as small pictures.",
-        f"On a mode is what lies within {REACH:g} deviations ({REACH * WIDTH:g}) of it; a quarter of its share finds it.",
+        f"On a mode is what lies within {REACH * WIDTH:g} of it; a quarter of its fair share of samples finds it.",
         f"One training each, {duration(points[0]['seconds'])}.",
     ]
     return Section("modes", "Modes", "Are modes dropped?", lead, figures)

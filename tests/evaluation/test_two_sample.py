@@ -40,7 +40,9 @@ def test_directions_are_whole_rotations() -> None:
     for d in (3, 200):
         along = directions(d)
         assert along.shape[1] % d == 0
-        assert torch.allclose(along @ along.T, along.shape[1] / d * torch.eye(d, dtype=torch.float64), atol=1e-9)
+        assert torch.allclose(
+            along @ along.T, along.shape[1] / d * torch.eye(d, dtype=torch.float64), atol=1e-9
+        )
 
 
 def test_runs_that_agree_by_luck_are_not_free_of_error() -> None:

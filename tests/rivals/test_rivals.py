@@ -32,7 +32,9 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("kind", [VAE, GAN])
-@pytest.mark.parametrize(("shape", "target"), [((1, 28, 28), 60_000), ((4, 32), 300_000), ((1, 8, 8, 8), 150_000)])
+@pytest.mark.parametrize(
+    ("shape", "target"), [((1, 28, 28), 60_000), ((4, 32), 300_000), ((1, 8, 8, 8), 150_000)]
+)
 def test_a_rival_is_as_large_as_it_is_asked_to_be(kind: Any, shape: tuple[int, ...], target: int) -> None:
     def count(widths: Any) -> int:
         return parameters(kind(shape, widths, {"class": 3}, generator()))
@@ -41,7 +43,9 @@ def test_a_rival_is_as_large_as_it_is_asked_to_be(kind: Any, shape: tuple[int, .
 
 
 @pytest.mark.parametrize(("conditions", "places"), [({}, False), ({"k": 7, "author": 3}, True)])
-def test_the_width_of_an_autoregressive_rival_is_that_of_its_count(conditions: dict[str, int], places: bool) -> None:
+def test_the_width_of_an_autoregressive_rival_is_that_of_its_count(
+    conditions: dict[str, int], places: bool
+) -> None:
     made = Autoregressive(50, 24, 96, 3, conditions, generator(), places=places)
     assert solve_dim(parameters(made), 50, 24, 3, conditions, places) == 96
 
@@ -120,7 +124,9 @@ def test_the_same_seed_gives_the_same_rival_and_its_samples_do_not_mind_their_ne
         return fitted.average
 
     a, b = trained(), trained()
-    assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
     together = a.sample({}, Seeds.of(7, 6))
     apart = torch.cat([b.sample({}, Seeds.of(7, [i])) for i in range(6)])
     assert torch.allclose(together, apart, atol=1e-5)

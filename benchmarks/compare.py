@@ -4,8 +4,7 @@
     python -m benchmarks.compare ../shared/data/flowers --budget 10m --set data.max_side=32
     python -m benchmarks.compare --false-alarms 200
 
-Published small-scale numbers stand beside, not in, the table: they are of other budgets and feature spaces. The last form
-is the share of comparisons of real with real that the classifier two-sample test rejects at 5 %.
+The last form is the share of comparisons of real with real that the classifier two-sample test rejects at 5 %.
 """
 
 from __future__ import annotations

@@ -159,6 +159,5 @@ def _beside(runs: Sequence[Run], names: Sequence[str], options: Mapping[str, Any
         lines += ["", f"{name} beside {names[0]}:"]
         for metric, d in each.items():
             plain = {k: v for k, v in d.items() if k != "told_apart"}
-            m = first[metric]
-            lines.append("  " + in_words(metric, Difference(**plain), m["n"], m["better"]))
+            lines.append("  " + in_words(metric, Difference(**plain), first[metric]["better"]))
     return Answer("\n".join(lines), found)

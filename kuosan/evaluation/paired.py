@@ -47,7 +47,7 @@ def paired_difference(
     by_reference = _spread(lambda keep: d(everyone, keep), len(reference))
     value = d(everyone, everything)
     needed = samples_needed(value, by_samples, by_reference, len(a))
-    return interval(value, math.sqrt(by_samples + by_reference), needed=needed)
+    return interval(value, math.sqrt(by_samples + by_reference), needed=needed, n=len(a))
 
 
 def _spread(statistic: Callable[[Tensor], float], n: int) -> float:

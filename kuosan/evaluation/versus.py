@@ -56,13 +56,14 @@ def over_runs(values: Sequence[float], stderrs: Sequence[float | None]) -> Estim
 @dataclass(frozen=True)
 class Difference:
     """a - b, its standard error and interval (eq. 2); ``needed`` samples of each would tell it apart (eq. 3), None
-    where no number does or nothing is known of it."""
+    where no number does or nothing is known of it; ``n`` is of those that it rests on."""
 
     value: float
     stderr: float
     low: float
     high: float
     needed: int | None = None
+    n: int | None = None
 
     @property
     def told(self) -> bool:
@@ -82,11 +83,11 @@ def between(a: Estimated, b: Estimated) -> Difference:
 
 
 def interval(
-    value: float, stderr: float, width: float | None = None, needed: int | None = None
+    value: float, stderr: float, width: float | None = None, needed: int | None = None, n: int | None = None
 ) -> Difference:
     """A difference whose error is known; normal unless ``width`` says how many errors an interval spans."""
     reach = stderr * (float(stats.norm.ppf(0.5 + LEVEL / 2)) if width is None else width)
-    return Difference(value, stderr, value - reach, value + reach, needed)
+    return Difference(value, stderr, value - reach, value + reach, needed, n)
 
 
 def samples_needed(difference: float, by_samples: float, by_reference: float, n: int) -> int | None:

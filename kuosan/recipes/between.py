@@ -84,7 +84,9 @@ def differences_of(
         if name in out or other is None or None in (m["value"], other["value"], m["stderr"], other["stderr"]):
             continue
         value, variance = m["value"] - other["value"], m["stderr"] ** 2 + other["stderr"] ** 2
-        out[name] = interval(value, math.sqrt(variance), needed=samples_needed(value, variance, 0.0, m["n"]))
+        out[name] = interval(
+            value, math.sqrt(variance), needed=samples_needed(value, variance, 0.0, m["n"]), n=m["n"]
+        )
     return out
 
 
@@ -107,9 +109,9 @@ def _paired(first: Run, data: Any, mine: Samples, theirs: Samples) -> dict[str, 
     return out
 
 
-def in_words(name: str, d: Difference, n: int, better: str) -> str:
+def in_words(name: str, d: Difference, better: str) -> str:
     """What a difference to the first run says."""
-    span = f"{d.low:.3g} to {d.high:.3g}"
+    n, span = d.n or 0, f"{d.low:.3g} to {d.high:.3g}"
     if d.told:
         good = (d.value < 0) == (better == "lower")
         return f"{name}: {'better' if good else 'worse'} by {abs(d.value):.3g} (95 % interval {span})"

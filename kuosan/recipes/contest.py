@@ -21,21 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
-from kuosan.evaluation.encoder import load_encoder
 from kuosan.modalities import Dataset
 from kuosan.recipes import machine
+from kuosan.recipes.contest_measure import judged, vae_bits
 from kuosan.recipes.contest_tokens import token_bits, token_rival
-from kuosan.recipes.evaluate import EVALUATION, SEED, data_of, measure
+from kuosan.recipes.evaluate import EVALUATION, SEED, data_of
 from kuosan.recipes.finish import finish
 from kuosan.recipes.opening import lock, prepare
 from kuosan.recipes.run import CHUNK, Run
 from kuosan.recipes.samples import Samples
 from kuosan.recipes.schema import Recipe, fingerprint
-from kuosan.recipes.session import Session, preview_conditions
+from kuosan.recipes.session import METRICS, Session
 from kuosan.recipes.summary import SUMMARY
 from kuosan.rivals import GAN, VAE, Autoregressive, Fitted, Rival, fit, fresh, parameters, solve_widths
 from kuosan.training.budget import Budget
@@ -48,7 +47,6 @@ ARM = "arm.json"
 FEWEST = 64  # training items
 FEWEST_HELDOUT = 10
 MOST_TOKENS = 256  # samples of texts and of music
-SHEET = 64
 LIKELIHOODS = ("bits_", "nll_")
 
 Judge = Callable[["Contest", Samples, Path], dict[str, Any]]
@@ -330,67 +328,6 @@ def drawn(contest: Contest, model: Rival, seed: int, n: int) -> Samples:
     return Samples(torch.cat(xs), cond, 0, run.modality, None, run.facts.columns)
 
 
-def judged(contest: Contest, samples: Samples, folder: Path) -> dict[str, Any]:
-    """All that `kuosan evaluate` measures, a sheet, and of labelled pictures how often each class is recognised."""
-    run, data = contest.first, contest.dataset
-    budget = Budget.parse(contest.budget).seconds
-    seconds = 30.0 if budget is None else max(2.0, min(30.0, 0.1 * budget))
-    classes: dict[str, Any] = {}
-    if contest.discrete:
-        from kuosan.recipes.music_measure import measure_music
-        from kuosan.recipes.text_measure import measure_texts
-
-        music = run.modality.name == "music"
-        found = (
-            measure_music(run, data, samples) if music else measure_texts(run, data, samples, seconds=seconds)
-        )
-    else:
-        found = measure(run, data, samples, seconds=seconds, out=folder / "evaluation")
-        classes = _recognised(contest, samples, folder / "evaluation")
-    _, columns = preview_conditions(run.facts)
-    run.modality.show(samples.raws(SHEET), columns).save(folder / "samples.png")
-    return {
-        "metrics": {k: m.to_json() for k, m in found.metrics.items()}, "left_out": dict(found.left_out),
-        "classes": classes, "n": len(samples),
-    }  # fmt: skip
-
-
-def _recognised(contest: Contest, samples: Samples, folder: Path) -> dict[str, Any]:
-    """Shares of each class among the samples and among held-out items, as one classifier sees both."""
-    column = next((k for k, v in contest.first.facts.columns.items() if len(v) > 1), None)
-    if column is None or not (folder / "encoder.safetensors").is_file():
-        return {}
-    encoder = load_encoder(folder)
-    if not encoder.classes:
-        return {}
-    real, _ = contest.dataset.val.batch(torch.arange(min(len(contest.dataset.val), 5000)))
-    words = contest.first.facts.columns[column]
-    shares = {}
-    for name, x in (("samples", samples.modality.encode(samples.modality.decode(samples.x))), ("real", real)):
-        seen = torch.bincount(encoder.logits(x).argmax(1), minlength=len(encoder.classes)).double() / len(x)
-        shares[name] = [round(v, 6) for v in seen.tolist()]
-    return {"column": column, "values": [words[i] for i in encoder.classes], **shares}
-
-
-def vae_bits(contest: Contest, model: VAE, seed: int, most: int = 500) -> dict[str, Any]:
-    """The bound of held-out items, under the name that the diffusion's has."""
-    from kuosan.evaluation.likelihood.dequantise import Dequantisation
-    from kuosan.evaluation.likelihood.measure import measurements
-
-    level, data, found = model.level, contest.dataset.val, []
-    for index in torch.arange(min(len(data), most)).split(CHUNK):
-        x, cond = data.batch(index)
-        seeds, extra = Seeds.of(seed, index.tolist()), torch.zeros(len(x), dtype=torch.float64)
-        if level is not None:
-            x, extra = Dequantisation("uniform")(x, level, seeds.fold("level"))
-        on = {k: v.to(model.device) for k, v in cond.items()}
-        found.append(extra - model.bound(x.float().to(model.device), on, seeds).cpu().double())
-    nats: Tensor = torch.cat(found)
-    unit = torch.Size(contest.first.shape).numel() * (1.0 if level is None else 0.6931471805599453)
-    note = "importance-weighted bound of 32 latents, under the prior that samples come from"
-    return {k: m.to_json() for k, m in measurements({"bound": [nats / unit]}, {"bound": note}, level).items()}
-
-
 def _evaluation(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))["metrics"]
     return found
@@ -398,7 +335,6 @@ def _evaluation(folder: Path) -> dict[str, Any]:
 
 def _curve(folder: Path) -> list[tuple[float, float]]:
     from kuosan.recipes.report import log_rows
-    from kuosan.recipes.session import METRICS
 
     rows = [r for r in log_rows(folder / METRICS) if r.get("loss") is not None]
     return [(float(r["seconds"]), float(r["loss"])) for r in rows]

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kuosan.evaluation.audio import evaluate_sounds
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
 from kuosan.evaluation.roles import roles
 from kuosan.modalities import Modality
-
-MOST = 1000  # items of each side that are decoded
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,11 @@ class Items:
     note: str
 
 
-MEASURES: dict[str, Callable[[Found, Items], None]] = {}
+def _sounds(found: Found, items: Items) -> None:
+    evaluate_sounds(found, items.samples, items.reference, items.floor, items.note)
+
+
+MEASURES: dict[str, Callable[[Found, Items], None]] = {"audio": _sounds}
 """By modality."""
 
 
@@ -47,8 +50,8 @@ def with_own(
     generator = torch.Generator().manual_seed(seed)
     parts = roles(len(train), len(val), len(samples), generator)
     more = Found(generator)
-    reference = torch.cat([val, train[parts.borrowed]])[:MOST]
-    drawn, real, other = (modality.decode(x) for x in (samples[:MOST], reference, train[parts.pool][:MOST]))
+    reference, most = torch.cat([val, train[parts.borrowed]]), modality.most_decoded
+    drawn, real, other = (modality.decode(x[:most]) for x in (samples, reference, train[parts.pool]))
     measured(more, Items(modality, drawn, real, other, parts.note))
     return replace(
         found,

@@ -286,7 +286,7 @@ def build(contest: Contest, method: str, seed: int) -> Rival:
         return torch.Generator().manual_seed(Seeds.of(seed, 1).fold("rival", method).number())
 
     if method == Autoregressive.name:
-        return token_rival(run, target, conditions, weights())
+        return token_rival(run, data, target, conditions, weights())
 
     def make(widths: Any) -> Rival:
         if method == VAE.name:

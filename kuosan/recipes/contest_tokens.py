@@ -14,20 +14,24 @@ from kuosan.modalities.music_form import END
 from kuosan.recipes.music_measure import _counts, music_of, pieces_of
 from kuosan.recipes.run import Run
 from kuosan.recipes.text_measure import MOST_BOUND, chosen
+from kuosan.recipes.tokens import token_counts
 from kuosan.rivals import Autoregressive, solve_dim
 
 
 def token_rival(
-    run: Run, parameters: int, conditions: Mapping[str, int], generator: torch.Generator
+    run: Run, data: Dataset, parameters: int, conditions: Mapping[str, int], generator: torch.Generator
 ) -> Autoregressive:
-    """A transformer with about so many parameters, as deep as the run's."""
+    """A transformer with about so many parameters, as deep as the run's, that begins, as that does, with how often each
+    token occurs."""
     network, music = run.facts.network, run.modality.name == "music"
     size, length, depth = network["size"], network["length"], network["depth"]
     places = music or bool(network.get("places"))
     dim = solve_dim(parameters, size, length, depth, conditions, places)
-    return Autoregressive(
+    made = Autoregressive(
         size, length, dim, depth, conditions, generator, places=places, dropout=network.get("dropout", 0.0)
     )
+    made.network.begin_with(token_counts(data))
+    return made
 
 
 @torch.no_grad()

@@ -76,7 +76,11 @@ class Autoregressive(Rival):
         t = torch.zeros(len(seeds), dtype=torch.float64, device=self.device)
         for i in range(self.length):
             p = self.network(x[:, : i + 1], t, **cond)[:, i].double().softmax(1)
-            x[:, i] = torch.searchsorted(p.cumsum(1), u[:, i : i + 1]).squeeze(1).clamp_max(p.shape[1] - 1)
+            x[:, i] = (
+                torch.searchsorted(p.cumsum(1), u[:, i : i + 1].contiguous())
+                .squeeze(1)
+                .clamp_max(p.shape[1] - 1)
+            )
         return x
 
 

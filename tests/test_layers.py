@@ -3,7 +3,7 @@
     0  core, networks
     1  processes, denoisers
     2  solvers, guidance, training, codecs, modalities
-    3  evaluation, audit, explain, adapt
+    3  evaluation, audit, explain, adapt, rivals
     4  recipes, serve, cli
 
 A module imports from its own layer or from a lower number, and the modalities import nothing that knows of
@@ -34,7 +34,7 @@ LAYERS = {
             ("core", "networks"),
             ("processes", "denoisers"),
             ("solvers", "guidance", "training", "codecs", "modalities"),
-            ("evaluation", "audit", "explain", "adapt"),
+            ("evaluation", "audit", "explain", "adapt", "rivals"),
             ("recipes", "serve", "cli", "__main__"),
         )
     )

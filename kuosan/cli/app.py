@@ -25,6 +25,7 @@ import kuosan
 from kuosan.cli import later
 from kuosan.cli.answer import Answer, to_json
 from kuosan.cli.cite import cite
+from kuosan.cli.compare import compare
 from kuosan.cli.demo import demo
 from kuosan.cli.distil import distil
 from kuosan.cli.doctor import doctor
@@ -52,6 +53,7 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     encode,
     interpolate,
     evaluate,
+    compare,
     tune,
     distil,
     finetune,

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from kuosan.cli.answer import Answer
 from kuosan.cli.failures import working_in
-from kuosan.cli.notes import busy, seldom
+from kuosan.cli.notes import busy, seldom, table
 from kuosan.cli.options import Flag, Json, at_least
 from kuosan.cli.options import seed as checked_seed
 from kuosan.cli.sample import varied
 from kuosan.errors import UserError
 
+if TYPE_CHECKING:
+    from kuosan.recipes.run import Run
+
 
 def evaluate(
     run: Path,
     /,
-    *,
+    *others: Path,
     data: Path | None = None,
     n: Annotated[int, Parameter(name="-n")] = 1000,
     steps: int | None = None,
@@ -42,6 +46,7 @@ def evaluate(
 
     Args:
         run: the folder that `kuosan train` wrote to, or a diffusers pipeline's (then with --data).
+        others: more runs: all are measured alike, and compared with the first.
         data: measure against this instead of the run's own data.
         n: how many samples to draw.
         steps: steps per sample, each a call of the network (two with heun); the run's own unless given.
@@ -74,41 +79,30 @@ def evaluate(
     from kuosan.cli.words import baseline_lines, codec_lines, likelihood_lines, metric_table, noun
     from kuosan.recipes.evaluate import SEED
     from kuosan.recipes.evaluate import evaluate as measure
-    from kuosan.recipes.run import Run
     from kuosan.training.parallel import join
 
     join()
-    loaded = Run(run)
-    if not loaded.foreign:
-        working_in(run)
-    loaded = varied(loaded, ema, autoguide, temperature, nucleus)
-    _ = loaded.model  # a damaged run should say so before its data is read
-    given = {"--inception": inception is not None, "--probes": probes is not None}
-    if loaded.facts.recipe.process.discrete and any(given.values()):
-        flag = next(name for name, is_given in given.items() if is_given)
-        raise UserError(f"{flag} is for pictures, and {run} is a model of texts: leave it away")
-    if encoder is not None and not loaded.facts.recipe.process.discrete:
-        raise UserError(f"--encoder is for texts, and {run} is no model of texts: leave it away")
     if encoder is not None and not encoder.is_dir():
         raise UserError(f"there is no folder {encoder}: give --encoder the folder of a sentence encoder")
+    given = {"--inception": inception is not None, "--probes": probes is not None}
+
+    def opened(path: Path) -> Run:
+        return varied(_opened(path, given, encoder), ema, autoguide, temperature, nucleus)
+
+    loaded = opened(run)
+    _ = loaded.model  # a damaged run should say so before its data is read
     chosen = SEED if seed is None else checked_seed(seed)
+    options: dict[str, Any] = {
+        "data": data, "n": n, "steps": steps, "solver": solver, "grid": grid, "w": w, "seed": chosen,
+        "inception": inception, "encoder": encoder, "likelihood": likelihood, "probes": probes, "tolerance": tolerance,
+    }  # fmt: skip
+    if others:
+        names = [str(path) for path in (run, *others)]
+        if len(set(names)) < len(names):
+            raise UserError("a run is named twice: give every run once")
+        return _beside([loaded, *map(opened, others)], names, options)
     with busy(f"drawing {n:,} samples and measuring them"):
-        result = measure(
-            loaded,
-            data=data,
-            n=n,
-            steps=steps,
-            solver=solver,
-            grid=grid,
-            w=w,
-            seed=chosen,
-            inception=inception,
-            encoder=encoder,
-            likelihood=likelihood,
-            probes=probes,
-            tolerance=tolerance,
-            tell=seldom(),
-        )
+        result = measure(loaded, **options, tell=seldom())
     if not result:
         return Answer("")
     about = result["about"]
@@ -122,3 +116,48 @@ def evaluate(
         [head, "", metric_table(result["metrics"], things), *parts, *([""] if left_out else []), *left_out]
     )
     return Answer(text, {"run": run, **result})
+
+
+def _opened(path: Path, given: Mapping[str, bool], encoder: Path | None) -> Run:
+    """A run that can be measured so."""
+    from kuosan.recipes.run import Run
+
+    loaded = Run(path)
+    if not loaded.foreign:
+        working_in(path)
+    discrete = loaded.facts.recipe.process.discrete
+    if discrete and any(given.values()):
+        flag = next(name for name, is_given in given.items() if is_given)
+        raise UserError(f"{flag} is for pictures, and {path} is a model of texts: leave it away")
+    if encoder is not None and not discrete:
+        raise UserError(f"--encoder is for texts, and {path} is no model of texts: leave it away")
+    return loaded
+
+
+def _beside(runs: Sequence[Run], names: Sequence[str], options: Mapping[str, Any]) -> Answer:
+    """Several runs: one table, and what can be told of their differences to the first."""
+    from kuosan.evaluation.report_words import error, number
+    from kuosan.evaluation.versus import Difference
+    from kuosan.recipes.between import evaluate_runs, in_words
+
+    with busy(f"drawing {options['n']:,} samples of each of {len(runs)} runs and measuring them"):
+        found = evaluate_runs(runs, names=names, tell=seldom(), **options)
+    if not all(found["runs"].values()):
+        return Answer("")
+    first = found["runs"][names[0]]["metrics"]
+
+    def cell(name: str, metric: str) -> str:
+        m = found["runs"][name]["metrics"].get(metric)
+        if m is None or m["value"] is None:
+            return "–"
+        return (
+            f"{number(m['value'], m['stderr'])} ± {error(m['stderr'])}" if m["stderr"] else number(m["value"])
+        )
+
+    lines = [table([(k, *(cell(name, k) for name in names)) for k in first], ("metric", *names))]
+    for name, each in found["differences"].items():
+        lines += ["", f"{name} beside {names[0]}:"]
+        for metric, d in each.items():
+            plain = {k: v for k, v in d.items() if k != "told_apart"}
+            lines.append("  " + in_words(metric, Difference(**plain), first[metric]["better"]))
+    return Answer("\n".join(lines), found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import kuosan
 
 VERBS = {
-    "compare": "train with several budgets and seeds, and compare their reports",
     "audit": "the report and `kuosan evaluate` already look for near-copies of training items",
     "explain": "the report already shows one sample on its way, step by step",
     "serve": "sample with `kuosan sample`, or from Python with kuosan.load(RUN).sample(n)",

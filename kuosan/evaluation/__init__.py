@@ -14,6 +14,7 @@ from kuosan.evaluation.frontier import Mauve
 from kuosan.evaluation.kernel import GaussianKernelDistance, KernelDistance
 from kuosan.evaluation.neighbours import Coverage, Density, Precision, Recall
 from kuosan.evaluation.recognition import ClassAccuracy
+from kuosan.evaluation.two_sample import ClassifierTwoSample, SlicedWasserstein
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -22,6 +23,8 @@ METRICS: dict[str, Metric] = {
         FrechetInfinity(),
         KernelDistance(),
         GaussianKernelDistance(),
+        SlicedWasserstein(),
+        ClassifierTwoSample(),
         Precision(),
         Recall(),
         Density(),
@@ -36,6 +39,7 @@ METRICS: dict[str, Metric] = {
 __all__ = [
     "METRICS",
     "ClassAccuracy",
+    "ClassifierTwoSample",
     "Copies",
     "Coverage",
     "Density",
@@ -52,6 +56,7 @@ __all__ = [
     "NearestDistance",
     "Precision",
     "Recall",
+    "SlicedWasserstein",
     "evaluate_samples",
     "measure",
 ]

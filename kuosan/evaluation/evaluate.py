@@ -2,7 +2,7 @@
 
 `evaluate_samples` decides the roles of the real items (roles.py), makes the feature spaces, and measures
 
-    fd, kd, kd_rbf                  in every space: distance of the laws    (fd_pixels or fd_raw, kd_encoder, …)
+    fd, kd, kd_rbf, swd, c2st       in every space: distance of the laws    (fd_pixels or fd_raw, kd_encoder, …)
     fd_inf                          in the encoder's space, where n allows: the same, free of bias
     precision, recall, density, coverage    in the encoder's space, else in pixels: fidelity and diversity
     class_accuracy                  with labels: is the class asked for recognised?

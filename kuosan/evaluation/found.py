@@ -23,6 +23,7 @@ from kuosan.evaluation.frechet import FrechetDistance, FrechetInfinity
 from kuosan.evaluation.kernel import GaussianKernelDistance, KernelDistance
 from kuosan.evaluation.neighbours import Coverage, Density, Precision, Recall
 from kuosan.evaluation.recognition import ClassAccuracy
+from kuosan.evaluation.two_sample import ClassifierTwoSample, SlicedWasserstein
 
 FEWEST_ROWS = 10  # below this, a distance between sets says nothing even beside its floor
 FEWEST_JUDGED = 10  # held-out items for the ceiling of a classifier
@@ -95,8 +96,15 @@ class Found:
 
 
 def distances(found: Found, space: str, sides: Sides) -> None:
-    """fd, kd, kd_rbf and, where n allows, fd_inf, each named with its space."""
-    for metric in (FrechetDistance(), KernelDistance(), GaussianKernelDistance()):
+    """fd, kd, kd_rbf, swd, c2st and, where n allows, fd_inf, each named with its space."""
+    of_laws = (
+        FrechetDistance(),
+        KernelDistance(),
+        GaussianKernelDistance(),
+        SlicedWasserstein(),
+        ClassifierTwoSample(),
+    )
+    for metric in of_laws:
         found.compare(f"{metric.name}_{space}", metric, sides, space)
     dimensions = sides.samples.shape[1]
     infinity = FrechetInfinity()

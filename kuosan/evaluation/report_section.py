@@ -42,25 +42,34 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Cells under heads."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Section:
     """One section.
 
     id: a word, its address on the page. name: in the contents. heading: its title.
-    lead: paragraphs. figures: (caption, picture), (caption, chart) with the `<svg>` of `plots.draw`, texts, or clips.
+    lead: paragraphs. figures: (caption, picture), (caption, chart) with the `<svg>` of `plots.draw`, texts, clips,
+        or tables.
     """
 
     id: str
     name: str
     heading: str
     lead: Sequence[str]
-    figures: Sequence[tuple[str, Image | str | Words | Trace | Clip]] = ()
+    figures: Sequence[tuple[str, Image | str | Words | Trace | Clip | Table]] = ()
 
 
 def section_view(section: Section, inline: Any) -> dict[str, Any]:
     """What the template shows; ``inline(picture)`` puts a picture into the page."""
     from markupsafe import Markup
 
-    def view(figure: Image | str | Words | Trace | Clip) -> dict[str, Any]:
+    def view(figure: Image | str | Words | Trace | Clip | Table) -> dict[str, Any]:
         match figure:
             case str():
                 return {"chart": Markup(figure)}  # ours, from plots, which escapes
@@ -71,10 +80,19 @@ def section_view(section: Section, inline: Any) -> dict[str, Any]:
             case Clip():
                 data = base64.b64encode(figure.data).decode("ascii")
                 return {"clip": (figure.kind.partition("/")[0], f"data:{figure.kind};base64,{data}")}
+            case Table():
+                return {"table": figure}
             case _:
                 return {"picture": inline(figure)}
 
-    kinds: dict[str, Any] = {"chart": None, "picture": None, "words": None, "trace": None, "clip": None}
+    kinds: dict[str, Any] = {
+        "chart": None,
+        "picture": None,
+        "words": None,
+        "trace": None,
+        "clip": None,
+        "table": None,
+    }
     figures = [{"caption": caption, **kinds, **view(figure)} for caption, figure in section.figures]
     return {"id": section.id, "name": section.name, "heading": section.heading, "lead": section.lead,
             "figures": figures}  # fmt: skip

@@ -45,6 +45,11 @@ METRICS: dict[str, tuple[str, str]] = {
     "fd": ("Fréchet distance", "Do mean and covariance of the features match those of real {noun}?"),
     "kd_rbf": ("Kernel distance, Gaussian", "The same question, asked with a kernel that sees fine detail."),
     "kd": ("Kernel distance", "Do samples and real {noun} come from one distribution? (unbiased MMD²)."),
+    "swd": ("Sliced Wasserstein distance", "Do samples and real {noun} lie alike along every direction?"),
+    "c2st": (
+        "Told apart by a classifier",
+        "How often does a classifier, held out, tell samples from real {noun}? A half is chance.",
+    ),
     "precision": ("Precision", "How many samples lie where real {noun} lie?"),
     "recall": ("Recall", "How many real {noun} lie where samples lie?"),
     "density": ("Density", "How densely do samples sit among real {noun}? Robust to outliers."),

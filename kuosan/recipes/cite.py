@@ -132,12 +132,22 @@ _METRICS = (
     ({"mauve"}, ("pillutla2021",)),
     ({"class", "accuracy"}, ("ravuri2019",)),
     ({"copies"}, ("vovk2005",)),
+    ({"c2st"}, ("lopezpaz2017",)),
+    ({"swd"}, ("bonneel2015",)),
     ({"inception"}, ("szegedy2016",)),
     ({"bound"}, ("kingma2021",)),
     ({"steps"}, ("ho2020", "bao2022")),
     ({"flow"}, ("song2021sde", "dormand1980", "hutchinson1990")),
     ({"bits", "flow"}, ("theis2016", "zheng2023")),
 )
+
+# What a comparison owes beside what its runs do.
+_RIVALS = {
+    "diffusion": ("welch1947",),
+    "vae": ("kingma2014", "rybkin2021", "ghosh2020", "burda2016", "srivastava2017"),
+    "gan": ("huang2024", "jolicoeur2019", "mescheder2018", "miyato2018", "zhao2020", "srivastava2017"),
+    "autoregressive": ("vaswani2017",),
+}
 
 
 @cache
@@ -165,6 +175,12 @@ def citations(run: Run) -> list[str]:
     """BibTeX entries of what this run used and of what it was measured with."""
     texts = references()
     return [texts[key].replace("VERSION", kuosan.__version__) for _, key in reasons_of(run)]
+
+
+def compared(methods: Iterable[str]) -> list[str]:
+    """BibTeX entries of what a comparison of these methods used, beside what its diffusion runs did."""
+    texts = references()
+    return [texts[key] for key in dict.fromkeys(key for method in methods for key in _RIVALS[method])]
 
 
 def reasons_of(run: Run) -> list[tuple[str, str]]:

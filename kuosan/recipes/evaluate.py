@@ -131,6 +131,7 @@ def evaluate(
     probes: int | None = None,
     tolerance: float = TOLERANCE,
     tell: Callable[[str], None] = lambda what: None,
+    seen: Callable[[Samples], None] = lambda samples: None,
 ) -> dict[str, Any]:
     """Draw ``n`` samples and measure them; kept beside the run as ``evaluation.json``. Processes that were launched
     together draw together, and the first measures: for the others the result is empty.
@@ -139,7 +140,7 @@ def evaluate(
         encoder: of texts, the local folder of a sentence encoder to measure with as well.
         likelihood: also measure how surprised the model is by up to ``n`` held-out items, with an exact trace for
             ``probes`` 0 and steps of this ``tolerance``, see `kuosan.evaluation.likelihood`.
-        tell: is told what goes on there.
+        tell: is told what goes on there. seen: is given the samples, of states of numbers.
 
     Raises:
         UserError: no data to measure against, an unknown solver or grid, a damaged run, or no likelihood.
@@ -169,6 +170,7 @@ def evaluate(
     samples = drawn(run, n, steps=steps, solver=solver, grid=grid, seed=seed, w=w)
     if samples is None:  # another process measures them
         return {}
+    seen(samples)
     found = measure(
         run,
         dataset,

@@ -1,0 +1,136 @@
+"""A comparison from data to page, on a few steps; that what is finished is not trained again; and bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kuosan.errors import UserError
+from kuosan.evaluation.frechet import FrechetDistance
+from kuosan.evaluation.paired import paired_difference
+from kuosan.evaluation.versus import Estimated
+from kuosan.recipes import contest_measure
+from kuosan.recipes.compare import answer, compare
+from kuosan.recipes.mixture import found_modes, modes, pictures, points, read_back
+from tests.recipes import small
+
+LEAVES: dict[str, Any] = {**small.LEAVES, "training.validations": 1}
+
+
+def labelled(path: Path, n: int, classes: int = 2) -> Path:
+    rng = np.random.Generator(np.random.Philox(key=3))
+    y = np.arange(n) % classes
+    x = np.clip(100 * rng.random((n, 8, 8)) + 100 * y[:, None, None], 0, 255).astype(np.uint8)
+    np.savez(path, images=x, labels=y)
+    return path
+
+
+def test_two_arms_are_compared_and_none_is_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contest_measure, "SECONDS", 0.5)
+    data, trained = tmp_path / "squares", []  # few enough that no encoder is worth its name
+    for side, n in (("train", 90), ("val", 20)):
+        (data / side).mkdir(parents=True)
+        labelled(data / side / "squares.npz", n)
+
+    def work(arm: Any) -> None:
+        trained.append(str(arm))
+        for _ in arm.steps():
+            pass
+        arm.measure()
+
+    asked: dict[str, Any] = {
+        "out": tmp_path / "out",
+        "budget": "4steps",
+        "seeds": 1,
+        "n": 32,
+        "modes": False,
+        "train": work,
+    }
+    found = compare(data, **asked, methods=("gan",), **LEAVES)
+    assert trained == ["diffusion, seed 0", "gan, seed 0"]
+    sizes = [m["parameters"] for m in found["methods"].values()]
+    assert max(sizes) / min(sizes) < 1.1
+    assert all(m["steps"] == 4 for m in found["methods"].values())
+    page = (tmp_path / "out" / "compare.html").read_text(encoding="utf-8")
+    assert all(a["sentence"].split(":")[0] in page for a in found["answers"].values())
+    assert (
+        json.loads((tmp_path / "out" / "compare.json").read_text(encoding="utf-8"))["answers"]
+        == found["answers"]
+    )
+    again = compare(data, **asked, methods=("gan",), **LEAVES)
+    assert len(trained) == 2 and again["methods"] == found["methods"]
+
+
+def test_data_that_cannot_be_compared_on_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    few = labelled(tmp_path / "few.npz", 40)
+    with pytest.raises(UserError, match="a comparison needs 64 and 10"):
+        compare(few, out=tmp_path / "a", budget="4steps", **LEAVES)
+    with pytest.raises(UserError, match="no method 'wgan'"):
+        compare(few, out=tmp_path / "b", budget="4steps", methods=("wgan",), **LEAVES)
+    with pytest.raises(UserError, match="autoregressive does not fit"):
+        compare(
+            labelled(tmp_path / "ok.npz", 400),
+            out=tmp_path / "c",
+            budget="4steps",
+            methods=("autoregressive",),
+            **LEAVES,
+        )
+
+
+def test_points_come_back_from_their_pictures_and_modes_are_counted() -> None:
+    at = points(5000)
+    assert torch.allclose(read_back(pictures(at)), at)
+    found = found_modes(at)
+    assert found["modes"] == 25 and found["on_mode"] > 0.999
+    kept = at[(torch.cdist(at, modes()).argmin(1) >= 5)]  # five modes dropped
+    assert found_modes(kept)["modes"] == 20
+    assert found_modes(at + 0.5)["on_mode"] == 0
+
+
+def runs(values: list[float], better: str = "lower") -> list[dict[str, Any]]:
+    return [
+        {"metrics": {"fd": {"value": v, "stderr": 0.1, "better": better}}, "seconds_per_sample": 1.0}
+        for v in values
+    ]
+
+
+def test_only_what_can_be_told_apart_is_called_worse() -> None:
+    by = {"diffusion": runs([1.0, 1.1, 0.9]), "vae": runs([5.0, 5.2, 4.8]), "gan": runs([1.1, 0.8, 1.3])}
+    found = answer("likeness", ("fd",), by)
+    assert (
+        found is not None
+        and found.best == "diffusion"
+        and found.tied == ("gan",)
+        and set(found.behind) == {"vae"}
+    )
+    assert "cannot be told apart" in found.sentence() and "the VAE" in found.sentence()
+    other = answer(
+        "likeness",
+        ("fd",),
+        {
+            m: [dict(r, metrics={"fd": r["metrics"]["fd"] | {"better": "higher"}}) for r in rs]
+            for m, rs in by.items()
+        },
+    )
+    assert other is not None and other.best == "vae" and not other.tied
+    assert answer("likelihood", ("bits_bound",), by) is None
+    assert isinstance(found.values["vae"], Estimated)
+
+
+def test_the_pairing_takes_out_what_both_share() -> None:
+    """The same samples are no different, without error; moved ones are told apart with a smaller error than sets that
+    share nothing have."""
+    generator, metric = torch.Generator().manual_seed(0), FrechetDistance()
+    x, real = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (240, 300))
+    same = paired_difference(metric, x, x, real)
+    assert same.value == 0 and same.stderr == 0 and not same.told
+    moved = paired_difference(metric, x + 0.5, x + 0.4, real)
+    apart = sum((metric.estimate(x + by, real).stderr or 0) ** 2 for by in (0.5, 0.4)) ** 0.5
+    assert moved.told and moved.value > 0 and moved.stderr < apart / 2

@@ -37,7 +37,9 @@ from kuosan.processes.base import Process
 from kuosan.processes.gaussian import GaussianProcess
 
 CORRECTIONS = 2
-_FLAT = 1e-6  # of the variance that unit data have left: a direction with less is known already
+_FLAT = (
+    0.02  # of the variance that unit data have left: what a network says beyond that is not to be believed
+)
 
 
 class Given(Denoiser):
@@ -113,14 +115,16 @@ def solve(
     covariance: Callable[[Tensor], Tensor], residual: Tensor, mask: Tensor, floor: Tensor, steps: int
 ) -> Tensor:
     """C Mᵀ (M C Mᵀ)⁻¹ r of eq. 1 after so many conjugate gradients (Hestenes & Stiefel 1952), each example on its own,
-    with C known up to a factor. Directions along which it is below ``floor`` (b,) are left alone."""
+    with C known up to a factor. Along directions where a network says less than ``floor`` (b,) steps are as if it said
+    that, and where it says less than nothing there are none."""
     move, r, p = torch.zeros_like(residual), residual, residual
     rr = per_example(r.square())
     for _ in range(steps):
         spread = covariance(p)
         curvature = per_example(p * spread)
-        fair = curvature > floor * per_example(p.square())
-        step = torch.where(fair, rr / curvature, torch.zeros_like(rr))
+        fair = curvature > 0
+        least = torch.maximum(curvature, floor * per_example(p.square()))
+        step = torch.where(fair, rr / least, torch.zeros_like(rr))
         move = move + at(step, p) * spread
         r = r - at(step, p) * mask * spread
         before, rr = rr, per_example(r.square())

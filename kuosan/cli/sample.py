@@ -115,7 +115,8 @@ def sample(
         size: of pictures: height and width, 96x160, larger than the model was trained on.
         stitch: how what is larger is made of windows: blended, or each continuing the one before.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
-        format: of music: files to write, with commas: mid, musicxml, mxl, wav, png; mid unless given.
+        format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of clips mp4,
+            webp, gif, apng, frames.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
         adapter: DIR or DIR:WEIGHT: what `kuosan finetune` made of this run, so much of it; may be repeated.
         out: folder for the files; a new one in the run unless given.

@@ -84,6 +84,6 @@ def other_formats(samples: Samples, folder: Path, kinds: list[str], soundfont: P
 
                 write_wav(raw, path, soundfont)
             else:
-                samples.modality.write(raw, path)
+                path = samples.modality.write(raw, path)
             found.append(path)
     return found

@@ -53,6 +53,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "Recognised as asked",
         "Does a classifier trained on real {noun} see the class asked for?",
     ),
+    "accuracy": (
+        "Recognised as asked",
+        "The same of another condition, by a classifier of its own.",
+    ),
     "entropy_characters": ("Entropy of characters", "How many bits of variety have single characters?"),
     "entropy_words": ("Entropy of words", "How many bits of variety have single words?"),
     "distinct_1": ("Distinct words", "What share of all words are different ones?"),
@@ -89,6 +93,13 @@ METRICS: dict[str, tuple[str, str]] = {
     "out_of_range_per_bar": ("Out of range", "How many notes has no training piece in that voice?"),
     "faults_per_bar": ("Faults of voice leading", "All of these together, per bar."),
     "key_accuracy": ("Key as asked", "Is the key found in it that was asked for?"),
+    "shuffled": (
+        "Control: frames shuffled",
+        "The distance of real {noun} with shuffled frames: a space that sees time puts them far off.",
+    ),
+    "motion_distance": ("Motion", "Does as much change from frame to frame as in real {noun}?"),
+    "flicker_distance": ("Flicker", "Is as much of each change taken back at once?"),
+    "spectrum_distance": ("Temporal spectrum", "Are fast changes as large a share of all as in real {noun}?"),
     "bits_per_token": ("Bits per token", "The same, per token."),
     "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
     "nearest_distance": (

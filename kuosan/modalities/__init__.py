@@ -18,9 +18,12 @@ from kuosan.modalities.ragged import Ragged
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import Tokeniser, read_tokeniser
 from kuosan.modalities.tokeniser_training import train_tokeniser
+from kuosan.modalities.video import VideoModality
+from kuosan.modalities.video_clip import Clip, VideoFormat
 
 __all__ = [
     "AudioModality",
+    "Clip",
     "Dataset",
     "ImageFormat",
     "ImageModality",
@@ -37,6 +40,8 @@ __all__ = [
     "TextModality",
     "Tokeniser",
     "Unreadable",
+    "VideoFormat",
+    "VideoModality",
     "as_rgb",
     "grid_picture",
     "known_modalities",

@@ -17,6 +17,7 @@ import posixpath
 import re
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,18 +32,21 @@ from kuosan.modalities.pixels import Pixels, mode_of, plain
 from kuosan.modalities.sides import LEFT, TEST, TRAIN, VAL, settle, side_of_word
 
 MOST_CHANNELS = 16
-_PICTURES = ("images", "image", "x", "data")
 _LABELS = ("labels", "label", "y")
 _PARTS = tuple(sorted(TRAIN | VAL | TEST))
 _ROLE_WORD = re.compile(
-    r"(?<![a-z0-9])(images?|labels?|x|y|data)(?![a-z0-9])|idx\d+|ubyte|\.gz$|\.npy$", re.IGNORECASE
+    r"(?<![a-z0-9])(images?|clips?|videos?|frames?|labels?|x|y|data)(?![a-z0-9])|idx\d+|ubyte|\.gz$|\.npy$",
+    re.IGNORECASE,
 )
 _LABEL_WORD = re.compile(r"(?<![a-z0-9])(labels?|y)(?![a-z0-9])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Pictures of one array: `pixels` (n, h, w, c) in a plain depth, with what is known of each."""
+    """Pictures of one array: `pixels` (n, h, w, c) in a plain depth, with what is known of each.
+
+    Of clips, `pixels` are (n, t, h, w, c).  `facts` are the single numbers that lie beside them in an .npz.
+    """
 
     name: str
     pixels: Pixels
@@ -50,6 +54,7 @@ class Block:
     names: list[str]
     side: str = ""
     columns: dict[str, list[str | None]] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
 
     def only(self, keep: NDArray[np.bool_]) -> Block:
         """The items where `keep` is true."""
@@ -62,14 +67,27 @@ class NoPictures(Unreadable):
     """An array file in good order that holds something else: no failure, unless there is nothing else."""
 
 
+@dataclass(frozen=True)
+class Form:
+    """What arrays hold: the plural of one item, names that an .npz gives to many, the `layout` of an array as items
+    (None where it holds none; `fellows` says that there are others), and columns that its shape and others give."""
+
+    noun: str
+    words: tuple[str, ...]
+    layout: Callable[[Pixels, bool], Pixels | None]
+    columns: Callable[[Pixels, Mapping[str, Pixels]], dict[str, list[str | None]]] = lambda array, others: {}
+
+
 def item_names(name: str, n: int) -> list[str]:
     """file.npz#0017: padded, so that names sort as numbers do; one item goes by the name of its file."""
     digits = len(str(n - 1))
     return [name] if n == 1 else [f"{name}#{index:0{digits}d}" for index in range(n)]
 
 
-def read_arrays(entries: list[Entry]) -> tuple[list[Block], list[Skip], list[Skip]]:
-    """All pictures in arrays; then the files that failed, and what was left out, with reasons."""
+def read_arrays(entries: list[Entry], form: Form | None = None) -> tuple[list[Block], list[Skip], list[Skip]]:
+    """All pictures in arrays, or items of another form; then the files that failed, and what was left out, with
+    reasons."""
+    form = form or PICTURES
     failed: list[Skip] = []
     left_out: list[Skip] = []
     blocks: list[Block] = []
@@ -77,7 +95,7 @@ def read_arrays(entries: list[Entry]) -> tuple[list[Block], list[Skip], list[Ski
     for entry in entries:
         try:
             if entry.path.suffix.lower() == ".npz":
-                found, notes = _read_npz(entry)
+                found, notes = _read_npz(entry, form)
                 blocks += found
                 left_out += notes
             elif is_idx(entry.path.name) and entry.path.suffix.lower() != ".npy":
@@ -88,14 +106,16 @@ def read_arrays(entries: list[Entry]) -> tuple[list[Block], list[Skip], list[Ski
             left_out.append((entry.name, error.reason))
         except Unreadable as error:
             failed.append((entry.name, error.reason))
-    found, wrong, unpaired = _pair(loose)
+    found, wrong, unpaired = _pair(loose, form)
     blocks = _settle_files(blocks + found)
     for index, block in enumerate(blocks):
-        finite = np.asarray(np.isfinite(block.pixels).all(axis=(1, 2, 3)))
+        finite = np.asarray(np.isfinite(block.pixels).all(axis=tuple(range(1, block.pixels.ndim))))
         if not finite.all():
             blocks[index] = block.only(finite)
             count = int((~finite).sum())
-            unpaired.append((block.name, f"{count} of its pictures hold NaN or infinity and were left out"))
+            unpaired.append(
+                (block.name, f"{count} of its {form.noun} hold NaN or infinity and were left out")
+            )
     blocks = [block for block in blocks if len(block.pixels)]
     return sorted(blocks, key=lambda block: block.name), failed + wrong, left_out + unpaired
 
@@ -115,6 +135,9 @@ def layout(array: Pixels, fellows: bool = False) -> Pixels | None:
     if min(last, second) > MOST_CHANNELS:
         return None
     return array if last <= second else np.moveaxis(array, 1, -1)
+
+
+PICTURES = Form("pictures", ("images", "image", "x", "data"), layout)
 
 
 def texts(array: Pixels) -> list[str | None]:
@@ -184,15 +207,15 @@ def _readable(loaded: np.lib.npyio.NpzFile, path: Path) -> dict[str, Pixels]:
     return arrays
 
 
-def _read_npz(entry: Entry) -> tuple[list[Block], list[Skip]]:
+def _read_npz(entry: Entry, form: Form) -> tuple[list[Block], list[Skip]]:
     loaded = load_arrays(entry.path)
     arrays = {entry.path.stem: loaded} if isinstance(loaded, np.ndarray) else loaded
     lower = {name.lower(): name for name in arrays}
     parts = {}
     for part in _PARTS:
-        for word in _PICTURES:
+        for word in form.words:
             for key in (f"{part}_{word}", f"{word}_{part}"):
-                if key in lower and part not in parts and layout(arrays[lower[key]]) is not None:
+                if key in lower and part not in parts and form.layout(arrays[lower[key]], False) is not None:
                     parts[part] = (key, key.replace(word, "{}"))
     if parts:
         sides = settle({part: side_of_word(part) for part in parts})
@@ -202,24 +225,28 @@ def _read_npz(entry: Entry) -> tuple[list[Block], list[Skip]]:
                 continue
             label = next((pattern.format(w) for w in _LABELS if pattern.format(w) in lower), None)
             labels = arrays[lower[label]] if label is not None else None
-            block = _block(f"{entry.name}:{part}", arrays[lower[key]], labels, {}, entry)
+            block = _block(f"{entry.name}:{part}", arrays[lower[key]], labels, {}, entry, form)
             blocks.append(replace(block, side=sides[part] or entry.side))
         left = [
             (f"{entry.name}:{part}", "kept for a later evaluation") for part in sides if sides[part] == LEFT
         ]
         return blocks, left
-    looks = {name: array for name, array in arrays.items() if layout(array) is not None}
-    chosen = next((lower[word] for word in _PICTURES if word in lower and lower[word] in looks), None)
+    looks = {name: array for name, array in arrays.items() if form.layout(array, False) is not None}
+    chosen = next((lower[word] for word in form.words if word in lower and lower[word] in looks), None)
     if chosen is None and len(looks) == 1:
         chosen = next(iter(looks))
     if chosen is None:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:6])
-        which = "several arrays like pictures, none called images" if looks else "no array of pictures"
+        which = (
+            f"several arrays like {form.noun}, none called {form.words[0]}"
+            if looks
+            else f"no array of {form.noun}"
+        )
         raise NoPictures(f"it holds {which} ({shapes})", entry.path)
     label = next((lower[word] for word in _LABELS if word in lower), None)
     others = {name: a for name, a in arrays.items() if name not in (chosen, label)}
     labels = arrays[label] if label is not None else None
-    block = _block(entry.name, arrays[chosen], labels, others, entry)
+    block = _block(entry.name, arrays[chosen], labels, others, entry, form)
     notes = []
     if label is not None and CLASS not in block.columns:
         notes.append(
@@ -228,26 +255,30 @@ def _read_npz(entry: Entry) -> tuple[list[Block], list[Skip]]:
     return [block], notes
 
 
-def _block(name: str, array: Pixels, labels: Pixels | None, others: dict[str, Pixels], entry: Entry) -> Block:
-    pictures = layout(array, fellows=True)
+def _block(
+    name: str, array: Pixels, labels: Pixels | None, others: dict[str, Pixels], entry: Entry, form: Form
+) -> Block:
+    pictures = form.layout(array, True)
     if pictures is None:
-        raise NoPictures(f"an array of shape {array.shape} holds no pictures", entry.path)
+        raise NoPictures(f"an array of shape {array.shape} holds no {form.noun}", entry.path)
     pixels, binary = plain(pictures, whole=True)
     n = len(pixels)
     columns: dict[str, list[str | None]] = {key: [value] * n for key, value in entry.columns.items()}
+    columns |= form.columns(array, others)
     for key, other in others.items():
         if other.ndim == 1 and len(other) == n and other.dtype.kind in "biufUS":
             columns[key] = texts(other)
     classes = class_texts(labels, n) if labels is not None else None
     if classes is not None:
         columns[CLASS] = classes
-    mode = "1" if binary and pixels.shape[3] == 1 else mode_of(pixels.shape[3])
+    mode = "1" if binary and pixels.shape[-1] == 1 else mode_of(pixels.shape[-1])
     if binary and mode != "1":
         pixels = np.multiply(pixels.astype(np.uint8), np.uint8(255))
-    return Block(name, pixels, mode, item_names(name, n), entry.side, columns)
+    facts = {key: float(a) for key, a in others.items() if a.ndim == 0 and a.dtype.kind in "biuf"}
+    return Block(name, pixels, mode, item_names(name, n), entry.side, columns, facts)
 
 
-def _pair(loose: list[tuple[Entry, Pixels]]) -> tuple[list[Block], list[Skip], list[Skip]]:
+def _pair(loose: list[tuple[Entry, Pixels]], form: Form) -> tuple[list[Block], list[Skip], list[Skip]]:
     """Blocks of the arrays that lie in files of their own, with the labels that go by the same name."""
     labels = {}
     pictures = []
@@ -263,17 +294,19 @@ def _pair(loose: list[tuple[Entry, Pixels]]) -> tuple[list[Block], list[Skip], l
     for entry, array in pictures:
         found = labels.pop(_key(entry), None)
         try:
-            if layout(array, fellows) is None:
-                raise NoPictures(f"an array of shape {array.shape} holds no pictures")
-            block = _block(entry.name, array, found[1] if found else None, {}, entry)
+            if form.layout(array, fellows) is None:
+                raise NoPictures(f"an array of shape {array.shape} holds no {form.noun}")
+            block = _block(entry.name, array, found[1] if found else None, {}, entry, form)
         except NoPictures as error:
             unpaired.append((entry.name, error.reason))
             continue
         blocks.append(block)
         if found and class_texts(found[1], len(block.pixels)) is None:
             shape = found[1].shape
-            failed.append((found[0].name, f"labels of shape {shape} do not fit {len(block.pixels)} pictures"))
-    unpaired += [(entry.name, "labels without pictures of the same name") for entry, _ in labels.values()]
+            failed.append(
+                (found[0].name, f"labels of shape {shape} do not fit {len(block.pixels)} {form.noun}")
+            )
+    unpaired += [(entry.name, f"labels without {form.noun} of the same name") for entry, _ in labels.values()]
     return blocks, failed, unpaired
 
 

@@ -22,6 +22,7 @@ from kuosan.modalities.music_grid import is_grid
 from kuosan.modalities.music_xml import is_musicxml
 from kuosan.modalities.sides import HELD_OUT, LEFT, TRAIN, find_sides
 from kuosan.modalities.tables import Row, read_caption, read_class_names, read_table, take_caption
+from kuosan.modalities.video_told import moving
 from kuosan.modalities.walk import Found, Listing, walk
 
 CLASS = "class"
@@ -60,7 +61,7 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
     """
     if modality != "auto" and modality not in MODALITIES:
         raise UserError(f"'{modality}' is not a modality; --modality takes one of: {', '.join(MODALITIES)}.")
-    listing = _told(walk(data), modality)
+    listing = moving(_told(walk(data), modality), modality)
     captions, caption_files = _caption_files(listing)
     tables = [f for f in listing.found if posixpath.basename(f.name).lower() in TABLES]
     others = [f for f in listing.found if f not in tables and f.name not in caption_files]

@@ -70,7 +70,7 @@ def choose_format(
 
     `size` fixes it: a number is a square, a pair is (height, width).
     """
-    height, width, choices = _choose_size(headers, max_side, size)
+    height, width, choices = choose_size(headers, max_side, size)
     mode = join_modes(header.mode for header in headers)
     resized = any((header.height, header.width) != (height, width) for header in headers)
     if mode == "1" and resized:
@@ -89,9 +89,10 @@ def choose_format(
     return ImageFormat(height, width, channels, mode, dtype, low, high), choices
 
 
-def _choose_size(
-    headers: Sequence[Header], max_side: int, size: int | tuple[int, int] | None
+def choose_size(
+    headers: Sequence[Header], max_side: int, size: int | tuple[int, int] | None, noun: str = "pictures"
 ) -> tuple[int, int, list[Choice]]:
+    """Height and width of what is called by its plural `noun`, and why."""
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else size
         if min(height, width) < 1:
@@ -103,14 +104,14 @@ def _choose_size(
     if len(sizes) == 1:
         height, width = next(iter(sizes))
         if max(height, width) <= max_side:
-            return height, width, [("size", f"{height}×{width}", "the native size of all pictures")]
+            return height, width, [("size", f"{height}×{width}", f"the native size of all {noun}")]
     counts = np.array([header.count for header in headers])
     shares: Counter[tuple[int, int]] = Counter()
     for header in headers:
         shares[header.height, header.width] += header.count
     (height, width), most = shares.most_common(1)[0]
     if 2 * most > counts.sum() and max(height, width) <= max_side:
-        why = f"the native size of {most:,} of {counts.sum():,} pictures; the others are resized and cropped"
+        why = f"the native size of {most:,} of {counts.sum():,} {noun}; the others are resized and cropped"
         return height, width, [("size", f"{height}×{width}", why)]
     heights = np.repeat([float(header.height) for header in headers], counts)
     widths = np.repeat([float(header.width) for header in headers], counts)

@@ -17,13 +17,16 @@ FEW_WORKS = 40
 _SECTIONS, _LARGEST = 80, 16  # sections wanted at least, and passages in one at most
 
 
-def sections(counts: Sequence[int], divide: bool, what: str) -> tuple[int, list[Choice]]:
-    """How many passages of a work stay together, of works of so many passages: 0 for all of them."""
-    if not divide or len(counts) >= FEW_WORKS or max(counts) == 1:
+def sections(
+    counts: Sequence[int], divide: bool, what: str, few: int = FEW_WORKS
+) -> tuple[int, list[Choice]]:
+    """How many passages of a work stay together, of works of so many passages: 0 for all of them, as always from `few`
+    works on."""
+    if not divide or len(counts) >= few or max(counts) == 1:
         return 0, []
     size = max(1, min(_LARGEST, sum(counts) // _SECTIONS))
-    few = f"{what} is" if len(counts) == 1 else f"{what}s are"
-    why = f"{len(counts)} {few} too few to hold whole ones out"
+    so_many = f"{what} is" if len(counts) == 1 else f"{what}s are"
+    why = f"{len(counts)} {so_many} too few to hold whole ones out"
     return size, [("kept together", f"sections of {size} passages" if size > 1 else "single passages", why)]
 
 

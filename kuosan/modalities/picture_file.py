@@ -30,7 +30,7 @@ _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 def peek(path: Path) -> Header:
     """Size, mode and depth without decoding the pixels.  Raises `Unreadable`."""
-    with _named_errors(path):
+    with named_errors(path):
         start = _start(path)
         if start.startswith(_TIFF_MAGICS):
             return _checked(tiff.peek(path))
@@ -44,7 +44,7 @@ def peek(path: Path) -> Header:
 
 def read_picture(path: Path) -> Picture:
     """The decoded picture.  Raises `Unreadable`."""
-    with _named_errors(path):
+    with named_errors(path):
         start = _start(path)
         if start.startswith(_TIFF_MAGICS):
             header = _checked(tiff.peek(path))
@@ -124,7 +124,7 @@ def _checked(header: Header) -> Header:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
     """Turns whatever a decoder throws at a bad file into `Unreadable`."""
     try:
         with warnings.catch_warnings():

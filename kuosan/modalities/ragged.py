@@ -67,9 +67,10 @@ class Ragged:
         """One item (n_i …), whole."""
         return self.stream[int(self.start[i]) : int(self.stop[i])]
 
-    def windows(self, length: int, fill: float, seeds: Seeds | None = None, ahead: int = 0) -> Tensor:
+    def windows(self, length: int, fill: float | None, seeds: Seeds | None = None, ahead: int = 0) -> Tensor:
         """A window of every item, (n, length, …) in the stream's type: equation (1), with `seeds` (2); and,
-        from the same beginnings, ``ahead`` places more of what follows within the extent."""
+        from the same beginnings, ``ahead`` places more of what follows within the extent.  Where ``fill`` is None,
+        what is behind the end holds its last value."""
         begin, high = self.start, self.stop
         if seeds is not None:
             last = torch.maximum(self.start, self.high - length)
@@ -79,6 +80,8 @@ class Ragged:
             begin, high = self.low + step, self.high
         high = self.high if ahead else high
         place = begin[:, None] + torch.arange(length + ahead)
+        if fill is None:
+            return self.stream[torch.minimum(place, high[:, None] - 1)]
         inside = place < high[:, None]
         out = self.stream.new_full((len(self), length + ahead, *self.stream.shape[1:]), fill)
         out[inside] = self.stream[place[inside]]

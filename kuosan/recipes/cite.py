@@ -127,6 +127,8 @@ _METRICS = (
     ({"recall"}, ("kynkaanniemi2019",)),
     ({"density"}, ("naeem2020",)),
     ({"coverage"}, ("naeem2020",)),
+    ({"fd", "movement"}, ("unterthiner2018",)),
+    ({"shuffled"}, ("ge2024",)),
     ({"mauve"}, ("pillutla2021",)),
     ({"class", "accuracy"}, ("ravuri2019",)),
     ({"copies"}, ("vovk2005",)),

@@ -20,6 +20,7 @@ from kuosan.recipes.settled import Choice, Question, Settled
 
 OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
     "audio": lambda recipe: recipe.data.model_dump(include={"length", "rate", "names"}),
+    "video": lambda recipe: recipe.data.model_dump(include={"max_side", "size", "rate", "length"}),
 }
 """By modality: the options of its `gather` that a recipe holds."""
 

@@ -11,16 +11,19 @@ import torch
 from torch import Tensor
 
 from kuosan.errors import UserError
+from kuosan.evaluation.conditions import Asked
 from kuosan.evaluation.evaluate import Evaluation, evaluate_samples
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
+from kuosan.modalities.base import PICTURE
+from kuosan.modalities.folder import CLASS
 from kuosan.recipes.bulk import drawn
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.dense import reading
-from kuosan.recipes.measures import with_own
+from kuosan.recipes.measures import with_conditions, with_own
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.student import needs_flow
 from kuosan.training.checkpoint import write_json
@@ -65,7 +68,8 @@ def measure(
     out: Path | None = None,
 ) -> Evaluation:
     """All that can be measured of these samples against up to ``most`` items of either side of the data."""
-    column = next((k for k, v in run.facts.columns.items() if len(v) > 1), None)
+    several = [k for k, v in run.facts.columns.items() if len(v) > 1]
+    column = CLASS if CLASS in several else next(iter(several), None)
     train, val = states(data.train, most), states(data.val, most)
     known = len(run.facts.columns.get(column or "", ()))
 
@@ -92,7 +96,14 @@ def measure(
         seconds=seconds,
         inception=inception,
     )
-    return with_own(found, run.modality, samples.x, train, val, seed)
+    own = with_own(found, run.modality, samples.x, train, val, seed, out)
+    others = [
+        Asked(k, samples.cond[k], data.train.labels[k][: len(train)], data.val.labels[k][: len(val)])
+        for k in several
+        if k != column and k in samples.cond and run.modality.axes != PICTURE
+    ]
+    others = [one for one in others if one.known(len(run.facts.columns[one.name]))]
+    return with_conditions(own, others, written, train, val, run.modality.axes, seed, seconds / 4)
 
 
 def with_likelihood(result: dict[str, Any], found: Likelihood | str) -> dict[str, Any]:

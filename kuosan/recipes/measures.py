@@ -6,44 +6,76 @@ error and its floor, and says what it left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kuosan.evaluation.audio import evaluate_sounds
+from kuosan.evaluation.conditions import Asked, recognise
+from kuosan.evaluation.encoder import Encoder, load_encoder
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
 from kuosan.evaluation.roles import roles
+from kuosan.evaluation.video import evaluate_clips
 from kuosan.modalities import Modality
+
+FEWEST, MOST_NUMBERS = 100, 2**27  # of each side in single precision: 512 MiB
 
 
 @dataclass(frozen=True)
 class Items:
     """What is measured, decoded: ``samples``, the real items of the ``reference`` and other real ones for the
-    ``floor``, no item being in both; ``note`` says how these were made."""
+    ``floor``, no item being in both; ``note`` says how these were made. ``training`` and ``heldout`` are the states of
+    all of either side, ``encoder`` the space that was learned of this data, where there is one."""
 
     modality: Modality[Any]
     samples: Sequence[Any]
     reference: Sequence[Any]
     floor: Sequence[Any]
     note: str
+    training: Tensor
+    heldout: Tensor
+    encoder: Encoder | None = None
+
+    def states(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Samples, reference and floor as they are written: clipped, and rounded to the depth of the files; of large
+        ones as many as `MOST_NUMBERS` allows."""
+        most = max(FEWEST, MOST_NUMBERS // math.prod(self.modality.shape))
+        sides = (self.samples, self.reference, self.floor)
+        drawn, real, other = (self.modality.encode(x[:most]) for x in sides)
+        return drawn, real, other
 
 
 def _sounds(found: Found, items: Items) -> None:
     evaluate_sounds(found, items.samples, items.reference, items.floor, items.note)
 
 
-MEASURES: dict[str, Callable[[Found, Items], None]] = {"audio": _sounds}
+def _clips(found: Found, items: Items) -> None:
+    evaluate_clips(found, *items.states(), items.note, items.encoder)
+
+
+MEASURES: dict[str, Callable[[Found, Items], None]] = {
+    "audio": _sounds,
+    "video": _clips,
+}
 """By modality."""
 
 
 def with_own(
-    found: Evaluation, modality: Modality[Any], samples: Tensor, train: Tensor, val: Tensor, seed: int
+    found: Evaluation,
+    modality: Modality[Any],
+    samples: Tensor,
+    train: Tensor,
+    val: Tensor,
+    seed: int,
+    out: Path | None = None,
 ) -> Evaluation:
-    """An evaluation with what the modality measures of its own, if anything."""
+    """An evaluation with what the modality measures of its own, if anything; ``out`` is where its encoder lies."""
     measured = MEASURES.get(modality.name)
     if measured is None:
         return found
@@ -52,7 +84,30 @@ def with_own(
     more = Found(generator)
     reference, most = torch.cat([val, train[parts.borrowed]]), modality.most_decoded
     drawn, real, other = (modality.decode(x[:most]) for x in (samples, reference, train[parts.pool]))
-    measured(more, Items(modality, drawn, real, other, parts.note))
+    encoder = load_encoder(out) if out is not None and "encoder" in found.spaces else None
+    measured(more, Items(modality, drawn, real, other, parts.note, train, val, encoder))
+    return _joined(found, more)
+
+
+def with_conditions(
+    found: Evaluation,
+    conditions: Sequence[Asked],
+    samples: Tensor,
+    train: Tensor,
+    val: Tensor,
+    axes: Sequence[str],
+    seed: int,
+    seconds: float,
+) -> Evaluation:
+    """An evaluation with the accuracy of ``conditions`` that it did not judge, each by a classifier of its own; all are
+    trained in so many ``seconds``."""
+    more = Found(torch.Generator().manual_seed(seed))
+    for one in conditions:
+        recognise(more, one, samples, train, val, axes=axes, seed=seed, seconds=seconds / len(conditions))
+    return _joined(found, more)
+
+
+def _joined(found: Evaluation, more: Found) -> Evaluation:
     return replace(
         found,
         metrics={**found.metrics, **more.metrics},

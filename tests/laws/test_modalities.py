@@ -18,6 +18,7 @@ import torch
 from kuosan.core.random import Seeds
 from kuosan.modalities import (
     AudioModality,
+    Clip,
     Dataset,
     ImageFormat,
     ImageModality,
@@ -27,6 +28,8 @@ from kuosan.modalities import (
     Sound,
     TextModality,
     Unreadable,
+    VideoFormat,
+    VideoModality,
     known_modalities,
     load,
     modality_from_spec,
@@ -93,17 +96,28 @@ def sounds(channels: int) -> Case:
     return Case(AudioModality(form), raws, ".wav", alike)
 
 
+def clips() -> Case:
+    """As long as a window, at its rate."""
+    rng = np.random.default_rng(3)
+    raws = [Clip(rng.integers(0, 256, (4, 6, 5, 3)).astype(np.uint8), "RGB", 8.0) for _ in range(24)]
+    frame = ImageFormat(6, 5, 3, "RGB", "uint8", 0.0, 255.0)
+    return Case(VideoModality(VideoFormat(4, 8.0, frame)), raws, ".webp")
+
+
 CASES = {
     "audio": [sounds(1), sounds(2)],
     "image": [pictures()],
     "music": [music()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],
+    "video": [clips()],
 }
 EVERY = [pytest.param(case, id=f"{name}{i}") for name, cases in CASES.items() for i, case in enumerate(cases)]
 every = pytest.mark.parametrize("case", EVERY)
 
 
 def same(one: Any, other: Any) -> bool:
+    if isinstance(one, Clip):
+        return one.same(other)
     if isinstance(one, Picture):
         return one.mode == other.mode and np.array_equal(one.pixels, other.pixels)
     if isinstance(one, Sound):

@@ -4,7 +4,7 @@
     channels  2 where most files are stereo and their two sides differ, else 1
     hop       the power of two nearest to 12.5 ms; a window of the spectrum has 4 hops
     bands     one for every 36 mel (O'Shaughnessy 1987), in sixteens
-    frames    what the shortest window has that holds 98 % of the sounds whole, at most 6 s
+    frames    what the shortest window has that holds 98 % of the sounds whole, at most 5.4 s
 
 so that a state has no more numbers than a small machine can learn.  Each can be asked for.
 """
@@ -25,7 +25,7 @@ from kuosan.modalities.base import Choice
 
 HOP_SECONDS, OVERLAP = 0.0125, 4
 MEL_PER_BAND, BANDS_STEP = 36, 16
-MOST_SAMPLES, LONGEST = 1 << 17, 6.0
+MOST_SAMPLES, LONGEST = 1 << 17, 5.4  # seconds: what 24 kHz has room for
 WHOLE = 0.98  # of the sounds fit into the automatic window
 STEP = 4  # frames, so that a network can take them in fours
 RANGE = 80.0  # dB between the loudest band of the data and what counts as silence

@@ -15,7 +15,8 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import AudioModality, Sound, load
 from kuosan.modalities.audio_draw import GAP, SPECTRUM, WIDTH
-from kuosan.modalities.audio_form import AudioForm, form_at, mel_of, seconds_of
+from kuosan.modalities.audio_file import SoundHeader
+from kuosan.modalities.audio_form import MOST_SAMPLES, AudioForm, choose_form, form_at, mel_of, seconds_of
 from kuosan.modalities.audio_mel import SILENCE, frames_of, from_unit, levels, magnitudes, spectrum, to_unit
 from kuosan.modalities.audio_phase import griffin_lim
 from tests.modalities.sounds import RATE, save, tone, tones
@@ -312,3 +313,14 @@ def test_a_picture_shows_when_and_how_high_a_sound_is(tmp_path: Path) -> None:
     rows = [int((picture[:, WIDTH * 2 // 3]).argmax()) for picture in bright]
     assert rows[0] > rows[1] + SPECTRUM // 3  # pitch upwards
     assert modality.write(raws[0], tmp_path / "a.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("rate", "kept"), [(8_000, 8_000), (44_100, 22_050), (48_000, 24_000), (96_000, 24_000)]
+)
+def test_long_recordings_keep_a_rate_that_is_worth_hearing(rate: int, kept: int) -> None:
+    form, choices = choose_form([SoundHeader(rate, 1, rate * 200, "PCM_16")] * 3, False)
+    assert form.rate == kept and form.frames * form.hop <= MOST_SAMPLES and form.seconds >= 5
+    assert any(what == "length" and "through windows" in why for what, _, why in choices)
+    asked, _ = choose_form([SoundHeader(rate, 1, rate * 200, "PCM_16")] * 3, False, "2s", rate)
+    assert asked.rate == rate and asked.seconds == pytest.approx(2, abs=4 * asked.hop / rate)

@@ -17,7 +17,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "music": (".mid", ".midi", ".abc", ".musicxml", ".mxl"),
     "audio": (".wav", ".flac", ".ogg", ".mp3"),
     "video": (".mp4", ".mkv", ".webm", ".mov", ".avi"),
-    "motion": (".bvh", ".amc"),
+    "motion": (".bvh", ".amc", ".asf"),
     "shape": (".obj", ".stl", ".ply", ".glb", ".off", ".vox"),
     "plan": (".svg", ".dxf", ".geojson"),
     "medical": (".dcm", ".nii", ".nii.gz"),

@@ -16,6 +16,7 @@ from kuosan.cli.failures import working_in
 from kuosan.cli.notes import busy, counting, note
 from kuosan.cli.options import Flag, Json, Where, at_least, conditions
 from kuosan.cli.options import seed as checked_seed
+from kuosan.cli.sample_motion import corrected
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
@@ -61,6 +62,8 @@ def sample(
     pitches: list[str] | None = None,
     formats: Annotated[str | None, Parameter(name="--format")] = None,
     soundfont: Path | None = None,
+    foot_lock: Flag = False,
+    joint_limits: Flag = False,
     adapter: list[str] | None = None,
     out: Path | None = None,
     json: Json = False,
@@ -96,8 +99,11 @@ def sample(
         voices: which voices of it stay: names or numbers from 0, with commas: 0 or Soprano,Bass.
         bars: which bars of it stay in all voices: 1-4 or 1-4,9.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
-        format: of music: files to write, with commas: mid, musicxml, mxl, wav, png; mid unless given.
+        format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of motions
+            bvh, glb, gif, mp4, png.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
+        foot_lock: of motions: feet that stand do not slide.
+        joint_limits: of motions: joints bend no further than those of the data.
         adapter: DIR or DIR:WEIGHT: what `kuosan finetune` made of this run, so much of it; may be repeated.
         out: folder for the files; a new one in the run unless given.
     """
@@ -136,6 +142,7 @@ def sample(
             loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
     loaded = varied(loaded, ema, autoguide)
+    loaded = corrected(loaded, foot_lock, joint_limits)
     start = given_noise(loaded, noise, first, n, fixed, w)
     n = (64 if start is None else len(start) - first) if n is None else n
     kinds = formats_of(loaded, formats, soundfont)

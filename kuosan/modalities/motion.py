@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, places, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.kinds import SUFFIXES
 from kuosan.modalities.motion_draw import FILM_RATE, MOST_SECONDS, gif_bytes, motion_sheet
@@ -77,6 +77,9 @@ class MotionModality(Modality[Motion]):
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
         """See `gather_motions`, also for the options."""
         return gather_motions(folder, cls, like if isinstance(like, MotionModality) else None, **options)
+
+    def resolved(self) -> dict[str, Any]:
+        return {"length": self.length, "rate": self.form.rate}
 
     def spec(self) -> Spec:
         return {
@@ -162,6 +165,12 @@ class MotionModality(Modality[Motion]):
                 raise UserError(f"'{name}' is nothing that these motions have: choose of {', '.join(known)}.")
             found |= set(folded[name.casefold()])
         return sorted(found)
+
+    def places(self, axis: str, text: str) -> range:
+        """As everywhere, and in seconds and frames: "0-0.5s", "12-24frames"."""
+        if axis != "time":
+            return super().places(axis, text)
+        return places(text, axis, self.length, {"s": self.rate, "frames": 1.0})
 
     def clip(self, raw: Motion) -> tuple[str, bytes]:
         """A small film that plays by itself."""

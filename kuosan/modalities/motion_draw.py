@@ -83,7 +83,7 @@ def film(motion: Motion, side: int = SIDE) -> Iterator[Image.Image]:
     for pose in placed(flat):
         image = paper.copy()
         _pose(ImageDraw.Draw(image), pose, motion.skeleton, colours, max(2, round(0.012 * full)))
-        yield image.resize((side, side), Image.Resampling.LANCZOS)
+        yield image.reduce(FINE)
 
 
 def strip(motion: Motion, cell: int = CELL, poses: int = POSES) -> Image.Image:
@@ -100,7 +100,7 @@ def strip(motion: Motion, cell: int = CELL, poses: int = POSES) -> Image.Image:
         away = (pose - (low + high) / 2) * zoom
         centre = np.array([(k + 0.5) * cell * FINE, 0.5 * cell * FINE])
         _pose(draw, centre + away * [1, -1], motion.skeleton, colours, max(2, round(0.03 * cell * FINE)))
-    return image.resize((poses * cell, cell), Image.Resampling.LANCZOS)
+    return image.reduce(FINE)
 
 
 def motion_sheet(raws: Sequence[Motion], columns: int | None = None, scale: int | None = None) -> Image.Image:

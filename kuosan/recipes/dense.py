@@ -16,10 +16,19 @@ from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
 
-OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {}
+OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
+    "motion": lambda recipe: recipe.data.model_dump(include={"length", "rate"}),
+}
 """By modality: the options of its `gather` that a recipe holds."""
 
-DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {}
+DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {
+    "motion": {
+        "objective.output": (
+            "x",
+            "poses lie on a surface of few dimensions, which is easier to point at than noise",
+        ),
+    },
+}
 """By modality: leaves whose ``auto`` is another than that of pictures, "part.leaf" → (value, why)."""
 
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
+from kuosan.evaluation.motion import clips_of, measure_motions
 from kuosan.evaluation.roles import roles
-from kuosan.modalities import Modality
+from kuosan.modalities import Modality, MotionModality
 
 MOST = 1000  # items of each side that are decoded
 
@@ -33,7 +34,16 @@ class Items:
     note: str
 
 
-MEASURES: dict[str, Callable[[Found, Items], None]] = {}
+def _motions(found: Found, items: Items) -> None:
+    modality = items.modality
+    assert isinstance(modality, MotionModality)
+    samples, reference, others = (
+        clips_of(modality, part) for part in (items.samples, items.reference, items.floor)
+    )
+    measure_motions(found, samples, reference, others, items.note)
+
+
+MEASURES: dict[str, Callable[[Found, Items], None]] = {"motion": _motions}
 """By modality."""
 
 

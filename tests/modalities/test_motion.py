@@ -210,7 +210,8 @@ def test_what_is_built_otherwise_does_not_match(shared_data: Callable[[str], Pat
 def test_names_and_units() -> None:
     told = {
         "LeftUpLeg": ("left", "thigh"), "mixamorig:RightForeArm": ("right", "forearm"),
-        "Bip01 L Foot": ("left", "foot"), "r_upperarm": ("right", "arm"), "lfemur": ("left", "thigh"), "left_knee": ("left", "shin"),
+        "Bip01 L Foot": ("left", "foot"),
+        "r_upperarm": ("right", "arm"), "lfemur": ("left", "thigh"), "left_knee": ("left", "shin"),
         "J_Sec": ("", ""),
         "RightToeBase": ("right", "toe"), "spine1": ("", "torso"), "Head": ("", "head"), "LHand": ("left", "hand"),
     }  # fmt: skip
@@ -237,7 +238,7 @@ def written(folder: Path, motions: dict[str, Motion]) -> Path:
 def test_a_folder_is_divided_into_windows_that_stay_on_their_side(tmp_path: Path) -> None:
     """Every frame of a part can be seen in training, and none of another side."""
     written(tmp_path, {f"walk_{i}": walk(i, 150) for i in range(4)})
-    data = load(tmp_path, motion={"length": 32})
+    data = load(tmp_path, options={"motion": {"length": 32}})
     assert isinstance(data.modality, MotionModality) and data.modality.shape == (4 + 6 * 13 + 2, 32)
     assert len(data.train) + len(data.val) == 16
     held = {name.partition(":")[0] for name in data.val.names}
@@ -257,12 +258,12 @@ def test_a_folder_is_divided_into_windows_that_stay_on_their_side(tmp_path: Path
 def test_options_and_lengths(tmp_path: Path) -> None:
     written(tmp_path, {f"a{i}": walk(i, 240, 60.0) for i in range(3)})
     assert load(tmp_path).modality.shape[1] == 64 and load(tmp_path).modality.rate == 30  # type: ignore[attr-defined]
-    data = load(tmp_path, motion={"length": "1s", "rate": 20})
+    data = load(tmp_path, options={"motion": {"length": "1s", "rate": 20}})
     assert data.modality.shape[1] == 20 and data.modality.rate == 20  # type: ignore[attr-defined]
-    assert load(tmp_path, motion={"length": "24frames"}).modality.shape[1] == 24  # type: ignore[attr-defined]
+    assert load(tmp_path, options={"motion": {"length": "24frames"}}).modality.shape[1] == 24  # type: ignore[attr-defined]
     for options in ({"length": "long"}, {"length": 1}, {"rate": "fast"}, {"rate": 0}):
         with pytest.raises(UserError):
-            load(tmp_path, motion=options)
+            load(tmp_path, options={"motion": options})
 
 
 def test_a_single_clip_is_enough(tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ def test_a_single_clip_is_enough(tmp_path: Path) -> None:
 
 def test_what_is_too_short_is_held_or_repeated(tmp_path: Path) -> None:
     written(tmp_path, {"long": walk(0, 100), "short": walk(1, 10)})
-    data = load(tmp_path, motion={"length": 32})
+    data = load(tmp_path, options={"motion": {"length": 32}})
     i = [*data.train.names, *data.val.names].index("short.bvh")
     split, i = (data.train, i) if i < len(data.train) else (data.val, i - len(data.train))
     motion = data.modality.decode(split.batch(torch.tensor([i]))[0])[0]

@@ -150,8 +150,8 @@ ASF = """:version 1.10
 
 @pytest.mark.parametrize("degrees", [True, False])
 def test_asf_and_amc(degrees: bool, tmp_path: Path) -> None:
-    """Bones of 2 and 4 units of two inches; the first turned by 90° about its own x, an axis that stands at 90° about z:
-    so it turns about the world's y."""
+    """Bones of 2 and 4 units of two inches; the first turned by 90° about its own x, an axis that stands at 90° about
+    z: so it turns about the world's y."""
     quarter = 90.0 if degrees else np.pi / 2
     (tmp_path / "01.asf").write_text(ASF.format(angle="deg" if degrees else "rad", axis=f"0 0 {quarter}"))
     amc = tmp_path / "01_01.amc"

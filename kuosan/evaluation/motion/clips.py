@@ -61,13 +61,8 @@ class Clips:
         )
 
 
-def clips_of(modality: MotionModality, states: Float[Tensor, "n c t"]) -> Clips:
-    """States as what is measured, as they would be written."""
-    return clips(modality, modality.decode(states))
-
-
-def clips(modality: MotionModality, motions: Sequence[Motion]) -> Clips:
-    """Motions of one length as what is measured."""
+def clips_of(modality: MotionModality, motions: Sequence[Motion]) -> Clips:
+    """Motions of one length, of the modality's skeleton and at its rate, as what is measured."""
     form = modality.form
     floors = np.array(form.floors)
     human = HUMAN_REACH / max(form.skeleton.reach * form.metre, 1e-9)

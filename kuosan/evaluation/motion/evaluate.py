@@ -14,19 +14,16 @@ from kuosan.evaluation.motion.clips import Clips
 from kuosan.evaluation.motion.kinematics import kinematics_of
 from kuosan.evaluation.motion.statistics import STATISTICS, diversity
 from kuosan.evaluation.neighbours import Coverage
-from kuosan.evaluation.roles import roles
 from kuosan.evaluation.writing.statistics import Statistic, measure_texts
 
 
-def measure_motions(found: Found, samples: Clips, train: Clips, val: Clips) -> None:
-    """Adds every measurement that these windows allow."""
-    parts = roles(len(train), len(val), len(samples), found.generator)
-    pool, borrowed = train[parts.pool], train[parts.borrowed]
-    reference = Clips.joined([val, borrowed])
-    real = val if len(val) >= len(samples) else Clips.joined([val, pool])
-    note = "" if real is val else f"{len(val)} held-out and {len(real) - len(val)} training windows are real"
+def measure_motions(found: Found, samples: Clips, reference: Clips, others: Clips, note: str = "") -> None:
+    """Adds every measurement that these windows allow: samples beside a reference of real ones, and other real ones for
+    the floor."""
+    enough = len(reference) >= len(samples)
+    real = reference if enough else Clips.joined([reference, others])
     both = Clips.joined([samples, real])
-    space = kinematics_of(train)
+    space = kinematics_of(Clips.joined([reference, others]))
     statistics: list[Statistic] = [s.of(both) for s in STATISTICS] + [diversity(space(both))]
     for statistic in statistics:
         if statistic.name == "foot_skating" and not samples.feet:
@@ -38,6 +35,6 @@ def measure_motions(found: Found, samples: Clips, train: Clips, val: Clips) -> N
         )  # fmt: skip
         found.attempt(statistic.name, call)
     found.spaces[space.name] = space.describe()
-    sides = Sides(space(samples), space(reference), space(pool), parts.note)
+    sides = Sides(space(samples), space(reference), space(others), note)
     distances(found, space.name, sides)
     found.compare(f"{Coverage.name}_{space.name}", Coverage(), sides, space.name)

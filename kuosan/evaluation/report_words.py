@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 AGREES = 2.0  # standard errors, eq. 1
-VARIETY = ("entropy_", "distinct_", "self_bleu", "repetition")  # both sides of real data are faults
+VARIETY = ("entropy_", "distinct_", "self_bleu", "repetition", "jerk", "diversity")  # both sides are faults
 
 # prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
 METRICS: dict[str, tuple[str, str]] = {
@@ -74,6 +74,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "faults_per_bar": ("Faults of voice leading", "All of these together, per bar."),
     "key_accuracy": ("Key as asked", "Is the key found in it that was asked for?"),
     "bits_per_token": ("Bits per token", "The same, per token."),
+    "foot_skating": ("Foot skating", "How fast do feet slide while they stand, in metres per second?"),
+    "jerk": ("Jerk", "How abruptly do joints change their course, in metres per second³?"),
+    "joint_limit_violations": ("Joint limits", "What share of joints bends further than real {noun} do?"),
+    "diversity": ("Diversity", "How far apart are two {noun}, on average?"),
     "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
     "nearest_distance": (
         "Distance to training",

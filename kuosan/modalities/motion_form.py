@@ -42,7 +42,7 @@ class Form:
 
     Args:
         axis: of the root, whose direction in the plane is the heading.
-        feet: joints that stand. floors: how high each is when it does, in the file's unit.
+        feet: points that stand (see `Motion.points`). floors: how high each is when it does, in the file's unit.
         metre: metres of the file's unit.
         mean, scale: of each number of a frame.
     """
@@ -185,17 +185,19 @@ def fitted(motions: Sequence[Motion]) -> Form:
 
 
 def choose_feet(skeleton: Skeleton, heights: Array) -> tuple[int, ...]:
-    """Joints that stand: those whose names say so, and tips of limbs that are usually as low (a dog's fingers); the
-    lowest tips of all where there are neither."""
+    """Points that stand: joints whose names say so, and tips of other limbs that are usually as low as anything is (a
+    dog's front paws)."""
     if len(skeleton) < 2:
         return ()
     named = [j for j, part in enumerate(parts_of(skeleton)) if part[1] in FEET]
-    tips = [j for j in range(1, len(skeleton)) if j not in skeleton.parents]
+    tips = [
+        j for j in range(1, len(skeleton)) if j not in {*skeleton.parents, *(p for p, _ in skeleton.ends)}
+    ]
+    tips += range(len(skeleton), heights.shape[1])
     usual = np.median(heights, 0)
     near = usual.min() + LEVEL_FEET * skeleton.reach
-    low = [j for j in tips if usual[j] <= near and j not in named]
-    lowest = [min(tips, key=lambda j: usual[j])]
-    return tuple(sorted({*named, *low} or lowest))
+    low = [k for k in tips if usual[k] <= near and not {*skeleton.chain(skeleton.holder(k))} & {*named}]
+    return (*named, *low)
 
 
 def unit_of(skeleton: Skeleton) -> tuple[str, float]:

@@ -249,7 +249,7 @@ def _told(frames: int, rate: float) -> str:
 def _said(form: Form) -> list[Choice]:
     unit, metre = unit_of(form.skeleton)
     reach = form.skeleton.reach * metre
-    feet = ", ".join(form.skeleton.names[j] for j in form.feet) or "none"
+    feet = ", ".join(map(form.skeleton.point_name, form.feet)) or "none"
     return [
         (
             "unit",

@@ -93,7 +93,7 @@ def _numbers(values: Array) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Leg:
-    """Joints of a leg, and which columns of a motion's contacts are on it: the ankle's own and those below."""
+    """Joints of a leg, and which columns of a motion's contacts are on it: of the ankle and of what it moves."""
 
     hip: int
     knee: int
@@ -106,7 +106,8 @@ def legs_of(skeleton: Skeleton, feet: Sequence[int]) -> list[Leg]:
     way off bend; feet without these are on none."""
     found: dict[int, list[int]] = {}
     for k, foot in enumerate(feet):
-        top = [j for j in skeleton.chain(foot) if j in feet][-1]
+        holder = skeleton.holder(foot)
+        top = [holder, *(j for j in skeleton.chain(holder) if j in feet)][-1]
         found.setdefault(top, []).append(k)
     legs = []
     for ankle, columns in found.items():

@@ -69,6 +69,13 @@ class Skeleton:
         """Turns the file's world so that the second axis is up."""
         return Y_UP if self.up == 1 else Z_UP
 
+    def holder(self, point: int) -> int:
+        """The joint that moves a point (see `Motion.points`): itself, or the one that a tip hangs on."""
+        return point if point < len(self) else self.ends[point - len(self)][0]
+
+    def point_name(self, point: int) -> str:
+        return self.names[point] if point < len(self) else f"tip of {self.names[self.holder(point)]}"
+
     def chain(self, joint: int) -> list[int]:
         """A joint and all above it, up to the root."""
         found = [joint]
@@ -216,9 +223,9 @@ def resampled(motion: Motion, rate: float) -> Motion:
 def euler_matrices(order: str, degrees: Array) -> Array:
     """Rotations (…, 3, 3) of angles (…, k) about the axes `order` (k of x, y, z), each in the frame that the ones
     before have turned: the order in which a BVH file writes them."""
-    flat = degrees.reshape(-1, degrees.shape[-1])
     if not order:
         return np.broadcast_to(np.eye(3), (*degrees.shape[:-1], 3, 3)).copy()
+    flat = degrees.reshape(-1, degrees.shape[-1])
     found = Rotation.from_euler(order.upper(), flat, degrees=True).as_matrix()
     return found.reshape(*degrees.shape[:-1], 3, 3)
 

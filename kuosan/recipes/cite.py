@@ -138,7 +138,9 @@ _METRICS = (
     ({"foot", "skating"}, ("zhang2018",)),
 )
 # What a modality's states owe to others.
-_MODALITIES = {"motion": (("rotations as two columns", ("zhou2019",)), ("rotations between frames", ("shoemake1985",)))}
+_MODALITIES = {
+    "motion": (("rotations as two columns", ("zhou2019",)), ("rotations between frames", ("shoemake1985",)))
+}
 
 
 @cache

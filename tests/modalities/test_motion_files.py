@@ -22,7 +22,7 @@ from kuosan.modalities.motion_draw import gif_bytes, strip
 from kuosan.modalities.motion_files import read_clips, upright, write_motion
 from kuosan.modalities.motion_glb import glb_bytes
 from kuosan.modalities.motion_json import BODIES, is_motion_json, read_motion_json
-from kuosan.modalities.motion_skeleton import Z_UP, Motion, at_times, resampled
+from kuosan.modalities.motion_skeleton import Z_UP, Motion, at_times, euler_matrices, resampled
 from tests.modalities.motion import body, walk
 
 
@@ -76,6 +76,21 @@ def test_a_joint_below_the_root_may_have_places() -> None:
     six = replace(motion.skeleton, channels=(motion.skeleton.channels[0],) * len(motion.skeleton))
     back = parse_bvh(bvh_text(replace(motion, skeleton=six)))
     assert apart(back, motion) < 1e-5 and back.skeleton.channels == six.channels
+
+
+def test_a_joint_may_have_any_number_of_rotations() -> None:
+    """None, one, two, or one axis twice: what is written is what was read."""
+    motion = walk(3, 6)
+    spins = [(), ("Xrotation",), ("Yrotation", "Zrotation"), ("Zrotation", "Xrotation", "Zrotation")]
+    channels = list(motion.skeleton.channels)
+    turns = motion.turns.copy()
+    for j, spin in enumerate(spins, 3):
+        channels[j] = spin
+        angles = np.random.default_rng(j).uniform(10, 80, (6, len(spin)))
+        turns[:, j] = euler_matrices("".join(c[0] for c in spin), angles)
+    some = replace(motion, turns=turns, skeleton=replace(motion.skeleton, channels=tuple(channels)))
+    back = parse_bvh(bvh_text(some))
+    assert back.skeleton == some.skeleton and apart(back, some) < 1e-5
 
 
 GOOD = bvh_text(walk(0, 4))

@@ -90,8 +90,8 @@ def main() -> None:
             sizes = {k: v for k, v in run.facts.network.items() if k in ("patch", "dim", "depth")}
             network = ", ".join(f"{k} {v}" for k, v in sizes.items())
             notes.append(
-                f"{source.name}: {run.facts.items:,} {run.modality.described_form()}, {network}, budget {asked.budget}, "
-                f"{spent:.0f} s of processor time on {torch.get_num_threads()} threads."
+                f"{source.name}: {run.facts.items:,} {run.modality.described_form()}, {network}, "
+                f"budget {asked.budget}, {spent:.0f} s of processor time on {torch.get_num_threads()} threads."
             )
             runs.append((source.name, run))
         for name, run in runs:

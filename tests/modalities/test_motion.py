@@ -225,6 +225,10 @@ def test_names_and_units() -> None:
     assert labels_of(["walk1_subject1", "walk2_subject5", "run1_subject2"]) == ["walk", "walk", "run"]
     assert labels_of(["x_dance_a", "x_dance_b", "x_kick"]) == ["dance", "dance", "kick"]
     assert labels_of(["01_01", "01_02"]) == [None, None]
+    assert labels_of([*(f"set_{w}_1" for w in ("run", "hop", "roll", "sit")), "8walk"]) == [
+        "run", "hop", "roll", "sit", "8walk",
+    ]  # fmt: skip
+    assert labels_of(["walk_1", "walk_2", "walk_3", "walk_4", "walk_5", "run_1"])[4:] == ["walk", "run"]
 
 
 def written(folder: Path, motions: dict[str, Motion]) -> Path:

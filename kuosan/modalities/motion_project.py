@@ -135,8 +135,15 @@ def foot_locked(motion: Motion, form: Form) -> Motion:
             _, x = globals_of(found.skeleton, found.place, found.turns)
             moves = [correction(x[:, form.feet[k]], contacts[:, k], motion.rate) for k in leg.feet]
             weight = np.stack([w for _, w in moves])
+            weight = np.where(
+                (weight == 1).any(0), weight == 1, weight
+            )  # what stands is not moved by what does not
             total = np.maximum(weight.sum(0), 1e-9)[:, None]
-            delta = sum(w[:, None] * d for d, w in moves) / total * np.minimum(total, 1)
+            delta = (
+                sum(w[:, None] * d for (d, _), w in zip(moves, weight, strict=True))
+                / total
+                * np.minimum(total, 1)
+            )
             found = reached(found, leg, x[:, leg.ankle] + delta)
     return found
 

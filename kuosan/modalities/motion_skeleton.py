@@ -231,7 +231,7 @@ def euler_matrices(order: str, degrees: Array) -> Array:
 
 
 def euler_angles(order: str, turns: Array) -> Array:
-    """Angles in degrees (…, 3) that `euler_matrices` undoes, without jumps from one frame to the next."""
+    """Angles in degrees (…, 3) that `euler_matrices` undoes."""
     flat = turns.reshape(-1, 3, 3)
     angles = Rotation.from_matrix(flat).as_euler(order.upper(), degrees=True, suppress_warnings=True)
     return angles.reshape(*turns.shape[:-2], 3)

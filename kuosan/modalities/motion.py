@@ -6,7 +6,7 @@ A window has T frames of one skeleton at one rate. What a file has beyond the jo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.errors import UserError
 from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, places, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.kinds import SUFFIXES
@@ -147,30 +146,28 @@ class MotionModality(Modality[Motion]):
         """Parts whose windows stay among these parts."""
         return storage.confined()
 
-    def channels(self, names: str) -> list[int]:
-        """Which numbers of a frame are of what: velocity, height, heading, posture, contacts, root (all of the
-        root's), or joints by their names, with commas.
-
-        Raises:
-            UserError: a name that is none.
-        """
+    @property
+    def groups(self) -> Mapping[str, Sequence[int]]:
+        """Which numbers of a frame are of what: the root's (and of these velocity, height, heading, posture), all
+        joints', each joint's by its name, contacts."""
         groups, joints = self.form.groups, self.form.skeleton.names
         start = groups["posture"].start
-        known = {"root": range(start + 6), **groups}
-        known |= {name: range(start + 6 * j, start + 6 * j + 6) for j, name in enumerate(joints) if j}
-        folded = {name.casefold(): channels for name, channels in known.items()}
-        found: set[int] = set()
-        for name in map(str.strip, names.split(",")):
-            if name.casefold() not in folded:
-                raise UserError(f"'{name}' is nothing that these motions have: choose of {', '.join(known)}.")
-            found |= set(folded[name.casefold()])
-        return sorted(found)
+        own = {name: range(start + 6 * j, start + 6 * j + 6) for j, name in enumerate(joints) if j}
+        return {**own, "root": range(start + 6), **groups}
+
+    def units(self, axis: str) -> Mapping[str, float]:
+        """Frames of a second, and of a frame."""
+        return {"s": self.rate, "frames": 1.0}
 
     def places(self, axis: str, text: str) -> range:
         """As everywhere, and in seconds and frames: "0-0.5s", "12-24frames"."""
         if axis != "time":
             return super().places(axis, text)
-        return places(text, axis, self.length, {"s": self.rate, "frames": 1.0})
+        return places(text, axis, self.length, self.units(axis))
+
+    def sized(self, sides: Sequence[int]) -> MotionModality:
+        """The same form of so many frames."""
+        return MotionModality(self.form, sides[0], self.limits, lock=self.lock, limit=self.limit)
 
     def clip(self, raw: Motion) -> tuple[str, bytes]:
         """A small film that plays by itself."""

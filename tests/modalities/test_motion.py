@@ -326,13 +326,15 @@ def test_nothing_that_can_be_read_is_said(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_channels_have_names(tmp_path: Path) -> None:
+def test_numbers_of_a_frame_have_names(tmp_path: Path) -> None:
     m = load(written(tmp_path, {"a": walk(0, 100)})).modality
     assert isinstance(m, MotionModality)
-    assert [*m.channels("root")] == [*range(10)] and [*m.channels("velocity,height")] == [0, 1, 2]
-    assert [*m.channels("LeftLeg")] == [*range(4 + 6 * 8, 4 + 6 * 9)] and len(m.channels("contacts")) == 2
-    with pytest.raises(UserError, match="LeftWing"):
-        m.channels("LeftWing")
+    groups = m.groups
+    assert [*groups["root"]] == [*range(10)] and [*groups["velocity"], *groups["height"]] == [0, 1, 2]
+    assert [*groups["LeftLeg"]] == [*range(4 + 6 * 8, 4 + 6 * 9)] and len(groups["contacts"]) == 2
+    parts = [groups[name] for name in ("velocity", "height", "heading", "posture", "joints", "contacts")]
+    assert [k for part in parts for k in part] == [*range(m.shape[0])]
+    assert m.sized([40]).shape == (m.shape[0], 40) and m.units("time") == {"s": 30.0, "frames": 1.0}
 
 
 def test_the_cmu_folder_is_read_whole(shared_data: Callable[[str], Path]) -> None:

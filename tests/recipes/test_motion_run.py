@@ -33,7 +33,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_it_says_x_and_keeps_the_form_of_its_data(run: Run) -> None:
     recipe = run.facts.recipe
-    assert recipe.data.modality == "motion" and recipe.objective.output == "x"
+    assert recipe.data.modality == "motion" and (recipe.objective.output, recipe.objective.weight) == (
+        "x",
+        "min_snr",
+    )
     assert (recipe.data.length, recipe.data.rate) == (16, 30.0)
     assert run.shape == (4 + 6 * 13 + 2, 16) and run.facts.columns == {"class": ["stroll", "walk"]}
     report = (run.path / "report.html").read_text()

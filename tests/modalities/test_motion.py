@@ -18,6 +18,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import MotionModality, load
 from kuosan.modalities.motion_bvh import write_bvh
 from kuosan.modalities.motion_form import Form, about_vertical, fitted, headings, orthonormal, unit_of
+from kuosan.modalities.motion_json import BODIES
 from kuosan.modalities.motion_labels import labels_of
 from kuosan.modalities.motion_names import part_of
 from kuosan.modalities.motion_project import Limits, correction, foot_locked
@@ -199,9 +200,7 @@ def test_a_body_that_rests_otherwise_moves_alike() -> None:
         np.testing.assert_allclose(one, two, atol=1e-6)
 
 
-def test_what_is_built_otherwise_does_not_match(shared_data: Callable[[str], Path]) -> None:
-    from kuosan.modalities.motion_json import BODIES
-
+def test_what_is_built_otherwise_does_not_match() -> None:
     human, dog = (skeleton for _, (_, skeleton) in sorted(BODIES.items()))
     assert isinstance(matched(human, dog), str) and isinstance(matched(human, body()), dict)
     assert isinstance(matched(body(), Skeleton(("a", "b"), (-1, 0), ((0.0,) * 3, (0.0, 1.0, 0.0)))), str)

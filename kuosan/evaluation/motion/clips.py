@@ -11,10 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kuosan.modalities.motion import MotionModality
-from kuosan.modalities.motion_form import about_vertical, headings
+from kuosan.modalities.motion_form import HUMAN_REACH, about_vertical, headings
 from kuosan.modalities.motion_skeleton import Motion, globals_of
-
-HUMAN_REACH = 1.15  # metres: heights of feet are told in bodies of this size
 
 
 @dataclass(frozen=True, eq=False)

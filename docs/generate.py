@@ -30,7 +30,8 @@ MEANINGS = {
     "data.modality": "what kind of data; also `--modality`",
     "data.length": "tokens of a window of text; `auto` covers 95 of 100 documents, 32 to 256; or steps of one of "
     "music; `auto` is up to 8 bars and 96 steps; of motions frames, `120frames` or `4s`; `auto` is up to 4 seconds",
-    "data.rate": "of motions: frames per second that all are brought to; `auto` is the commonest, 30 at most",
+    "data.rate": "of what has a time: samples or frames per second that all are brought to; `auto` of motions is the "
+    "commonest, 30 at most",
     "data.tokeniser": "`characters`, `bytes`, `bpe`, `unigram`, or the path of a `tokenizer.json`; `auto` is "
     "`characters` for little text and for scripts with thousands of characters, else `bpe`",
     "data.vocabulary": "tokens of a tokeniser that is trained here; `auto` is the power of two nearest the square "
@@ -39,6 +40,10 @@ MEANINGS = {
     "data.document": "what a `.txt` or `.md` file holds: one document, one in each line, or in each paragraph",
     "data.synonyms": "table of synonyms by which training texts are varied, anew each time",
     "data.synonym_rate": "share of the words that have synonyms",
+    "data.names": "audio: what the names of files say, `{digit}_{speaker}_{take}`; `auto` takes fields with few "
+    "values where neither folders nor tables say anything; or `none`",
+    "data.vocoder": "audio: steps that the vocoder is trained for; `auto` is 5 % of a budget of time, at most 2 "
+    "minutes, or a fourth of one of steps, at most 400; 0 for Griffin-Lim alone",
     "data.transpose": "music: semitones that training pieces are transposed by at most; 0 for none",
     "data.paraphrase": "share of training texts in the words of the model of `--init`, made once",
     "process.kind": "`additive`: noise on numbers, see below; of tokens `masked`, `uniform`, `blocks` (masked, block "
@@ -120,6 +125,8 @@ MEANINGS = {
     "until 80 % of the training; 0.5 is usual",
     "training.coupling": "which noise goes with which picture: `independent`, `nearest` (of four draws) or `transport` "
     "(the least way over the batch); `auto` is `independent`",
+    "training.given": "share of the examples that have [given parts](../guides/given-parts.md), which the network is "
+    "told of and samplers may then give; `auto` is 0.3 for what has a time, else 0, and goes on with what `--init` has",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",

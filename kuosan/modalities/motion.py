@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, places, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.kinds import SUFFIXES
 from kuosan.modalities.motion_draw import FILM_RATE, MOST_SECONDS, gif_bytes, motion_sheet
@@ -158,12 +158,6 @@ class MotionModality(Modality[Motion]):
     def units(self, axis: str) -> Mapping[str, float]:
         """Frames of a second, and of a frame."""
         return {"s": self.rate, "frames": 1.0}
-
-    def places(self, axis: str, text: str) -> range:
-        """As everywhere, and in seconds and frames: "0-0.5s", "12-24frames"."""
-        if axis != "time":
-            return super().places(axis, text)
-        return places(text, axis, self.length, self.units(axis))
 
     def sized(self, sides: Sequence[int]) -> MotionModality:
         """The same form of so many frames."""

@@ -103,6 +103,7 @@ def resolve(
             channels, sides, conditions,
             seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
             latents=recipe.codec.kind != "none",
+            whole=[axis in data.modality.whole for axis in data.modality.axes],
             clean=(own if recipe.objective.output == "auto" else recipe.objective.output) == "x",
         )  # fmt: skip
         asked = recipe.network.model_dump(exclude={"kind", "dropout"}, exclude_none=True)

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kuosan.evaluation.audio import evaluate_sounds
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
 from kuosan.evaluation.motion import clips_of, measure_motions
 from kuosan.evaluation.roles import roles
 from kuosan.modalities import Modality, MotionModality
-
-MOST = 1000  # items of each side that are decoded
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,11 @@ def _motions(found: Found, items: Items) -> None:
     measure_motions(found, samples, reference, others, items.note)
 
 
-MEASURES: dict[str, Callable[[Found, Items], None]] = {"motion": _motions}
+def _sounds(found: Found, items: Items) -> None:
+    evaluate_sounds(found, items.samples, items.reference, items.floor, items.note)
+
+
+MEASURES: dict[str, Callable[[Found, Items], None]] = {"audio": _sounds, "motion": _motions}
 """By modality."""
 
 
@@ -57,8 +60,8 @@ def with_own(
     generator = torch.Generator().manual_seed(seed)
     parts = roles(len(train), len(val), len(samples), generator)
     more = Found(generator)
-    reference = torch.cat([val, train[parts.borrowed]])[:MOST]
-    drawn, real, other = (modality.decode(x) for x in (samples[:MOST], reference, train[parts.pool][:MOST]))
+    reference, most = torch.cat([val, train[parts.borrowed]]), modality.most_decoded
+    drawn, real, other = (modality.decode(x[:most]) for x in (samples, reference, train[parts.pool]))
     measured(more, Items(modality, drawn, real, other, parts.note))
     return replace(
         found,

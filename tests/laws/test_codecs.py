@@ -218,12 +218,19 @@ def test_draws_have_the_posterior_s_moments() -> None:
     assert torch.allclose(codec.decode(q.mean), codec.picture(mean), rtol=1e-9)
 
 
+def test_larger_states_have_larger_latents_and_come_back_as_large() -> None:
+    codec = lively()
+    z = codec.encode(noise(0, 1, 2, 16, 12))
+    assert z.shape[2:] == (2 * codec.latent_shape[1], codec.latent_shape[2])
+    assert codec.decode(z).shape == (1, 2, 16, 12)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     codec = lively()
-    with pytest.raises(ValueError, match=r"states of shape \(b, 2, 8, 12\)"):
-        codec.encode(noise(0, 1, 2, 8, 8))
-    with pytest.raises(ValueError, match=r"latents of shape \(b, 3, 2, 3\)"):
-        codec.decode(noise(0, 1, 3, 3, 2))
+    with pytest.raises(ValueError, match=r"states of shape \(b, 2, height, width\)"):
+        codec.encode(noise(0, 1, 3, 8, 12))
+    with pytest.raises(ValueError, match=r"latents of shape \(b, 3, height, width\)"):
+        codec.decode(noise(0, 1, 2, 2, 3))
     with pytest.raises(UserError, match="1 to 8 latent channels"):
         build_codec(codec.spec() | {"factor": 2, "latent": 9}, generator())
     with pytest.raises(UserError, match="'nothing' is unknown"):

@@ -17,6 +17,7 @@ import torch
 
 from kuosan.core.random import Seeds
 from kuosan.modalities import (
+    AudioModality,
     Dataset,
     ImageFormat,
     ImageModality,
@@ -25,6 +26,7 @@ from kuosan.modalities import (
     MotionModality,
     MusicModality,
     Picture,
+    Sound,
     TextModality,
     Unreadable,
     known_modalities,
@@ -32,6 +34,8 @@ from kuosan.modalities import (
     modality_from_spec,
     train_tokeniser,
 )
+from kuosan.modalities.audio_form import form_at
+from kuosan.modalities.audio_mel import frames_of
 from kuosan.modalities.motion_bvh import bvh_text, parse_bvh
 from kuosan.modalities.motion_form import fitted
 from kuosan.modalities.motion_project import Limits
@@ -39,6 +43,7 @@ from kuosan.modalities.music_form import Form, Instrument
 from kuosan.modalities.music_score import Score
 from tests.modalities.motion import walk
 from tests.modalities.music import some_score
+from tests.modalities.sounds import RATE, tone
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,19 @@ def music() -> Case:
     return Case(modality, modality.decode(modality.encode(raws)), ".mid")
 
 
+def sounds(channels: int) -> Case:
+    """A state has the levels of bands and no phases: what is within 25 dB of the loudest comes back within 3 dB on
+    average, of pure tones, which are the worst; and a sound's length exactly."""
+    form = replace(form_at(RATE, channels, 16), peak=-6.0)
+    raws = [tone(200 + 40 * i, (1 + i % 16) * form.hop / RATE, channels=channels) for i in range(24)]
+
+    def alike(x: torch.Tensor, y: torch.Tensor) -> bool:
+        loud = torch.maximum(x, y) > 1 - 25 * 1.8 / 80
+        return frames_of(x) == frames_of(y) and float((x - y)[loud].abs().mean()) < 3 * 1.8 / 80
+
+    return Case(AudioModality(form), raws, ".wav", alike)
+
+
 def motions() -> Case:
     """As a file has them, in six digits; a state is of single precision, and forgets where a motion begins."""
     raws = [parse_bvh(bvh_text(walk(seed, 16))) for seed in range(24)]
@@ -93,6 +111,7 @@ def motions() -> Case:
 
 
 CASES = {
+    "audio": [sounds(1), sounds(2)],
     "image": [pictures()],
     "motion": [motions()],
     "music": [music()],
@@ -105,6 +124,8 @@ every = pytest.mark.parametrize("case", EVERY)
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, Picture):
         return one.mode == other.mode and np.array_equal(one.pixels, other.pixels)
+    if isinstance(one, Sound):
+        return one.same(other)
     if isinstance(one, Motion):
         return one.skeleton == other.skeleton and bool(np.allclose(one.points(), other.points(), atol=1e-5))
     if isinstance(one, Score):  # MIDI has no silence after the last note

@@ -238,6 +238,28 @@ def test_the_inverse_goes_by_way_of_latents(latent: kuosan.Run, discs: Path) -> 
     assert torch.allclose(back.x, latent.decoded(back.z))
 
 
+def test_parts_of_pictures_stay_to_the_bit_though_latents_are_what_is_walked(
+    latent: kuosan.Run, discs: Path
+) -> None:
+    x, _ = load_data(discs, like=latent.modality, columns=latent.facts.columns).val.batch(torch.arange(2))
+    asked: dict[str, Any] = {"steps": 2, "solver": "ddim"}
+    steering = latent.steer(given=x, keep=["height:0-6"])
+    assert steering is not None
+    given = steering.of(latent, range(2)).given
+    assert given is not None and given.x.shape[1:] == latent.latent_shape
+    rows = (
+        given.mask[0, 0].any(1).tolist()
+    )  # three patches and a half; the third has a neighbour that is to be made
+    assert rows == [True, True, False, False, False, False] and torch.equal(given.x, latent.encoded(x))
+    made = latent.sample(2, steering=steering, **asked)
+    assert torch.equal(made.x[:, :, :7], x[:, :, :7]) and not torch.equal(made.x[:, :, 7:], x[:, :, 7:])
+    # nothing of the codec's size is cut off: 13×15 is no whole number of patches
+    wide = latent.sample(2, steering=latent.steer(given=x, size="13x15"), **asked)
+    assert wide.x.shape == (2, 3, 13, 15) and torch.equal(wide.x[:, :, :12, :14], x)
+    none = latent.sample(2, steering=latent.steer(vary=x, strength=0.0), **asked)
+    assert torch.allclose(none.x, latent.decoded(latent.encoded(x)), atol=1e-5)
+
+
 def test_training_sees_latents_of_unit_variance(discs: Path, tmp_path: Path) -> None:
     one = session(discs, tmp_path / "run")
     for _ in one.codec_steps():

@@ -29,7 +29,9 @@ MEANINGS = {
     "data.path": "the data; set by the command, and put in full when a run begins",
     "data.modality": "what kind of data; also `--modality`",
     "data.length": "tokens of a window of text; `auto` covers 95 of 100 documents, 32 to 256; or steps of one of "
-    "music; `auto` is up to 8 bars and 96 steps",
+    "music; `auto` is up to 8 bars and 96 steps; of motions frames, `120frames` or `4s`; `auto` is up to 4 seconds",
+    "data.rate": "of what has a time: samples or frames per second that all are brought to; `auto` of motions is the "
+    "commonest, 30 at most",
     "data.tokeniser": "`characters`, `bytes`, `bpe`, `unigram`, or the path of a `tokenizer.json`; `auto` is "
     "`characters` for little text and for scripts with thousands of characters, else `bpe`",
     "data.vocabulary": "tokens of a tokeniser that is trained here; `auto` is the power of two nearest the square "

@@ -16,6 +16,7 @@ from kuosan.cli.failures import working_in
 from kuosan.cli.notes import busy, counting, note
 from kuosan.cli.options import Flag, Json, Where, at_least, conditions
 from kuosan.cli.options import seed as checked_seed
+from kuosan.cli.sample_motion import corrected
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.sample_numbers import about_parts, no_parts, steered
 from kuosan.cli.words import shown
@@ -70,6 +71,8 @@ def sample(
     pitches: list[str] | None = None,
     formats: Annotated[str | None, Parameter(name="--format")] = None,
     soundfont: Path | None = None,
+    foot_lock: Flag = False,
+    joint_limits: Flag = False,
     adapter: list[str] | None = None,
     out: Path | None = None,
     json: Json = False,
@@ -115,9 +118,11 @@ def sample(
         size: of pictures: height and width, 96x160, larger than the model was trained on.
         stitch: how what is larger is made of windows: blended, or each continuing the one before.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
-        format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of clips mp4,
-            webp, gif, apng, frames.
+        format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of sounds wav,
+            flac, png; of clips mp4, webp, gif, apng, frames; of motions bvh, glb, gif, mp4, png.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
+        foot_lock: of motions: feet that stand do not slide.
+        joint_limits: of motions: joints bend no further than those of the data.
         adapter: DIR or DIR:WEIGHT: what `kuosan finetune` made of this run, so much of it; may be repeated.
         out: folder for the files; a new one in the run unless given.
     """
@@ -158,7 +163,7 @@ def sample(
         with busy("adding adapters"):
             loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
-    loaded = varied(loaded, ema, autoguide, temperature, nucleus)
+    loaded = corrected(varied(loaded, ema, autoguide, temperature, nucleus), foot_lock, joint_limits)
     start = given_noise(loaded, noise, first, n, fixed, w)
     tokens_of = facts.recipe.process.discrete
     steering = None if tokens_of else steered(loaded, score, parts, stitch, noise, fixed)

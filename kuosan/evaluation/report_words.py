@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 AGREES = 2.0  # standard errors, eq. 1
-VARIETY = ("entropy_", "distinct_", "self_bleu", "repetition")  # both sides of real data are faults
+VARIETY = ("entropy_", "distinct_", "self_bleu", "repetition", "jerk", "diversity")  # both sides are faults
 
 # prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
 METRICS: dict[str, tuple[str, str]] = {
@@ -106,6 +106,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "flicker_distance": ("Flicker", "Is as much of each change taken back at once?"),
     "spectrum_distance": ("Temporal spectrum", "Are fast changes as large a share of all as in real {noun}?"),
     "bits_per_token": ("Bits per token", "The same, per token."),
+    "foot_skating": ("Foot skating", "How fast do feet slide while they stand, in metres per second?"),
+    "jerk": ("Jerk", "How abruptly do joints change their course, in metres per second³?"),
+    "joint_limit_violations": ("Joint limits", "What share of joints bends further than real {noun} do?"),
+    "diversity": ("Diversity", "How far apart are two {noun}, on average?"),
     "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
     "nearest_distance": (
         "Distance to training",

@@ -11,6 +11,8 @@ from kuosan.modalities.dataset import Dataset, Split, Survey, load, resolve
 from kuosan.modalities.grid import as_rgb, grid_picture
 from kuosan.modalities.image import ImageModality
 from kuosan.modalities.image_format import ImageFormat
+from kuosan.modalities.motion import MotionModality
+from kuosan.modalities.motion_skeleton import Motion, Skeleton
 from kuosan.modalities.music import MusicModality
 from kuosan.modalities.music_score import Note, Part, Score
 from kuosan.modalities.pixels import Picture
@@ -28,12 +30,15 @@ __all__ = [
     "ImageFormat",
     "ImageModality",
     "Modality",
+    "Motion",
+    "MotionModality",
     "MusicModality",
     "Note",
     "Part",
     "Picture",
     "Ragged",
     "Score",
+    "Skeleton",
     "Sound",
     "Split",
     "Survey",

@@ -18,6 +18,7 @@ from kuosan.errors import UserError
 from kuosan.modalities.audio_container import holds_sounds
 from kuosan.modalities.base import Skip, Unreadable, known_modalities, modality_class
 from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, TABLES
+from kuosan.modalities.motion_json import is_motion_json
 from kuosan.modalities.music_grid import is_grid
 from kuosan.modalities.music_xml import is_musicxml
 from kuosan.modalities.sides import HELD_OUT, LEFT, TRAIN, find_sides
@@ -112,8 +113,8 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
 
 
 def _told(listing: Listing, modality: str) -> Listing:
-    """The files whose content tells what their names do not: music in JSON and in .xml, sounds in .npz; asked for, any
-    JSON where there is no other music."""
+    """The files whose content tells what their names do not: music in JSON and in .xml, motion in JSON, sounds in .npz;
+    asked for, any JSON where there is no other music."""
     scores = any(found.kind == "music" for found in listing.found)
 
     def kind(found: Found) -> str | None:
@@ -134,6 +135,8 @@ def _told(listing: Listing, modality: str) -> Listing:
                 head = file.read(HEAD)
         except OSError:
             return None
+        if suffix == ".json" and is_motion_json(head):
+            return "motion"
         return "music" if (is_musicxml(head) if suffix == ".xml" else is_grid(head)) else None
 
     return replace(listing, found=tuple(replace(found, kind=kind(found)) for found in listing.found))

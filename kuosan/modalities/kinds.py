@@ -31,7 +31,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
         ".3gp",
         ".apng",
     ),
-    "motion": (".bvh", ".amc"),
+    "motion": (".bvh", ".amc", ".asf"),
     "shape": (".obj", ".stl", ".ply", ".glb", ".off", ".vox"),
     "plan": (".svg", ".dxf", ".geojson"),
     "medical": (".dcm", ".nii", ".nii.gz"),

@@ -40,7 +40,7 @@ _SCHEDULES = {
     "tabulated": ("ho2020",),
 }
 _OUTPUTS = {
-    "x": ("salimans2022",),
+    "x": ("salimans2022", "li2025clean"),
     "eps": ("ho2020",),
     "v": ("salimans2022",),
     "velocity": ("liu2023", "lipman2023"),
@@ -139,7 +139,12 @@ _METRICS = (
     ({"steps"}, ("ho2020", "bao2022")),
     ({"flow"}, ("song2021sde", "dormand1980", "hutchinson1990")),
     ({"bits", "flow"}, ("theis2016", "zheng2023")),
+    ({"foot", "skating"}, ("zhang2018",)),
 )
+# What a modality's states owe to others.
+_MODALITIES = {
+    "motion": (("rotations as two columns", ("zhou2019",)), ("rotations between frames", ("shoemake1985",)))
+}
 
 # What a comparison owes beside what its runs do.
 _RIVALS = {
@@ -214,6 +219,7 @@ def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[s
     if facts.codec:
         yield "diffusion of latents", ("rombach2022",)
         yield f"codec {facts.codec['kind']}", _CODECS[facts.codec["kind"]]
+    yield from _MODALITIES.get(recipe.data.modality, ())
     yield f"network {network['kind']}", _NETWORKS.get(network["kind"], ())
     if network.get("dropout"):
         yield "dropout", ("srivastava2014",)

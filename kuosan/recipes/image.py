@@ -98,11 +98,13 @@ def resolve(
         tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
         choices.append(("network", network["kind"], f"from {recipe.init}"))
     else:
+        own = (usual or {}).get("objective.output", ("auto", ""))[0]
         network, reasons = choose_network(
             channels, sides, conditions,
             seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
             latents=recipe.codec.kind != "none",
             whole=[axis in data.modality.whole for axis in data.modality.axes],
+            clean=(own if recipe.objective.output == "auto" else recipe.objective.output) == "x",
         )  # fmt: skip
         asked = recipe.network.model_dump(exclude={"kind", "dropout"}, exclude_none=True)
         choices += [r for r in reasons if not (asked and r[0] == "size")]  # whose prediction no longer holds

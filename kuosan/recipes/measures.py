@@ -20,9 +20,10 @@ from kuosan.evaluation.conditions import Asked, recognise
 from kuosan.evaluation.encoder import Encoder, load_encoder
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
+from kuosan.evaluation.motion import clips_of, measure_motions
 from kuosan.evaluation.roles import roles
 from kuosan.evaluation.video import evaluate_clips
-from kuosan.modalities import Modality
+from kuosan.modalities import Modality, MotionModality
 
 FEWEST, MOST_NUMBERS = 100, 2**27  # of each side in single precision: 512 MiB
 
@@ -51,6 +52,15 @@ class Items:
         return drawn, real, other
 
 
+def _motions(found: Found, items: Items) -> None:
+    modality = items.modality
+    assert isinstance(modality, MotionModality)
+    samples, reference, others = (
+        clips_of(modality, part) for part in (items.samples, items.reference, items.floor)
+    )
+    measure_motions(found, samples, reference, others, items.note)
+
+
 def _sounds(found: Found, items: Items) -> None:
     evaluate_sounds(found, items.samples, items.reference, items.floor, items.note)
 
@@ -61,6 +71,7 @@ def _clips(found: Found, items: Items) -> None:
 
 MEASURES: dict[str, Callable[[Found, Items], None]] = {
     "audio": _sounds,
+    "motion": _motions,
     "video": _clips,
 }
 """By modality."""

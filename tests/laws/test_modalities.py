@@ -23,6 +23,8 @@ from kuosan.modalities import (
     ImageFormat,
     ImageModality,
     Modality,
+    Motion,
+    MotionModality,
     MusicModality,
     Picture,
     Sound,
@@ -37,8 +39,12 @@ from kuosan.modalities import (
 )
 from kuosan.modalities.audio_form import form_at
 from kuosan.modalities.audio_mel import frames_of
+from kuosan.modalities.motion_bvh import bvh_text, parse_bvh
+from kuosan.modalities.motion_form import fitted
+from kuosan.modalities.motion_project import Limits
 from kuosan.modalities.music_form import Form, Instrument
 from kuosan.modalities.music_score import Score
+from tests.modalities.motion import walk
 from tests.modalities.music import some_score
 from tests.modalities.sounds import RATE, tone
 
@@ -104,9 +110,21 @@ def clips() -> Case:
     return Case(VideoModality(VideoFormat(4, 8.0, frame)), raws, ".webp")
 
 
+def motions() -> Case:
+    """As a file has them, in six digits; a state is of single precision, and forgets where a motion begins."""
+    raws = [parse_bvh(bvh_text(walk(seed, 16))) for seed in range(24)]
+    modality = MotionModality(fitted(raws), 16, Limits.of(raws))
+
+    def alike(x: torch.Tensor, y: torch.Tensor) -> bool:
+        return torch.allclose(x, y, rtol=0, atol=1e-5)
+
+    return Case(modality, raws, ".bvh", alike)
+
+
 CASES = {
     "audio": [sounds(1), sounds(2)],
     "image": [pictures()],
+    "motion": [motions()],
     "music": [music()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],
     "video": [clips()],
@@ -122,6 +140,8 @@ def same(one: Any, other: Any) -> bool:
         return one.mode == other.mode and np.array_equal(one.pixels, other.pixels)
     if isinstance(one, Sound):
         return one.same(other)
+    if isinstance(one, Motion):
+        return one.skeleton == other.skeleton and bool(np.allclose(one.points(), other.points(), atol=1e-5))
     if isinstance(one, Score):  # MIDI has no silence after the last note
         return replace(one, end=0.0) == replace(other, end=0.0)
     return bool(one == other)

@@ -1,0 +1,115 @@
+"""A run over motions, from files to files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kuosan
+from kuosan.cli.app import main
+from kuosan.modalities import MotionModality
+from kuosan.modalities.motion_bvh import read_bvh, write_bvh
+from kuosan.recipes.run import Run
+from tests.modalities.motion import walk
+
+TINY: dict[str, Any] = {
+    "network__dim": 32, "network__depth": 1, "network__patch": 4, "training__batch": 16, "training__validations": 2,
+    "sampling__steps": 2, "data__length": "16frames",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("motion")
+    (folder / "data").mkdir()
+    for seed in range(16):
+        write_bvh(walk(seed, 40), folder / "data" / f"{'walk' if seed % 2 else 'stroll'}_{seed}.bvh")
+    return kuosan.train(folder / "data", out=folder / "run", budget="20steps", **TINY)
+
+
+def test_it_says_x_and_keeps_the_form_of_its_data(run: Run) -> None:
+    recipe = run.facts.recipe
+    assert recipe.data.modality == "motion" and (recipe.objective.output, recipe.objective.weight) == (
+        "x",
+        "min_snr",
+    )
+    assert (recipe.data.length, recipe.data.rate) == (16, 30.0)
+    assert run.shape == (4 + 6 * 13 + 2, 16) and run.facts.columns == {"class": ["stroll", "walk"]}
+    report = (run.path / "report.html").read_text()
+    assert "data:image/gif;base64," in report and "0.533-second motions of 13 joints" in report
+
+
+def test_samples_are_files_that_others_open(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = [
+        "sample",
+        str(run.path),
+        "-n",
+        "3",
+        "--where",
+        "class=walk",
+        "--format",
+        "glb,gif",
+        "--out",
+        str(out),
+    ]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [Path(p).name for p in told["files"][:3]] == [f"0000{i}.bvh" for i in range(3)]
+    assert {p.suffix for p in out.iterdir()} == {".bvh", ".glb", ".gif", ".png", ".safetensors"}
+    motion = read_bvh(out / "00001.bvh")
+    first = next(iter(sorted(Path(run.facts.recipe.data.path).iterdir())))
+    assert (
+        motion.skeleton == read_bvh(first).skeleton and len(motion) == 16 and motion.rate == pytest.approx(30)
+    )
+
+
+def test_feet_and_joints_are_corrected_where_asked(run: Run, tmp_path: Path) -> None:
+    free, held = tmp_path / "free", tmp_path / "held"
+    assert main(["sample", str(run.path), "-n", "4", "--out", str(free)]) == 0
+    assert (
+        main(["sample", str(run.path), "-n", "4", "--joint-limits", "--foot-lock", "--out", str(held)]) == 0
+    )
+    states = [(folder / "samples.safetensors").read_bytes() for folder in (free, held)]
+    assert states[0] == states[1]  # states are as the model says
+    modality = run.modality
+    assert isinstance(modality, MotionModality)
+    wild = 4 * run.sample(4).x
+    as_it_is, kept, locked = (
+        m.decode(wild)
+        for m in (modality, modality.corrected(joint_limits=True), modality.corrected(foot_lock=True))
+    )
+    before, after = (
+        max(modality.limits.excess(m.turns).max() for m in motions) for motions in (as_it_is, kept)
+    )
+    assert after < 1e-6 and before > 0.1
+    assert all(np.array_equal(one.place, two.place) for one, two in zip(locked, as_it_is, strict=True))
+    assert any(not np.array_equal(one.turns, two.turns) for one, two in zip(locked, as_it_is, strict=True))
+
+
+def test_what_is_not_for_motions_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", str(run.path), "-n", "1", "--format", "fbx"]) == 2
+    assert main(["sample", str(run.path), "-n", "1", "--soundfont", "x.sf2"]) == 2
+    told = capsys.readouterr().err
+    assert "fbx" in told and "bvh, glb" in told and "--soundfont is for music" in told
+
+
+def test_what_is_measured_stands_beside_real_motions(run: Run) -> None:
+    found = run.evaluate(n=24, seconds=2.0)["metrics"]
+    for name in ("foot_skating", "jerk", "joint_limit_violations", "diversity"):
+        assert (
+            found[name]["floor"] is not None and found[name]["stderr"] is not None and found[name]["n"] > 0
+        ), name
+
+
+def test_places_in_seconds(run: Run) -> None:
+    modality = run.modality
+    assert modality.places("time", "0-0.2s") == range(6) and modality.places("time", "50%-100%") == range(
+        8, 16
+    )

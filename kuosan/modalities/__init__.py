@@ -13,12 +13,18 @@ from kuosan.modalities.music import MusicModality
 from kuosan.modalities.music_score import Note, Part, Score
 from kuosan.modalities.pixels import Picture
 from kuosan.modalities.ragged import Ragged
+from kuosan.modalities.shape import ShapeModality
+from kuosan.modalities.shape_form import ShapeForm
+from kuosan.modalities.shape_raw import Blocks, Cloud, Field, Shape, Surface
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import Tokeniser, read_tokeniser
 from kuosan.modalities.tokeniser_training import train_tokeniser
 
 __all__ = [
+    "Blocks",
+    "Cloud",
     "Dataset",
+    "Field",
     "ImageFormat",
     "ImageModality",
     "Modality",
@@ -28,7 +34,11 @@ __all__ = [
     "Picture",
     "Ragged",
     "Score",
+    "Shape",
+    "ShapeForm",
+    "ShapeModality",
     "Split",
+    "Surface",
     "Survey",
     "TextModality",
     "Tokeniser",

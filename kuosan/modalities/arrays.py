@@ -148,6 +148,12 @@ def _read_npy(path: Path) -> Pixels:
     return arrays if isinstance(arrays, np.ndarray) else next(iter(arrays.values()))
 
 
+def load_arrays(path: Path) -> dict[str, Pixels]:
+    """All arrays of a .npy or .npz file by name, that of a .npy by the file's.  Raises `Unreadable`."""
+    loaded = _load(path)
+    return {path.stem: loaded} if isinstance(loaded, np.ndarray) else loaded
+
+
 def _load(path: Path) -> Pixels | dict[str, Pixels]:
     if path.stat().st_size == 0:
         raise Unreadable("the file is empty (0 bytes)", path)

@@ -142,6 +142,7 @@ def load(
     grow: bool = False,
     text: Mapping[str, Any] | None = None,
     music: Mapping[str, Any] | None = None,
+    shape: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Reads a file or a folder (forms: the module docstrings of `folder`, `arrays` and `text_read`).
 
@@ -157,6 +158,7 @@ def load(
     _check_failed(folder, folder.failed, data)
     options = {
         "image": {"max_side": max_side, "size": size}, "text": dict(text or {}), "music": dict(music or {}),
+        "shape": dict(shape or {}),
     }  # fmt: skip
     gathered = kind.gather(folder, like, **options.get(folder.modality, {}))
     failed = [*folder.failed, *gathered.failed]

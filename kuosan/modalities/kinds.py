@@ -18,7 +18,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "audio": (".wav", ".flac", ".ogg", ".mp3"),
     "video": (".mp4", ".mkv", ".webm", ".mov", ".avi"),
     "motion": (".bvh", ".amc"),
-    "shape": (".obj", ".stl", ".ply", ".glb", ".off", ".vox"),
+    "shape": (".obj", ".stl", ".ply", ".glb", ".gltf", ".off", ".vox"),
     "plan": (".svg", ".dxf", ".geojson"),
     "medical": (".dcm", ".nii", ".nii.gz"),
     ARRAY: (".npy", ".npz"),

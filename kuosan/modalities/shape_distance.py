@@ -1,8 +1,8 @@
 """The signed distance of a mesh on a grid of cells, for meshes as people have them.
 
-Magnitude: the surface is covered with about `DENSITY` points per squared cell; the exact distance to the triangles of
-the few points nearest to a cell is its distance to the surface (points that lie inside the solid are hidden and do
-not count).  Sign: rays in three directions (`shape_rays`), on a grid `fine(side)` times as fine; where they disagree
+Magnitude: the surface is covered with about `DENSITY` points per squared cell; the exact distance to the triangles
+around the few points nearest to a cell is its distance to the surface (points inside the solid are hidden, and do not
+count).  Sign: rays in three directions (`shape_rays`), on a grid `fine(side)` times as fine; where they disagree
 because the mesh has holes, what cannot be reached from outside is inside.
 
 What is thinner than a cell would slip between the cells' centres, and with it the legs of a table.  So of the fine
@@ -28,7 +28,9 @@ LEAST = 0.75  # cells: half the thickness of the thinnest part
 DENSITY = 16.0  # points per squared cell
 MOST_POINTS = 400_000
 NEAR = 4  # points whose triangles are compared
-SMOOTH = 0.7  # cells: what single points of a cloud are blurred by
+BESIDE = 0.5  # cells: twice what points lie apart
+BALL = 1.25  # cells: the least radius that a point of a cloud gets
+SMOOTH = 0.5  # cells: what single points of a cloud are blurred by
 _FINEST = 144  # fine cells along a side
 
 
@@ -66,7 +68,7 @@ def cloud_distance(points: Points, frame: Frame, reach: float) -> Volume:
     `mesh_distance`."""
     tree = cKDTree(points)
     spacing = float(np.median(tree.query(points, min(5, len(points)))[0][:, -1])) if len(points) > 1 else 0.0
-    radius = max(LEAST, spacing)
+    radius = max(BALL, spacing)
     far = tree.query(centres(frame))[0].reshape(frame.sides) - radius
     solid = (far <= 0) | ~_reached(far > 0)
     depth = ndimage.distance_transform_edt(np.pad(solid, 1, constant_values=False))[1:-1, 1:-1, 1:-1]
@@ -154,10 +156,13 @@ def _apart(
     near, index = cKDTree(points).query(places, NEAR, distance_upper_bound=reach + 1)
     some = np.flatnonzero(np.isfinite(near[:, 0]))
     index = np.where(np.isfinite(near[some]), index[some], index[some, :1])
-    pairs = triangles[faces[index]].reshape(-1, 3, 3)
-    closest = _closest(pairs, np.repeat(places[some], NEAR, axis=0))
-    exact = np.linalg.norm(closest - np.repeat(places[some], NEAR, axis=0), axis=1).reshape(-1, NEAR)
-    found[some] = np.minimum(exact.min(1), near[some, 0])
+    here = np.repeat(places[some], NEAR, axis=0)
+    closest = _closest(triangles[faces[index]].reshape(-1, 3, 3), here)
+    exact = np.linalg.norm(closest - here, axis=1)
+    # what lies farther from the point is another part of the triangle, and may be hidden
+    beside = np.linalg.norm(closest - points[index.ravel()], axis=1) > BESIDE
+    exact = np.where(beside, np.inf, exact).reshape(-1, NEAR).min(1)
+    found[some] = np.minimum(exact, near[some, 0])
     return found.reshape(frame.sides)
 
 

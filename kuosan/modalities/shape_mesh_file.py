@@ -37,7 +37,7 @@ def read_mesh(path: Path, up: str = "auto") -> Shape:
         raise Unreadable(f"it is larger than {MOST_BYTES >> 20} MB; decimate it", path)
     suffix = path.suffix.lower()
     try:
-        scene = trimesh.load_scene(path, file_type=suffix[1:], skip_materials=True)
+        scene = trimesh.load_scene(path, file_type=suffix[1:], skip_materials=True, process=False)
         meshes: list[Any] = [part for part in scene.dump() if len(getattr(part, "vertices", ()))]
     except MemoryError:
         raise Unreadable("it needs more memory than there is; decimate it", path) from None

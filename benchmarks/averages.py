@@ -56,7 +56,7 @@ def cost(pairs: int = 15) -> None:
             "kind": "unet", "base": 32, "mults": [1, 2, 2], "blocks": 1, "attention": [2],
         },
     }.items():  # fmt: skip
-        shape = {"channels": 3, "height": 32, "width": 32}
+        shape = {"channels": 3, "sides": [32, 32]}
         network = build_network({**spec, **shape}, torch.Generator().manual_seed(0))
         denoiser = NetworkDenoiser(GaussianProcess(Cosine()), network)
         one, two = Averages(denoiser, 0.1), Averages(denoiser, None)

@@ -181,7 +181,7 @@ def begin(
 @torch.inference_mode()
 def samples(model: NetworkDenoiser, facts: Facts, n: int) -> Tensor:
     """Samples under the conditions of training, from the same noise for every model."""
-    shape = tuple(facts.modality["format"][side] for side in ("channels", "height", "width"))
+    shape = (facts.network["channels"], *facts.network["sides"])
     rows = [row for row, count in facts.frequencies for _ in range(count)]
     picked = [rows[(i * len(rows)) // n] for i in range(n)]
     out = []

@@ -84,7 +84,7 @@ def row(path: Path, name: str, seed: int) -> dict[str, Any]:
     train, val = read(path, seed)
     dim = arm.get("dim", 64)
     spec = {
-        "kind": "transformer", "channels": 3, "height": SIDE, "width": SIDE, "patch": 4, "dim": dim, "depth": 2,
+        "kind": "transformer", "channels": 3, "sides": [SIDE, SIDE], "patch": 4, "dim": dim, "depth": 2,
         "heads": 2, "dropout": arm.get("dropout", 0.0), "augment": WIDTH if "kinds" in arm else 0,
     }  # fmt: skip
     network = build_network(spec, torch.Generator().manual_seed(seed))

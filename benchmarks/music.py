@@ -98,7 +98,7 @@ class Interleaved(TokenTransformer):
 def layouts(source: Path, seconds: float, seeds: Sequence[int], transpose: int, dim: int, depth: int) -> str:
     """Held-out bits per token of both layouts after equal processor time; a step of each in turn, so that what else
     the machine does meets both."""
-    data = load(source, music={"transpose": transpose})
+    data = load(source, options={"music": {"transpose": transpose}})
     modality = data.modality
     assert isinstance(modality, MusicModality)
     form = modality.form

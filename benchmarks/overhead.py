@@ -91,8 +91,7 @@ def main() -> None:
         spec = {
             "kind": "transformer",
             "channels": 1,
-            "height": 8,
-            "width": 8,
+            "sides": [8, 8],
             "conditions": {},
             "dropout": 0.0,
             **leaves,

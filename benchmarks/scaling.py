@@ -44,7 +44,7 @@ WORLDS = (1, 2, 4)
 FURTHER = (2, 4, 8, 16)
 NETWORKS = {"1 Gbit/s": 0.125e9, "10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9}
 SPEC = {
-    "kind": "transformer", "channels": 3, "height": SIDE, "width": SIDE, "patch": 4, "dim": 192, "depth": 5, "heads": 6,
+    "kind": "transformer", "channels": 3, "sides": [SIDE, SIDE], "patch": 4, "dim": 192, "depth": 5, "heads": 6,
     "conditions": {}, "dropout": 0.0,
 }  # fmt: skip
 

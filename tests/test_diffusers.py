@@ -28,8 +28,7 @@ pytest.importorskip("diffusers")
 TRANSFORMER = {
     "kind": "transformer",
     "channels": 1,
-    "height": 8,
-    "width": 8,
+    "sides": [8, 8],
     "patch": 2,
     "dim": 32,
     "depth": 2,
@@ -38,8 +37,7 @@ TRANSFORMER = {
 UNET = {
     "kind": "unet",
     "channels": 3,
-    "height": 8,
-    "width": 8,
+    "sides": [8, 8],
     "base": 8,
     "mults": [1, 2],
     "blocks": 1,
@@ -59,9 +57,7 @@ def network_of(spec: dict[str, Any], scale: float = 0.1) -> Any:
 
 
 def noise(spec: dict[str, Any], n: int = 3) -> torch.Tensor:
-    return torch.randn(
-        n, spec["channels"], spec["height"], spec["width"], generator=torch.Generator().manual_seed(4)
-    )
+    return torch.randn(n, spec["channels"], *spec["sides"], generator=torch.Generator().manual_seed(4))
 
 
 def close(one: torch.Tensor, other: torch.Tensor, tolerance: float) -> None:
@@ -158,7 +154,7 @@ def test_an_exported_unet_is_the_same_function(
 ) -> None:
     from diffusers import DiffusionPipeline, UNet2DModel
 
-    spec = UNET | {"conditions": conditions, "height": 12}
+    spec = UNET | {"conditions": conditions, "sides": [12, 8]}
     network, x = network_of(spec), noise(spec)
     export_diffusers(network, spec, tmp_path, output="eps", schedule=VPLinear(), where=where)
     pipe = DiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
@@ -366,9 +362,9 @@ def test_exports_that_diffusers_cannot_hold(tmp_path: Path) -> None:
 
     refuse(TRANSFORMER, "velocity", output="velocity")
     refuse(TRANSFORMER, "standard deviation 0.5", sigma_data=0.5)
-    refuse(TRANSFORMER | {"width": 10}, "square")
+    refuse(TRANSFORMER | {"sides": [8, 10]}, "square")
     refuse(TRANSFORMER | {"patch": 3}, "patch divides")
-    refuse(UNET | {"width": 9}, "multiples of 2")
+    refuse(UNET | {"sides": [8, 9]}, "multiples of 2")
     refuse(TRANSFORMER | {"conditions": {"word": 1001}}, "1000 classes")
     refuse(TRANSFORMER | {"conditions": {"class": 3}}, "no condition 'size'", where={"size": 0})
     refuse(TRANSFORMER | {"conditions": {"class": 3}}, "index 4", where={"class": 4})

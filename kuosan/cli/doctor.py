@@ -63,7 +63,7 @@ def probe() -> dict[str, float]:
 
     batch = 64
     spec = {
-        "kind": "transformer", "channels": 1, "height": 28, "width": 28, "patch": 4, "dim": 128, "depth": 4,
+        "kind": "transformer", "channels": 1, "sides": [28, 28], "patch": 4, "dim": 128, "depth": 4,
         "heads": 4, "conditions": {}, "dropout": 0.0,
     }  # fmt: skip
     model = NetworkDenoiser(GaussianProcess(Cosine()), build_network(spec, generator), "v").to(where)

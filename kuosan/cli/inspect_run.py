@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 MOST_VALUES = 30  # of a condition, in the text
 SHAPE = (
     "channels",
-    "height",
-    "width",
+    "sides",
     "conditions",
     "size",
     "length",

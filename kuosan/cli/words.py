@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from kuosan.recipes.facts import Facts
 
 REASONS_SHOWN = 5
-_DISTANCES = ("fd_inf_encoder", "fd_encoder", "fd_inf_pixels", "fd_pixels")
+_DISTANCES = ("fd_inf_encoder", "fd_encoder", "fd_inf_pixels", "fd_pixels", "fd_raw")
 
 
 def noun(modality: str) -> str:
     """What the items of a modality are called."""
-    return {"image": "pictures", "audio": "recordings", "text": "texts", "music": "passages"}.get(
-        modality, "items"
-    )
+    from kuosan.modalities import modality_class
+
+    return modality_class(modality).noun
 
 
 def choices_table(choices: Sequence[Sequence[Any]]) -> str:
@@ -48,10 +48,10 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]], things: str = "pictur
     return table(rows, ("metric", "value", "n", f"real {things}", "in words"))
 
 
-def codec_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What real pictures lose on a round trip through the codec: the ceiling of what the samples can be."""
+def codec_lines(metrics: Mapping[str, Mapping[str, Any]], things: str = "pictures") -> list[str]:
+    """What real items lose on a round trip through the codec: the ceiling of what the samples can be."""
     rows = [(name, _plus_minus(m["value"], m.get("stderr")), f"{m['n']:,}") for name, m in metrics.items()]
-    return ["", table(rows, ("round trip of real pictures", "value", "n"))]
+    return ["", table(rows, (f"round trip of real {things}", "value", "n"))]
 
 
 def likelihood_lines(found: Mapping[str, Any]) -> list[str]:

@@ -107,8 +107,7 @@ def read_diffusers(folder: str | Path) -> Loaded:
     spec = {
         "kind": "stock",
         "channels": config.get("in_channels", 3),
-        "height": height,
-        "width": width,
+        "sides": [height, width],
         "config": config,
         "levels": len(schedule.log_rho),
     }

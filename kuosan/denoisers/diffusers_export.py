@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from kuosan.core.schedules import Schedule
 from kuosan.errors import UserError
 from kuosan.networks.conditions import ConditionTable
+from kuosan.networks.sides import times
 from kuosan.networks.stock import StockUNet
 from kuosan.networks.transformer import EPSILON, Transformer
 from kuosan.networks.unet import UNet
@@ -114,14 +115,14 @@ def stock_unet(network: UNet, where: Mapping[str, int] | None = None, *, conditi
             "this U-Net was trained on crops and reads where each pixel lies, for which diffusers has no place; train "
             "with --set training.crops=0, or --set network=transformer, which needs no such channels"
         )
-    if network.height % network.factor or network.width % network.factor:
+    if any(side % network.factor for side in network.sides):
         raise UserError(
-            f"this U-Net pads {network.height}×{network.width} images to multiples of {network.factor}, "
+            f"this U-Net pads {times(network.sides)} images to multiples of {network.factor}, "
             f"which diffusers cannot do; train with sides that {network.factor} divides, or with fewer levels"
         )
     config, weights = dict(network.config), dict(network.unet.state_dict())
-    if network.height == network.width:
-        config["sample_size"] = network.height
+    if len(set(network.sides)) == 1:
+        config["sample_size"] = network.sides[0]
     if not conditional and (network.conditions or network.summed):
         where = where or {}
         if network.summed:
@@ -159,17 +160,17 @@ def stock_transformer(network: Transformer, where: Mapping[str, int] | None = No
     """
     from diffusers import DiTTransformer2DModel
 
-    p, d, where = network.patch, network.dim, where or {}
-    if network.height != network.width or network.height % p:
+    (side, *others), (p, *rest), d, where = network.sides, network.patch, network.dim, where or {}
+    if others != [side] or rest != [p] or side % p:
         raise UserError(
             "diffusers' DiT takes square images whose side its patch divides, not "
-            f"{network.height}×{network.width} with patches of {p}; train with "
+            f"{times(network.sides)} with patches of {times(network.patch)}; train with "
             "--set network=unet, or on such images"
         )
     conditions = network.table.conditions
-    if network.reach != (network.rows, network.columns):
+    if network.reach != network.counts:
         raise UserError(
-            f"this transformer began on pictures of {network.reach[0]}×{network.reach[1]} patches, and diffusers' DiT "
+            f"this transformer began on pictures of {times(network.reach)} patches, and diffusers' DiT "
             "has no place for positions between them; train without --init, or at the size that it began with"
         )
     column = class_column(conditions, where)
@@ -184,7 +185,7 @@ def stock_transformer(network: Transformer, where: Mapping[str, int] | None = No
         "in_channels": network.channels,
         "out_channels": network.channels,
         "num_layers": network.depth,
-        "sample_size": network.height,
+        "sample_size": side,
         "patch_size": p,
         "num_embeds_ada_norm": NULL_CLASS,
         "norm_eps": EPSILON,

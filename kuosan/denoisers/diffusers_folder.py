@@ -40,6 +40,7 @@ from kuosan.denoisers.diffusers_export import (
     stock_unet,
 )
 from kuosan.errors import UserError
+from kuosan.networks.sides import times
 
 PEDESTAL = 4096.0  # M of eq. (1)
 DAMPING = 1 / 64  # κ of eq. (2)
@@ -184,7 +185,7 @@ def _write_transformer(
     from diffusers import DiTPipeline
 
     transformer = stock_transformer(network, where)
-    vae = identity_vae(network.channels, network.height) if vae is None else vae
+    vae = identity_vae(network.channels, network.sides[0]) if vae is None else vae
     _clear(folder)
     pipe: Any = DiTPipeline(transformer=transformer, vae=vae, scheduler=scheduler)
     pipe.save_pretrained(folder)
@@ -241,7 +242,7 @@ def _card(
     )
     channels = spec["channels"] if vae is None else vae.config.out_channels
     picture = "" if channels in (1, 3) else ', output_type="np"'
-    what = f"{spec['channels']} channel(s), {spec['height']}×{spec['width']}"
+    what = f"{spec['channels']} channel(s), {times(spec['sides'])}"
     space = f"{what}, values −1…1." if vae is None else f"Latents of {what}, which `vae` makes pictures of."
     lines = [
         "---",

@@ -1,8 +1,8 @@
-"""Measures a set of sampled pictures against real ones, in every way that the data allow.
+"""Measures a set of sampled states against real ones, in every way that the data allow.
 
 `evaluate_samples` decides the roles of the real items (roles.py), makes the feature spaces, and measures
 
-    fd, kd, kd_rbf                  in every space: distance of the laws         (fd_pixels, kd_encoder, …)
+    fd, kd, kd_rbf                  in every space: distance of the laws    (fd_pixels or fd_raw, kd_encoder, …)
     fd_inf                          in the encoder's space, where n allows: the same, free of bias
     precision, recall, density, coverage    in the encoder's space, else in pixels: fidelity and diversity
     class_accuracy                  with labels: is the class asked for recognised?
@@ -13,6 +13,8 @@ What cannot be measured is left out with its reason in `left_out`: nothing is gu
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,21 +24,25 @@ from torch import Tensor
 
 from kuosan.errors import UserError
 from kuosan.evaluation.copies import Nearest, honest_distances
-from kuosan.evaluation.encoder import Encoder
+from kuosan.evaluation.encoder import FEWEST_PLACES, Encoder
 from kuosan.evaluation.encoder_training import train_encoder
 from kuosan.evaluation.estimates import nearest
-from kuosan.evaluation.features import FeatureSpace, pixels
+from kuosan.evaluation.features import FeatureSpace, states
 from kuosan.evaluation.found import Evaluation, Found, Sides, copied, distances, neighbours, recognised
 from kuosan.evaluation.roles import Roles, roles
+from kuosan.modalities.base import PICTURE
+from kuosan.networks.sides import times
 
 FEWEST_TAUGHT = 64  # below this, an encoder is not worth its name
 
 
 def evaluate_samples(
-    samples: Float[Tensor, "n c h w"],
-    train: Float[Tensor, "t c h w"],
-    val: Float[Tensor, "v c h w"],
+    samples: Float[Tensor, "n c *sides"],
+    train: Float[Tensor, "t c *sides"],
+    val: Float[Tensor, "v c *sides"],
     *,
+    axes: Sequence[str] = PICTURE,
+    noun: str = "pictures",
     labels: Int[Tensor, " n"] | None = None,
     train_labels: Int[Tensor, " t"] | None = None,
     val_labels: Int[Tensor, " v"] | None = None,
@@ -46,15 +52,16 @@ def evaluate_samples(
     inception: Path | str | None = None,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    """Every measurement that these pictures in [−1, 1] allow; the same bits for the same arguments.
+    """Every measurement that these states allow; the same bits for the same arguments.
 
-    `labels` are the classes asked of the samples; `train_labels` and `val_labels` the true ones. `seconds` is
-    what the whole may take on two slow cores, half of it to train the encoder. `inception` is a local
-    safetensors file of FID weights. With `out`, evaluation.json and the encoder are written there.
-    Raises UserError on pictures of other shapes or with numbers that are not finite.
+    `axes` are their sides (`Modality.axes`) and `noun` what they are called. `labels` are the classes asked of the
+    samples; `train_labels` and `val_labels` the true ones. `seconds` is what the whole may take on two slow cores, half
+    of it to train the encoder. `inception` is a local safetensors file of FID weights. With `out`, evaluation.json and
+    the encoder are written there.
+    Raises UserError on states of other shapes or with numbers that are not finite.
     """
     samples, train, val = (x.detach().float().cpu() for x in (samples, train, val))
-    _check(samples, train, val)
+    _check(samples, train, val, noun)
     generator = torch.Generator().manual_seed(seed)
     parts = roles(len(train), len(val), len(samples), generator)
     found = Found(generator)
@@ -66,9 +73,11 @@ def evaluate_samples(
         distances(found, space.name, rows)
         return rows
 
-    space = pixels((train.shape[1], train.shape[2], train.shape[3]))
+    space = states(train.shape[1:], axes)
     fine, rows = space.name, compared(space, parts.pool)
-    trained = _encoder(found, train, val, train_labels, val_labels, parts, seed, seconds / 2, device)
+    trained = _encoder(
+        found, train, val, train_labels, val_labels, parts, seed, seconds / 2, device, axes, noun
+    )
     if trained is not None:
         fine, rows = trained.name, compared(trained, parts.unseen)
         if out is not None:
@@ -79,7 +88,9 @@ def evaluate_samples(
     if inception is not None:
         from kuosan.evaluation.inception import Inception
 
-        if train.shape[1] in (1, 3):
+        if tuple(axes) != PICTURE:
+            found.left_out["fd_inception"] = f"inception takes pictures, these are {noun}"
+        elif train.shape[1] in (1, 3):
             compared(Inception(inception, device), parts.pool)
         else:
             found.left_out["fd_inception"] = f"inception takes 1 or 3 channels, these have {train.shape[1]}"
@@ -90,12 +101,12 @@ def evaluate_samples(
     return evaluation
 
 
-def _check(samples: Tensor, train: Tensor, val: Tensor) -> None:
-    for what, x in (("samples", samples), ("training pictures", train), ("held-out pictures", val)):
-        if x.ndim != 4 or x.shape[1:] != train.shape[1:]:
+def _check(samples: Tensor, train: Tensor, val: Tensor, noun: str) -> None:
+    for what, x in (("samples", samples), (f"training {noun}", train), (f"held-out {noun}", val)):
+        if not 3 <= x.ndim <= 5 or x.shape[1:] != train.shape[1:]:
             raise UserError(
-                f"The {what} have shape {tuple(x.shape)}, the training pictures {tuple(train.shape)}: "
-                "give samples and real pictures of one size and channel count, (n, c, h, w)."
+                f"The {what} have shape {tuple(x.shape)}, the training {noun} {tuple(train.shape)}: give samples and "
+                f"real {noun} of one size and channel count, (n, c, and one to three sides)."
             )
         broken = (~torch.isfinite(x.flatten(1)).all(1)).nonzero()
         if len(broken):
@@ -104,18 +115,18 @@ def _check(samples: Tensor, train: Tensor, val: Tensor) -> None:
                 f"{int(broken[0])}: the training may have diverged; sample or train again."
             )
     if len(samples) == 0 or len(train) == 0:
-        raise UserError("There is nothing to compare: give at least one sample and one training picture.")
+        raise UserError("There is nothing to compare: give at least one sample and one training item.")
 
 
 def _encoder(
     found: Found, train: Tensor, val: Tensor, train_labels: Tensor | None, val_labels: Tensor | None,
-    parts: Roles, seed: int, seconds: float, device: torch.device | str,
+    parts: Roles, seed: int, seconds: float, device: torch.device | str, axes: Sequence[str], noun: str,
 ) -> Encoder | None:  # fmt: skip
     taught = parts.taught
-    if len(taught) < FEWEST_TAUGHT or min(train.shape[2:]) < 4:
+    if len(taught) < FEWEST_TAUGHT or math.prod(train.shape[2:]) < FEWEST_PLACES:
         found.left_out["encoder"] = (
-            f"needs {FEWEST_TAUGHT} training pictures of 4×4 pixels or more beside those kept for the floor, "
-            f"got {len(taught)} of {train.shape[2]}×{train.shape[3]}"
+            f"needs {FEWEST_TAUGHT} training {noun} of {FEWEST_PLACES} places (4×4 pixels) or more beside those kept "
+            f"for the floor, got {len(taught)} of {times(train.shape[2:])}"
         )
         return None
     labels = train_labels[taught].cpu().long() if train_labels is not None else None
@@ -123,7 +134,7 @@ def _encoder(
         labels = None
     truth = val_labels.cpu().long() if val_labels is not None else None
     return train_encoder(
-        train[taught], labels, val=val, val_labels=truth, seed=seed, seconds=seconds, device=device
+        train[taught], labels, axes=axes, val=val, val_labels=truth, seed=seed, seconds=seconds, device=device
     )
 
 

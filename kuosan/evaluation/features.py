@@ -1,9 +1,10 @@
-"""Feature spaces: where distances between pictures are taken.
+"""Feature spaces: where distances between items are taken.
 
-A space maps pictures in [−1, 1], (n, c, h, w), to rows (n, d) and says what it is:
+A space maps states (n, c, *sides), pictures in [−1, 1] or others, to rows (n, d) and says what it is:
 
     pixels      the picture itself, area-averaged down where it has more than 1024 numbers, so that d × d
                 covariances stay tractable; blind to meaning, but needs no training and hides nothing
+    raw         the same of any other state
     encoder     a small convolutional network trained on the reference data (encoder.py)
     inception   2048 features of the network that published FIDs use (inception.py); local weights only
 
@@ -14,12 +15,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from kuosan.modalities.base import PICTURE
+from kuosan.networks.sides import times
 
 MOST_PIXELS = 1024
 
@@ -35,19 +40,19 @@ class Space(ABC):
 
 
 class FeatureSpace(Space):
-    """A space of pictures."""
+    """A space of dense states."""
 
     @abstractmethod
-    def __call__(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+    def __call__(self, x: Float[Tensor, "n c *sides"]) -> Float[Tensor, "n d"]:
         """Rows of features, on the CPU."""
 
 
 @dataclass(frozen=True)
 class Pixels(FeatureSpace):
-    """Flattened pictures of `shape` (c, h, w), averaged over areas down to `size` (h', w')."""
+    """Flattened states of `shape` (c, *sides), averaged over areas down to `size`."""
 
-    shape: tuple[int, int, int]
-    size: tuple[int, int]
+    shape: tuple[int, ...]
+    size: tuple[int, ...]
     name: str = "pixels"
 
     @property
@@ -55,26 +60,30 @@ class Pixels(FeatureSpace):
         """Numbers in a row."""
         return self.shape[0] * math.prod(self.size)
 
-    def __call__(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+    def __call__(self, x: Float[Tensor, "n c *sides"]) -> Float[Tensor, "n d"]:
         if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"pixels: made for pictures of shape {self.shape}, got {tuple(x.shape[1:])}")
+            raise ValueError(f"{self.name}: made for states of shape {self.shape}, got {tuple(x.shape[1:])}")
         small = x if self.size == self.shape[1:] else interpolate(x, self.size, mode="area")
         return small.flatten(1).cpu()
 
     def describe(self) -> dict[str, Any]:
-        text = "flattened pixels"
+        text = "flattened pixels" if self.name == "pixels" else "flattened states"
         if self.size != self.shape[1:]:
-            text += f", area-averaged from {self.shape[1]}×{self.shape[2]} to {self.size[0]}×{self.size[1]}"
+            text += f", area-averaged from {times(self.shape[1:])} to {times(self.size)}"
         return {"name": self.name, "what": text, "dimensions": self.dimensions}
 
 
-def pixels(shape: tuple[int, int, int], most: int = MOST_PIXELS) -> Pixels:
-    """The pixel space of pictures (c, h, w) with at most `most` dimensions, its aspect ratio kept."""
-    c, h, w = shape
-    if c * h * w <= most:
-        return Pixels(shape, (h, w))
-    scale = math.sqrt(most / (c * h * w))
-    height = min(h, max(1, math.floor(h * scale)))
-    width = min(w, max(1, math.floor(w * scale), most // (c * height) if h * scale < 1 else 1))
-    height = min(height, max(1, most // (c * width)))
-    return Pixels(shape, (height, width))
+def pixels(shape: Sequence[int], most: int = MOST_PIXELS, name: str = "pixels") -> Pixels:
+    """The space of states (c, *sides) themselves with at most `most` dimensions, their proportions kept."""
+    c, *sides = shape
+    scale = min(1.0, (most / math.prod(shape)) ** (1 / len(sides)))
+    size = [max(1, math.floor(side * scale + 1e-9)) for side in sides]
+    if c * math.prod(size) > most:  # what is one wide already leaves more to the others
+        longest = size.index(max(size))
+        size[longest] = max(1, most * size[longest] // (c * math.prod(size)))
+    return Pixels(tuple(shape), tuple(size), name)
+
+
+def states(shape: Sequence[int], axes: Sequence[str]) -> Pixels:
+    """That space under the name that it has for states with these axes."""
+    return pixels(shape, name="pixels" if tuple(axes) == PICTURE else "raw")

@@ -34,10 +34,11 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Sound:
-    """A WAV file."""
+class Clip:
+    """Something that plays: a sound, a film or an animated picture, by its MIME type."""
 
-    wav: bytes
+    kind: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,21 @@ class Section:
     """One section.
 
     id: a word, its address on the page. name: in the contents. heading: its title.
-    lead: paragraphs. figures: (caption, picture), (caption, chart) with the `<svg>` of `plots.draw`, texts, or sounds.
+    lead: paragraphs. figures: (caption, picture), (caption, chart) with the `<svg>` of `plots.draw`, texts, or clips.
     """
 
     id: str
     name: str
     heading: str
     lead: Sequence[str]
-    figures: Sequence[tuple[str, Image | str | Words | Trace | Sound]] = ()
+    figures: Sequence[tuple[str, Image | str | Words | Trace | Clip]] = ()
 
 
 def section_view(section: Section, inline: Any) -> dict[str, Any]:
     """What the template shows; ``inline(picture)`` puts a picture into the page."""
     from markupsafe import Markup
 
-    def view(figure: Image | str | Words | Trace | Sound) -> dict[str, Any]:
+    def view(figure: Image | str | Words | Trace | Clip) -> dict[str, Any]:
         match figure:
             case str():
                 return {"chart": Markup(figure)}  # ours, from plots, which escapes
@@ -67,12 +68,13 @@ def section_view(section: Section, inline: Any) -> dict[str, Any]:
                 return {"words": figure.texts}
             case Trace():
                 return {"trace": figure}
-            case Sound():
-                return {"sound": "data:audio/wav;base64," + base64.b64encode(figure.wav).decode("ascii")}
+            case Clip():
+                data = base64.b64encode(figure.data).decode("ascii")
+                return {"clip": (figure.kind.partition("/")[0], f"data:{figure.kind};base64,{data}")}
             case _:
                 return {"picture": inline(figure)}
 
-    kinds: dict[str, Any] = {"chart": None, "picture": None, "words": None, "trace": None, "sound": None}
+    kinds: dict[str, Any] = {"chart": None, "picture": None, "words": None, "trace": None, "clip": None}
     figures = [{"caption": caption, **kinds, **view(figure)} for caption, figure in section.figures]
     return {"id": section.id, "name": section.name, "heading": section.heading, "lead": section.lead,
             "figures": figures}  # fmt: skip

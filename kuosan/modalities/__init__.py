@@ -4,7 +4,7 @@
 the modality of a saved model again, to decode and write its samples.
 """
 
-from kuosan.modalities.base import Modality, Unreadable, known_modalities, modality_from_spec
+from kuosan.modalities.base import Modality, Unreadable, known_modalities, modality_class, modality_from_spec
 from kuosan.modalities.dataset import Dataset, Split, Survey, load, resolve
 from kuosan.modalities.grid import as_rgb, grid_picture
 from kuosan.modalities.image import ImageModality
@@ -47,6 +47,7 @@ __all__ = [
     "grid_picture",
     "known_modalities",
     "load",
+    "modality_class",
     "modality_from_spec",
     "read_tokeniser",
     "resolve",

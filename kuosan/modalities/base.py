@@ -19,6 +19,7 @@ A new modality is one file: a subclass decorated with `@register`, and a line in
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from kuosan.modalities.folder import Folder
 
 Raw = TypeVar("Raw")
+PICTURE = ("height", "width")  # the axes of a picture
 Spec = dict[str, Any]
 Read = Callable[[str], bytes]  # the contents of a file that stands beside the recipe, by its name
 # A Tensor (n …), or `Ragged` where items differ in length. Which of them is settled by the modality.
@@ -93,6 +95,12 @@ class Modality(ABC, Generic[Raw]):
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
 
+    noun: ClassVar[str]
+    """What items are called, in the plural: "pictures"."""
+
+    axes: ClassVar[tuple[str, ...]] = ()
+    """Sides of a state behind its channels, of "time", "frequency", "depth", "height" and "width"; none of tokens."""
+
     remark: ClassVar[str] = ""
     """What every file that a model makes must say of itself; kept in a table beside the files."""
 
@@ -100,6 +108,15 @@ class Modality(ABC, Generic[Raw]):
     def level(self) -> float | None:
         """How far apart two neighbouring values of a state are; None where they are continuous, or tokens."""
         return None
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one state: channels and one number for each of `axes`, or of tokens how many there are."""
+
+    def described_form(self) -> str:
+        """What one state is, for a sentence that begins with how many: "grey pictures of 28×28 pixels"."""
+        return f"{self.noun} of {'×'.join(map(str, self.shape))} values"
 
     @classmethod
     @abstractmethod
@@ -109,6 +126,10 @@ class Modality(ABC, Generic[Raw]):
     @abstractmethod
     def spec(self) -> Spec:
         """Everything needed to build this modality again, JSON-able; `spec()["modality"]` is its name."""
+
+    def resolved(self) -> dict[str, Any]:
+        """Leaves of a recipe's data as they came to be, where they were left to the modality: {"rate": 8000.0}."""
+        return {}
 
     def files(self) -> dict[str, bytes]:
         """What must be kept beside the recipe to build this modality again, by file name; mostly nothing."""
@@ -161,9 +182,61 @@ class Modality(ABC, Generic[Raw]):
         item as it stands.
         """
 
+    def places(self, axis: str, text: str) -> range:
+        """The places along one of `axes` that a person means by "12", "3-8" (with both ends), "25%-50%", "first" or
+        "last"; modalities also know their own units.
+
+        Raises:
+            UserError: no such axis, or places that it does not have.
+        """
+        if axis not in self.axes:
+            raise UserError(
+                f"{self.noun} have no axis '{axis}': it can be {', '.join(self.axes) or 'none at all'}"
+            )
+        return places(text, axis, self.shape[1 + self.axes.index(axis)])
+
+    def clip(self, raw: Raw) -> tuple[str, bytes] | None:
+        """An item as something that plays in a browser, small: its MIME type and its bytes; None where `show` shows all
+        that there is."""
+        return None
+
     @abstractmethod
     def show(self, raws: Sequence[Raw], columns: int | None = None, scale: int | None = None) -> Image.Image:
         """One overview picture of the items, `columns` of them in a row, enlarged by a whole `scale`."""
+
+
+def places(text: str, axis: str, count: int, units: Mapping[str, float] | None = None) -> range:
+    """See `Modality.places`.
+
+    Args:
+        units: places per unit, by the letters that follow a number: {"s": 50.0, "frames": 1.0}.
+
+    Raises:
+        UserError: places that there are not.
+    """
+    known = {"%": count / 100, **(units or {})}
+    named = {"first": (0, 1), "last": (count - 1, count)}
+    if text in named:
+        return range(*named[text])
+    ends: list[tuple[float, str]] = []
+    for part in text.split("-"):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z%]*)\s*", part)
+        if not found or found[2] not in ("", *known):
+            ends = []
+            break
+        ends.append((float(found[1]), found[2]))
+    unit = next((u for _, u in ends if u), "")  # "0-0.5s" is in seconds throughout
+    numbers = [value * known.get(u or unit, 1.0) for value, u in ends]
+    if len(numbers) == 2:
+        span = range(round(numbers[0]), round(numbers[1]) + (not unit))
+    else:
+        span = range(round(numbers[0]), round(numbers[0]) + 1) if numbers and not unit else range(0)
+    if not len(span) or span.stop > count:
+        ways = ", ".join(["12", "3-8", "25%-50%", *(f"0-1{u}" for u in units or ()), "first", "last"])
+        raise UserError(
+            f"'{text}' means no places along {axis}, of which there are {count}: write it like one of {ways}"
+        )
+    return span
 
 
 _REGISTRY: dict[str, type[Modality[Any]]] = {}

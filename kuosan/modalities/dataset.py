@@ -140,15 +140,13 @@ def load(
     like: Modality[Any] | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
     grow: bool = False,
-    text: Mapping[str, Any] | None = None,
-    music: Mapping[str, Any] | None = None,
-    shape: Mapping[str, Any] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Dataset:
     """Reads a file or a folder (forms: the module docstrings of `folder`, `arrays` and `text_read`).
 
     `max_side` bounds the longer side of pictures and `size` fixes it (a number is a square, a pair height and
-    width); `text` holds options for texts (`gather_text`: length, tokeniser, vocabulary, column, document) and
-    `music` for music (`gather_music`: length, transpose), and none minds data of another kind.  `like` brings
+    width); `options` holds those of other modalities' `gather` by name ("text": length, tokeniser, vocabulary, column,
+    document; "music": length, transpose; …), and none minds data of another kind.  `like` brings
     the data into the form of a model that is there already, and `columns` uses its vocabularies, with the data's
     own values after theirs to `grow`.  Nothing is written.  Raises `UserError` for data that cannot be used:
     missing, empty, of several modalities, or with more than 10 % of its files unreadable.
@@ -156,11 +154,8 @@ def load(
     folder = open_folder(data, like.name if like is not None else modality)
     kind = modality_class(folder.modality)
     _check_failed(folder, folder.failed, data)
-    options = {
-        "image": {"max_side": max_side, "size": size}, "text": dict(text or {}), "music": dict(music or {}),
-        "shape": dict(shape or {}),
-    }  # fmt: skip
-    gathered = kind.gather(folder, like, **options.get(folder.modality, {}))
+    asked = {"image": {"max_side": max_side, "size": size}} | dict(options or {})
+    gathered = kind.gather(folder, like, **asked.get(folder.modality, {}))
     failed = [*folder.failed, *gathered.failed]
     _check_failed(folder, failed, data)
 

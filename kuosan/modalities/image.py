@@ -23,7 +23,7 @@ from torch import Tensor
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import tiff
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
+from kuosan.modalities.base import PICTURE, Gathered, Modality, Read, Spec, Unreadable, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.grid import grid_picture
 from kuosan.modalities.image_format import ImageFormat
@@ -40,6 +40,8 @@ class ImageModality(Modality[Picture]):
 
     name: ClassVar[str] = "image"
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["image"]
+    noun: ClassVar[str] = "pictures"
+    axes: ClassVar[tuple[str, ...]] = PICTURE
 
     def __init__(self, format: ImageFormat) -> None:
         self.format = format
@@ -52,6 +54,11 @@ class ImageModality(Modality[Picture]):
     def shape(self) -> tuple[int, int, int]:
         """(c, h, w) of one state."""
         return self.format.channels, self.format.height, self.format.width
+
+    def described_form(self) -> str:
+        f = self.format
+        what = {1: "grey", 3: "colour"}.get(f.channels, f"{f.channels}-channel")
+        return f"{what} {self.noun} of {f.height}×{f.width} pixels"
 
     @property
     def level(self) -> float | None:

@@ -42,6 +42,7 @@ class MusicModality(Modality[Score]):
 
     name: ClassVar[str] = "music"
     suffixes: ClassVar[tuple[str, ...]] = (*SUFFIXES["music"], ".json")
+    noun: ClassVar[str] = "passages"
 
     def __init__(self, form: Form, steps: int, transpose: int = 0) -> None:
         self.form, self.steps, self.transpose = form, steps, transpose

@@ -37,6 +37,7 @@ class TextModality(Modality[str]):
 
     name: ClassVar[str] = "text"
     suffixes: ClassVar[tuple[str, ...]] = (*SUFFIXES["text"], ".json")
+    noun: ClassVar[str] = "texts"
     remark: ClassVar[str] = (
         "synthetic: written by a model; not for care, and no record of anything that happened"
     )

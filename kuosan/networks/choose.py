@@ -45,7 +45,7 @@ and, for U-Nets (channels-last memory gained nothing): 28×28×1, base 32, level
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,8 @@ import torch
 from torch import nn
 
 from kuosan.errors import UserError
+from kuosan.networks.residual_unet import ResidualUNet, halvings
+from kuosan.networks.sides import counts_of, times
 from kuosan.networks.stock import StockUNet
 from kuosan.networks.stock_lm import StockLM
 from kuosan.networks.tokens import TokenTransformer
@@ -88,8 +90,7 @@ def samples_wanted(seconds: float, items: int, pixels: int) -> float:
 
 def choose_network(
     channels: int,
-    height: int,
-    width: int,
+    sides: Sequence[int],
     conditions: Mapping[str, int],
     *,
     seconds: float,
@@ -102,7 +103,7 @@ def choose_network(
     """A specification for `build_network`, and the reasons for it.
 
     Args:
-        channels, height, width: of the images.
+        channels, sides: of the states.
         conditions: column → number of values.
         seconds: training time.
         device: where training runs.
@@ -121,25 +122,25 @@ def choose_network(
     if kind == "auto":
         cpu = where == "cpu"
         # A level of the U-Net halves the sides; below 8 pixels it has nothing to work with.
-        small = min(height, width) < 8
+        small = min(sides) < 8
         kind = "transformer" if small or (cpu and seconds < UNET_SECONDS) else "unet"
         why = (
-            f"sides below 8 pixels are too small to halve ({height}×{width})"
+            f"sides below 8 are too small to halve ({times(sides)})"
             if small
             else f"on a CPU within {seconds:.0f} s it sees several times more samples than a U-Net"
             if kind == "transformer"
-            else f"{where}, {seconds:.0f} s: enough for convolutions, whose locality suits pictures"
+            else f"{where}, {seconds:.0f} s: enough for convolutions, which know what is near"
         )
     else:
         why = "asked for"
     reasons.append(("network", kind, why))
-    size = {"channels": channels, "height": height, "width": width, "conditions": dict(conditions)}
+    size = {"channels": channels, "sides": list(sides), "conditions": dict(conditions)}
     found = (
         _transformers(size, where, LATENT_PATCH if latents else None)
         if kind == "transformer"
         else _unets(size, where)
     )
-    wanted = samples_wanted(seconds, items, height * width) / (2 if latents else 1)
+    wanted = samples_wanted(seconds, items, math.prod(sides)) / (2 if latents else 1)
     enough = [c for c in found if c.rate * speed * seconds >= wanted]
     best = max(enough, key=_merit) if enough else min(found, key=lambda c: c.operations)
     seen = best.rate * speed * seconds
@@ -167,8 +168,8 @@ def build_network(spec: Mapping[str, Any], generator: torch.Generator) -> nn.Mod
     leaves = dict(spec)
     kind = leaves.pop("kind", None)
     builders = {
-        "transformer": Transformer, "unet": UNet, "stock": StockUNet, "tokens": TokenTransformer, "stock-lm": StockLM,
-        "voices": VoiceTransformer,
+        "transformer": Transformer, "unet": UNet, "residual-unet": ResidualUNet, "stock": StockUNet,
+        "tokens": TokenTransformer, "stock-lm": StockLM, "voices": VoiceTransformer,
     }  # fmt: skip
     if kind not in builders:
         raise UserError(f"network kind {kind!r} is unknown; choose {', '.join(builders)}")
@@ -204,32 +205,36 @@ def transformer_speed(device: str, dim: int) -> float:
     return _speed(device, 8e10 * dim / (dim + 60))
 
 
-def patches(height: int, width: int) -> list[int]:
-    """Sides of patches: exact divisors where there are any (others need padding), 1024 tokens at most."""
-    largest = max(4, math.isqrt(height * width) // 7)
-    counts = {p: -(-height // p) * -(-width // p) for p in range(1, max(height, width) + 2)}
-    fits = [p for p, n in counts.items() if p <= largest and n <= MOST_TOKENS]
-    exact = [p for p in fits if height % p == 0 and width % p == 0]
-    return exact or fits or [min(p for p, n in counts.items() if n <= MOST_TOKENS)]
+def patches(sides: Sequence[int]) -> list[tuple[int, ...]]:
+    """Patches of one length along every side, or half of it along the first of three: exact divisors where there are
+    any (others need padding), 1024 tokens at most."""
+    largest = max(4, int(round(math.prod(sides) ** (1 / len(sides)), 6)) // 7)
+    cubes = [tuple(min(p, side) for side in sides) for p in range(1, max(sides) + 1)]
+    flat = [(max(1, p[0] // 2), *p[1:]) for p in cubes] if len(sides) == 3 else []
+    counts = {
+        p: math.prod(counts_of(sides, p)) for p in sorted({*cubes, *flat}, key=lambda p: (math.prod(p), p))
+    }
+    fits = [p for p, n in counts.items() if max(p) <= largest and n <= MOST_TOKENS]
+    exact = [p for p in fits if not any(side % q for side, q in zip(sides, p, strict=True))]
+    return exact or fits or [next(p for p, n in counts.items() if n <= MOST_TOKENS)]
 
 
 def _transformers(size: dict[str, Any], device: str, most: int | None = None) -> list[Candidate]:
     """Transformers of patches up to ``most``, where any of those fit."""
     found = []
-    channels, height, width = size["channels"], size["height"], size["width"]
-    sides = patches(height, width)
-    sides = [p for p in sides if most is None or p <= most] or sides
+    channels, sides = size["channels"], size["sides"]
+    fitting = patches(sides)
+    fitting = [p for p in fitting if most is None or max(p) <= most] or fitting
     # Where even the smallest patch holds more values than the widest token, that is the best there is.
-    sides = [p for p in sides if channels * p * p <= WIDTHS[-1][0]] or sides[:1]
-    for patch in sides:
-        tokens = -(-height // patch) * -(-width // patch)
-        pixels = channels * patch * patch
-        for dim, depth in [pair for pair in WIDTHS if pair[0] >= pixels] or WIDTHS[-1:]:
+    fitting = [p for p in fitting if channels * math.prod(p) <= WIDTHS[-1][0]] or fitting[:1]
+    for patch in fitting:
+        tokens, values = math.prod(counts_of(sides, patch)), channels * math.prod(patch)
+        for dim, depth in [pair for pair in WIDTHS if pair[0] >= values] or WIDTHS[-1:]:
             operations = transformer_operations(tokens, dim, depth)
             spec = {
                 "kind": "transformer",
                 **size,
-                "patch": patch,
+                "patch": patch[0] if len(set(patch)) == 1 else list(patch),
                 "dim": dim,
                 "depth": depth,
                 "heads": dim // HEAD,
@@ -239,27 +244,36 @@ def _transformers(size: dict[str, Any], device: str, most: int | None = None) ->
 
 
 def _unets(size: dict[str, Any], device: str) -> list[Candidate]:
-    """U-Nets whose lowest level is at least 4 pixels wide, with attention below 17×17 pixels."""
-    height, width = size["height"], size["width"]
+    """U-Nets whose lowest level is at least 4 places wide, with attention where there are 256 places or fewer."""
+    sides = size["sides"]
     levels = 1
-    while levels < 4 and min(height, width) >> levels >= 4:
+    while levels < 4 and min(sides) >> levels >= 4:
         levels += 1
-    # Prefer a depth that needs no padding: only such a network opens in stock diffusers.
-    exact = [n for n in range(2, levels + 1) if height % 2 ** (n - 1) == 0 and width % 2 ** (n - 1) == 0]
-    levels = max(exact, default=levels)
+    kind = "unet" if len(sides) == 2 else "residual-unet"
+    if kind == "unet":
+        # Prefer a depth that needs no padding: only such a network opens in stock diffusers.
+        exact = [n for n in range(2, levels + 1) if not any(side % 2 ** (n - 1) for side in sides)]
+        levels = max(exact, default=levels)
+    else:
+        levels = max(levels, min(4, max(sides).bit_length() - 2))
     mults = [1, 2, 2, 4][:levels]
-    pixels = [height * width / 4**level for level in range(levels)]
-    attention = [level for level in range(levels) if pixels[level] <= 256]
+    places, left = [float(math.prod(sides))], sides
+    for by in halvings(sides, levels):
+        left = counts_of(left, by)
+        places.append(float(math.prod(left)))
+    attention = [level for level in range(levels) if places[level] <= 256]
     found = []
     for base in UNET_BASES:
         for blocks in (1, 2):
-            # Two 3×3 convolutions per residual block; the way up has one block more, on twice the channels.
+            # Two convolutions of three to a side per residual block; the way up has one block more, on twice the
+            # channels.
             convolutions = blocks + 1.5 * (blocks + 1)
             operations = 6 * sum(
-                n * 18 * (base * m) ** 2 * convolutions for n, m in zip(pixels, mults, strict=True)
+                n * 2 * 3 ** len(sides) * (base * m) ** 2 * convolutions
+                for n, m in zip(places, mults, strict=True)
             )
             spec = {
-                "kind": "unet", **size, "base": base, "mults": mults, "blocks": blocks, "attention": attention
+                "kind": kind, **size, "base": base, "mults": mults, "blocks": blocks, "attention": attention
             }  # fmt: skip
             found.append(Candidate(spec, operations, _speed(device, 7.5e10) / operations))
     return found

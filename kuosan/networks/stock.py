@@ -8,7 +8,7 @@ came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class StockUNet(nn.Module):
     """`diffusers.UNet2DModel(**config)`.
 
     Args:
-        channels, height, width: of the images.
+        channels, sides: of the images.
         config: arguments of `UNet2DModel`.
         levels: number of noise levels T of its schedule; our label 1000·t − 1 becomes its index T·t − 1.
         dropout: rate in the residual blocks, in training mode.
@@ -35,8 +35,7 @@ class StockUNet(nn.Module):
     def __init__(
         self,
         channels: int,
-        height: int,
-        width: int,
+        sides: Sequence[int],
         *,
         config: Mapping[str, Any],
         levels: int = 1000,
@@ -46,7 +45,7 @@ class StockUNet(nn.Module):
         from diffusers import UNet2DModel
 
         super().__init__()
-        self.channels, self.height, self.width, self.levels = channels, height, width, levels
+        self.channels, self.sides, self.levels = channels, tuple(sides), levels
         with torch.device("meta"):
             unet: Any = UNet2DModel(**config)
         self.unet = unet.to_empty(device="cpu")

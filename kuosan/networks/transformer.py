@@ -1,7 +1,8 @@
 """A diffusion transformer, lean enough for two CPU cores.
 
-The mathematics is DiT (Peebles & Xie 2023, section 3.2, "adaLN-Zero"). An image is cut into p×p patches,
-each a token of length D; a condition vector
+The mathematics is DiT (Peebles & Xie 2023, section 3.2, "adaLN-Zero"), for states of any number of sides: pictures
+(height, width), sounds and motions (time), clips (time, height, width), volumes. A state is cut into patches (p×p of
+a picture), each a token of length D; a condition vector
 
     c = MLP(sinusoids(label)) + Σ_columns row(column, value)                                        (1)
 
@@ -11,7 +12,7 @@ gives every block six vectors (shift, scale, gate for attention; shift, scale, g
     h ← h + gate₂ · MLP((1 + scale₂) · LN(h) + shift₂)                                              (3)
 
 with LN free of parameters. All modulations and the output layer start at zero, so each block starts as the
-identity and the network as the constant 0. Positions are fixed two-dimensional sinusoids.
+identity and the network as the constant 0. Positions are fixed sinusoids, an equal part of the token for each side.
 
 Three things differ in form, none in value. (a) The modulations of all blocks and of the output are one
 matrix product; a batch of one spends its time in kernel launches, not in arithmetic. (b) q, k and v are one
@@ -20,8 +21,8 @@ exact counterpart in the DiT of `diffusers` (`kuosan.denoisers.diffusers_export`
 same order of modulations, [cos, sin] of the label with frequencies 10000^(−i/127), i = 0…127, first half of
 the position vector for the column and second for the row.
 
-Images whose sides are no multiple of p are padded at the right and bottom by repeating the edge, and cropped
-at the end. A crop (`View.corner`) gets the positions of its place in the whole image. Tokens that a view lets pass
+States whose sides are no multiple of the patch's are padded at the end of each by repeating the edge, and cropped
+at the end. A crop (`View.corner`) gets the positions of its place in the whole. Tokens that a view lets pass
 skip all blocks but the first and the last, and come back beside the others, as they were (TREAD, Krause et al. 2025).
 """
 
@@ -38,6 +39,7 @@ from torch import Tensor, nn
 from kuosan.networks.attention import attention
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
+from kuosan.networks.sides import counts_of, cropped, each, padded, times
 from kuosan.networks.view import WHOLE, View
 
 LABEL_FEATURES = 256  # sinusoids of the noise label, as in DiT
@@ -50,25 +52,26 @@ def label_frequencies() -> Float[Tensor, "h"]:
     return torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32) / (half - 1))
 
 
-def positions(rows: int, columns: int, dim: int, reach: Sequence[int] | None = None) -> Float[Tensor, "n d"]:
-    """Fixed sinusoids of a patch's column (first half) and row (second half), row-major, in patches.
+def positions(counts: Sequence[int], dim: int, reach: Sequence[int] | None = None) -> Float[Tensor, "n d"]:
+    """Fixed sinusoids of a patch's place along every side, in patches, the last side first; patches row-major.
 
-    With ``reach``, rows and columns of another picture, the patches are laid over that one, middle on middle.
+    With ``reach``, the counts of another state, the patches are laid over that one, middle on middle.
     """
-    over = reach or (rows, columns)
-    quarter = dim // 4
-    omega = 10_000.0 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
-
-    def waves(place: Tensor) -> Tensor:
-        angle = place[:, None] * omega
-        return torch.cat([angle.sin(), angle.cos()], dim=1)
-
-    def places(count: int, of: int) -> Tensor:
-        return (torch.arange(count, dtype=torch.float64) + 0.5) * (of / count) - 0.5
-
-    across = waves(places(columns, over[1])).repeat(rows, 1)
-    down = waves(places(rows, over[0])).repeat_interleave(columns, 0)
-    return torch.cat([across, down], dim=1).float()
+    grids = torch.meshgrid(
+        *(
+            (torch.arange(count, dtype=torch.float64) + 0.5) * (of / count) - 0.5
+            for count, of in zip(counts, reach or counts, strict=True)
+        ),
+        indexing="ij",
+    )
+    waves = []
+    for k, place in enumerate(reversed(grids)):
+        # What does not divide goes to the last sides.
+        n = dim // 2 // len(counts) + (k < dim // 2 % len(counts))
+        omega = 10_000.0 ** (-torch.arange(n, dtype=torch.float64) / n)
+        angle = place.reshape(-1, 1) * omega
+        waves += [angle.sin(), angle.cos()]
+    return torch.cat(waves, dim=1).float()
 
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -113,18 +116,18 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """DiT with adaLN-Zero for images of one size, square or not.
+    """DiT with adaLN-Zero for states of one shape.
 
     Args:
-        channels, height, width: of the images, in and out.
-        out_channels: where more is said of each pixel than one value a channel.
-        patch: side of a patch in pixels; the cost of attention falls with its fourth power.
+        channels, sides: of the states, in and out.
+        out_channels: where more is said of each place than one value a channel.
+        patch: sides of a patch, or one number for all; the cost of attention falls with the square of its size.
         dim: length of a token; a multiple of 4 (positions) and of `heads`.
         depth: number of blocks.
         heads: attention heads.
         conditions: column → number of values n; index n means null.
         augment: see `ConditionTable`.
-        reach: rows and columns of patches of the images that it was first trained on, where those were of another
+        reach: patches along each side of the states that it was first trained on, where those were of another
             size: it takes the new ones for the same at another resolution.
         dropout: rate after attention and inside the MLP, in training mode.
         generator: source of the initial weights; the global random state is neither read nor changed.
@@ -137,10 +140,9 @@ class Transformer(nn.Module):
     def __init__(
         self,
         channels: int,
-        height: int,
-        width: int,
+        sides: Sequence[int],
         *,
-        patch: int,
+        patch: int | Sequence[int],
         dim: int,
         depth: int,
         heads: int,
@@ -152,27 +154,27 @@ class Transformer(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
+        self.channels, self.sides, self.patch = channels, tuple(sides), each(patch, len(sides))
         if dim % 4 or dim % heads:
             raise ValueError(f"dim must be a multiple of 4 and of heads, got dim={dim}, heads={heads}")
-        if min(channels, height, width, patch, depth) < 1:
-            raise ValueError("channels, height, width, patch and depth must be at least 1")
-        self.channels, self.height, self.width, self.patch = channels, height, width, patch
+        if min(channels, *self.sides, *self.patch, depth) < 1:
+            raise ValueError("channels, sides, patch and depth must be at least 1")
         self.out_channels = out_channels or channels
         self.dim, self.depth, self.heads = dim, depth, heads
-        self.rows, self.columns = -(-height // patch), -(-width // patch)
-        self.reach = tuple(reach) if reach else (self.rows, self.columns)
-        pixels = channels * patch * patch
+        self.counts = counts_of(self.sides, self.patch)
+        self.reach = tuple(reach) if reach else self.counts
+        values = math.prod(self.patch)
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
-            self.embed = nn.Linear(pixels, dim)
+            self.embed = nn.Linear(channels * values, dim)
             self.label1 = nn.Linear(LABEL_FEATURES, dim)
             self.label2 = nn.Linear(dim, dim)
             blocks = [Block(dim, heads, dropout) for _ in range(depth)]
             self.modulation = nn.Linear(dim, (6 * depth + 2) * dim)
-            self.out = nn.Linear(dim, self.out_channels * patch * patch)
+            self.out = nn.Linear(dim, self.out_channels * values)
         self.blocks = nn.ModuleList(blocks)
         self.to_empty(device="cpu")
         self.table = ConditionTable(conditions or {}, dim, augment)
-        self.register_buffer("pos", positions(self.rows, self.columns, dim, self.reach), persistent=False)
+        self.register_buffer("pos", positions(self.counts, dim, self.reach), persistent=False)
         self.register_buffer("frequencies", label_frequencies(), persistent=False)
         # Adds the 1 of (1 + scale) for all blocks at once; the output's pair is (shift, scale) too.
         one = torch.zeros(6 * depth + 2, dim)
@@ -209,56 +211,58 @@ class Transformer(nn.Module):
         return c
 
     @property
-    def grain(self) -> int:
-        """What a crop's sides and corner are multiples of: a token's side."""
+    def grain(self) -> tuple[int, ...]:
+        """What a crop's sides and corner are multiples of: a token's sides."""
         return self.patch
 
     def places(
-        self, corner: Int64[Tensor, "b 2"] | None, rows: int, columns: int
+        self, corner: Int64[Tensor, "b s"] | None, counts: Sequence[int]
     ) -> Float[Tensor, "n d"] | Float[Tensor, "b n d"]:
-        """The positions of a crop of ``rows`` × ``columns`` tokens, or of all."""
+        """The positions of a crop of so many tokens along each side, or of all."""
         if corner is None:
             return self.pos
-        first = corner // self.patch
-        down = first[:, :1] + torch.arange(rows, device=corner.device)
-        across = first[:, 1:] + torch.arange(columns, device=corner.device)
-        return self.pos[(down[:, :, None] * self.columns + across[:, None]).flatten(1)]
+        index = torch.zeros(len(corner), 1, dtype=torch.int64, device=corner.device)
+        for k, count in enumerate(counts):
+            along = corner[:, k, None] // self.patch[k] + torch.arange(count, device=corner.device)
+            index = (index[:, :, None] * self.counts[k] + along[:, None]).flatten(1)
+        return self.pos[index]
 
     def forward(
         self,
-        x: Float[Tensor, "b c h w"],
+        x: Float[Tensor, "b c *sides"],
         label: Float[Tensor, "b"],
         view: View = WHOLE,
         /,
         **cond: Int64[Tensor, "b"],
-    ) -> Float[Tensor, "b o h w"]:
-        """Any real-valued map of the image; what it means is the caller's affair.
+    ) -> Float[Tensor, "b o *sides"]:
+        """Any real-valued map of the state; what it means is the caller's affair.
 
         Args:
-            x: images of the size given at construction, or the crops of a view.
-            label: noise label per image, about 0…1000.
-            view: what training shows of the images.
-            cond: one index per image and column; a missing column is null.
+            x: states of the shape given at construction, or the crops of a view.
+            label: noise label per state, about 0…1000.
+            view: what training shows of the states.
+            cond: one index per state and column; a missing column is null.
         """
-        b, p, (height, width) = len(x), self.patch, x.shape[2:]
-        if view.corner is None and (height, width) != (self.height, self.width):
-            raise ValueError(f"built for {self.height}×{self.width} images, got {height}×{width}")
-        rows, columns = -(-height // p), -(-width // p)
+        b, p, sides = len(x), self.patch, tuple(x.shape[2:])
+        if view.corner is None and sides != self.sides:
+            raise ValueError(f"built for states of {times(self.sides)}, got {times(sides)}")
+        counts = counts_of(sides, p)
         if self.drops and self.training:
             reseed(self.drops, label)
         m = self.modulation(F.silu(self.condition(label, cond)))
         mods = (m.view(b, -1, self.dim) + self.one).unsqueeze(2).unbind(1)
 
-        down, right = rows * p - height, columns * p - width
-        if down or right:
-            x = F.pad(x, (0, right, 0, down), mode="replicate")
-        h = x.reshape(b, self.channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
-        h = self.embed(h.reshape(b, rows * columns, -1))
-        h = self._through(h + self.places(view.corner, rows, columns), mods, view.through)
+        x = padded(x, [n * q for n, q in zip(counts, p, strict=True)])
+        h = x.reshape(b, self.channels, *(n for pair in zip(counts, p, strict=True) for n in pair))
+        s = len(sides)
+        outer, inner = range(2, 2 * s + 2, 2), range(3, 2 * s + 2, 2)
+        h = self.embed(h.permute(0, *outer, 1, *inner).reshape(b, math.prod(counts), -1))
+        h = self._through(h + self.places(view.corner, counts), mods, view.through)
         h = torch.addcmul(mods[-2], F.layer_norm(h, (self.dim,), eps=EPSILON), mods[-1])
-        h = self.out(h).view(b, rows, columns, p, p, self.out_channels)
-        y = h.permute(0, 5, 1, 3, 2, 4).reshape(b, self.out_channels, rows * p, columns * p)
-        return y[:, :, :height, :width] if down or right else y
+        h = self.out(h).view(b, *counts, *p, self.out_channels)
+        pairs = [k for pair in zip(range(1, s + 1), range(s + 1, 2 * s + 1), strict=True) for k in pair]
+        y = h.permute(0, 2 * s + 1, *pairs).reshape(b, self.out_channels, *x.shape[2:])
+        return cropped(y, sides)
 
     def _through(
         self, h: Float[Tensor, "b n d"], mods: tuple[Tensor, ...], through: Int64[Tensor, "b k"] | None

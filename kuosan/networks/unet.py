@@ -26,20 +26,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from kuosan.networks.attention import widen
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
+from kuosan.networks.sides import coordinates_of, cropped, padded, places, times
 from kuosan.networks.view import WHOLE, View
 
 
 def unet_config(
     channels: int,
-    height: int,
-    width: int,
+    sides: Sequence[int],
     *,
     base: int,
     mults: Sequence[int],
@@ -70,7 +69,7 @@ def unet_config(
     has = [level in set(attention) for level in range(len(widths))]
     columns = list((conditions or {}).values())
     return {
-        "sample_size": [height, width],
+        "sample_size": list(sides),
         "in_channels": channels + (2 if coordinates else 0),
         "out_channels": out_channels or channels,
         "block_out_channels": widths,
@@ -90,7 +89,7 @@ class UNet(nn.Module):
     """`diffusers.UNet2DModel` with conditions, any image size, crops and explicit initial weights.
 
     Args:
-        channels, height, width: of the images, in and out.
+        channels, sides: of the images, in and out.
         base, mults, blocks, attention, out_channels, coordinates: see `unet_config`.
         conditions: column → number of values n; index n means null.
         augment: see `ConditionTable`.
@@ -103,8 +102,7 @@ class UNet(nn.Module):
     def __init__(
         self,
         channels: int,
-        height: int,
-        width: int,
+        sides: Sequence[int],
         *,
         base: int,
         mults: Sequence[int],
@@ -120,13 +118,12 @@ class UNet(nn.Module):
         from diffusers import UNet2DModel
 
         super().__init__()
-        self.height, self.width, self.coordinates = height, width, coordinates
+        self.sides, self.coordinates = tuple(sides), coordinates
         self.conditions = dict(conditions or {})
         self.factor = 2 ** (len(mults) - 1)
         self.config = unet_config(
             channels,
-            height,
-            width,
+            sides,
             base=base,
             mults=mults,
             blocks=blocks,
@@ -147,12 +144,12 @@ class UNet(nn.Module):
         unet_weights(self.unet, generator)
         with torch.no_grad():
             self.table.rows.normal_(0, 0.02, generator=generator)
-        self.register_buffer("where", coordinates_of(height, width), persistent=False)
+        self.register_buffer("where", coordinates_of(sides), persistent=False)
 
     @property
-    def grain(self) -> int:
+    def grain(self) -> tuple[int, ...]:
         """What a crop's sides and corner are multiples of: then every level halves it where it halves the whole."""
-        return self.factor
+        return (self.factor,) * len(self.sides)
 
     def labels(self, cond: Mapping[str, Int64[Tensor, "b"]], batch: int) -> Tensor | None:
         """What `UNet2DModel` wants as `class_labels`: nothing, indices (b) or summed rows (b, 4·base)."""
@@ -175,31 +172,16 @@ class UNet(nn.Module):
         **cond: Int64[Tensor, "b"],
     ) -> Float[Tensor, "b o h w"]:
         """See `Transformer.forward`: same arguments, same result."""
-        height, width = x.shape[2:]
-        if view.corner is None and (height, width) != (self.height, self.width):
-            raise ValueError(f"built for {self.height}×{self.width} images, got {height}×{width}")
+        sides = tuple(x.shape[2:])
+        if view.corner is None and sides != self.sides:
+            raise ValueError(f"built for states of {times(self.sides)}, got {times(sides)}")
         if self.drops and self.training:
             reseed(self.drops, label)
         if self.coordinates:
-            x = torch.cat([x, self.places(view.corner, x)], 1)
-        down, right = -height % self.factor, -width % self.factor
-        if down or right:
-            x = F.pad(x, (0, right, 0, down), mode="replicate")
+            x = torch.cat([x, places(self.where.to(x), view.corner, x)], 1)
+        x = padded(x, [side + -side % self.factor for side in sides])
         y = self.unet(x, label, class_labels=self.labels(cond, len(x)), return_dict=False)[0]
-        return y[:, :, :height, :width] if down or right else y
-
-    def places(self, corner: Int64[Tensor, "b 2"] | None, x: Tensor) -> Float[Tensor, "b 2 h w"]:
-        """The coordinates of the pixels of crops, or of the whole."""
-        where, (height, width) = self.where.to(x), x.shape[2:]
-        if corner is None:
-            return where.expand(len(x), -1, -1, -1)
-        return torch.stack([where[:, i : i + height, j : j + width] for i, j in corner.tolist()])
-
-
-def coordinates_of(height: int, width: int) -> Float[Tensor, "2 h w"]:
-    """Row and column of every pixel's middle, the picture's edges at -1 and 1."""
-    rows, columns = ((2 * torch.arange(n) + 1) / n - 1 for n in (height, width))
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+        return cropped(y, sides)
 
 
 def replace_dropout(module: nn.Module, rate: float, made: list[Dropout]) -> None:

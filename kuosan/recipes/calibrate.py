@@ -52,8 +52,7 @@ def calibrate(device: torch.device, precision: str = "float32") -> Speed:
     spec = {
         "kind": "transformer",
         "channels": 1,
-        "height": _SIDE,
-        "width": _SIDE,
+        "sides": [_SIDE, _SIDE],
         "conditions": {},
         **_REFERENCE,
     }

@@ -13,7 +13,6 @@ from kuosan.recipes.session import Session
 from kuosan.training.budget import clock
 
 _PIPELINES = {"image": "unconditional-image-generation", "text": "text-generation"}
-THINGS = {"text": "texts", "music": "music"}
 
 
 def card(session: Session, summary: dict[str, Any]) -> str:
@@ -26,7 +25,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
         "tags": ["diffusion", "kuosan", r.data.modality],
     }
     shape, sampler = "×".join(map(str, session.run.shape)), session.run.sampler()
-    things = THINGS.get(r.data.modality, "pictures")
+    things = session.run.modality.noun
     rows = "\n".join(_row(name, m, things) for name, m in summary["metrics"].items())
     n = next((m["n"] for m in summary["metrics"].values()), 0)
     student = f"a student of `{r.init}` that needs {steps_in_words(r.distil.steps)}"
@@ -95,7 +94,7 @@ def _codec(session: Session, summary: dict[str, Any]) -> str:
     """What the codec leaves of real pictures; nothing where there is no codec."""
     if "codec" not in summary:
         return ""
-    rows = "\n".join(_row(name, m) for name, m in summary["codec"].items())
+    rows = "\n".join(_row(name, m, "pictures") for name, m in summary["codec"].items())
     latent = "×".join(map(str, session.run.latent_shape))
     return f"""## The codec
 
@@ -109,7 +108,7 @@ the codec, which loses this:
 """
 
 
-def _row(name: str, m: dict[str, Any], things: str = "pictures") -> str:
+def _row(name: str, m: dict[str, Any], things: str) -> str:
     title, _ = metric_title(name, things)
     value = number(m["value"], m.get("stderr"))
     floor = "–" if m.get("floor") is None else number(m["floor"], m.get("floor_stderr"))

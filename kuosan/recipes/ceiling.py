@@ -61,7 +61,7 @@ def ceiling(run: Run, data: Dataset, evaluation: Path | None = None) -> Ceiling 
         _mean("codec_psnr", psnr_of(errors), "higher", note),
         _mean("codec_mse", errors * unit**2, "lower", note),
     ]
-    spaces: list[FeatureSpace] = [pixels((form["channels"], form["height"], form["width"]))]
+    spaces: list[FeatureSpace] = [pixels(run.shape)]
     if evaluation is not None and (evaluation / "encoder.json").is_file():
         spaces.append(load_encoder(evaluation))
     if len(x) >= FEWEST:

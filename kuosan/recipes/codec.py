@@ -113,7 +113,7 @@ def max_side(recipe: Recipe, device: torch.device, sides: Sequence[int] = ()) ->
 
 
 def choose_codec(
-    recipe: Recipe, device: torch.device, sides: Sequence[int], shape: tuple[int, int, int]
+    recipe: Recipe, device: torch.device, sides: Sequence[int], shape: tuple[int, ...]
 ) -> tuple[Codec | None, list[Choice]]:
     """The codec of states of this shape, as `build` makes it, or None; and the reasons.
 

@@ -19,6 +19,8 @@ from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
 from kuosan.recipes.bulk import drawn
 from kuosan.recipes.ceiling import ceiling
+from kuosan.recipes.dense import reading
+from kuosan.recipes.measures import with_own
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.student import needs_flow
 from kuosan.training.checkpoint import write_json
@@ -40,7 +42,7 @@ def data_of(run: Run, data: str | Path | None = None) -> Dataset:
             f"the data {source} of {run.path} is not there: name the data to measure against with --data"
         )
     facts = run.facts
-    return load_data(source, like=run.modality, columns=facts.columns or None, text=facts.recipe.data.reading)
+    return load_data(source, like=run.modality, columns=facts.columns or None, options=reading(facts))
 
 
 def states(split: Split, most: int = 20_000) -> Tensor:
@@ -76,10 +78,12 @@ def measure(
     asked = samples.cond.get(column) if column else None
     # What is measured is what is written: clipped, and rounded to the depth of the files.
     written = samples.modality.encode(samples.modality.decode(samples.x))
-    return evaluate_samples(
+    found = evaluate_samples(
         written,
         train,
         val,
+        axes=run.modality.axes,
+        noun=run.modality.noun,
         labels=asked if asked is not None and bool((asked < known).all()) else None,
         train_labels=labels(data.train, len(train)),
         val_labels=labels(data.val, len(val)),
@@ -88,6 +92,7 @@ def measure(
         seconds=seconds,
         inception=inception,
     )
+    return with_own(found, run.modality, samples.x, train, val, seed)
 
 
 def with_likelihood(result: dict[str, Any], found: Likelihood | str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from kuosan.codecs import StockCodec
 from kuosan.denoisers.diffusers import export_diffusers
 from kuosan.errors import UserError
 from kuosan.modalities.dataset import resolve
-from kuosan.recipes.card import THINGS
 from kuosan.recipes.run import Run
 
 FORMATS = ("diffusers",)
@@ -44,7 +43,7 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
         raise UserError(f"{run.path} is a diffusers pipeline already: copy the folder instead")
     if run.facts.recipe.process.discrete:
         raise UserError(
-            f"{run.path} is a model of {THINGS[run.facts.recipe.data.modality]}, and diffusers has no pipeline for its "
+            f"{run.path} is a model of {run.modality.noun}, and diffusers has no pipeline for its "
             "network: sample it with `kuosan sample`; its weights are in model.safetensors, its tokeniser in "
             "tokenizer.json"
         )

@@ -102,7 +102,8 @@ def foreign_facts(path: Path) -> Facts:
     spec = loaded.spec
     channels = spec["channels"]
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(channels, MULTI)
-    shape = ImageFormat(spec["height"], spec["width"], channels, mode, "uint8", 0.0, 255.0)
+    height, width = spec["sides"]
+    shape = ImageFormat(height, width, channels, mode, "uint8", 0.0, 255.0)
     table = loaded.schedule
     alphas = torch.sigmoid(-2 * table.log_rho).tolist()
     recipe = Recipe.model_validate(

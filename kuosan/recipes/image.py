@@ -17,13 +17,17 @@ one seed: batches of 16 0.802 (80 s, 4.8 k samples), of 64 0.872 (100 s, 5.2 k).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from kuosan.errors import UserError
+from kuosan.modalities.base import PICTURE
 from kuosan.modalities.dataset import Dataset
 from kuosan.networks import choose_network
+from kuosan.networks.sides import times
 from kuosan.recipes.noise import choose_noise
 from kuosan.recipes.scarce import choose_scarce
 from kuosan.recipes.schema import NetworkPart, ObjectivePart, Recipe
@@ -46,9 +50,10 @@ def resolve(
     init: dict[str, Any] | None,
     speed: float = 1.0,
     *,
-    shape: tuple[int, int, int],
-    side: int,
+    shape: tuple[int, ...],
+    side: int | None,
     budget: Budget,
+    usual: Mapping[str, tuple[Any, str]] | None = None,
 ) -> tuple[Recipe, dict[str, Any], list[Choice]]:
     """The recipe without ``auto``, the network's specification, and the reasons.
 
@@ -57,22 +62,25 @@ def resolve(
         init: what a run starts from: its network, schedule and objective stand.
         speed: of this machine now, relative to what the network choice predicts.
         shape: of what the network works on, states or latents.
-        side: the longest that pictures were brought to.
+        side: the longest that pictures were brought to; None of what is none.
         budget: with one of steps or images, what ``seconds`` only guesses is known.
+        usual: defaults of a modality that are other than those of pictures, with the reason, by "part.leaf".
     """
-    channels, height, width = shape
+    channels, *sides = shape
     conditions = {name: len(values) for name, values in data.columns.items()}
     tree = recipe.model_dump()
     choices: list[Choice] = []
 
     def decide(part: str, leaf: str, value: Any, why: str) -> None:
+        value, why = (usual or {}).get(f"{part}.{leaf}", (value, why))
         if tree[part][leaf] in ("auto", None):
             tree[part][leaf] = value
         else:
             value, why = tree[part][leaf], "asked for"
         choices.append((f"{part}.{leaf}", value, why))
 
-    tree["data"] |= {"max_side": side}
+    if side is not None:
+        tree["data"] |= {"max_side": side}
     noise, reasons = choose_noise(recipe, init)
     tree["noise"] = noise.model_dump()
     choices += reasons
@@ -91,7 +99,7 @@ def resolve(
         choices.append(("network", network["kind"], f"from {recipe.init}"))
     else:
         network, reasons = choose_network(
-            channels, height, width, conditions,
+            channels, sides, conditions,
             seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
             latents=recipe.codec.kind != "none",
         )  # fmt: skip
@@ -106,10 +114,9 @@ def resolve(
             network["out_channels"] = 2 * channels
             choices.append(("objective.variance", "learned", "asked for"))
         decide("schedule", "kind", "cosine", "variance preserving: the state always has the data's scale")
-        side = (height * width) ** 0.5
-        shift = max(1.0, side / BASE_SIDE)
-        what = "pictures" if recipe.codec.kind == "none" else "latents"
-        why = f"{height}×{width} {what} " + (
+        shift = max(1.0, math.prod(sides) ** 0.5 / BASE_SIDE)
+        what = data.modality.noun if recipe.codec.kind == "none" else "latents"
+        why = f"{times(sides)} {what} " + (
             "are no larger than the schedule was made for"
             if shift == 1
             else "need more noise to hide as much"
@@ -154,7 +161,7 @@ def resolve(
             "objective.timing=entropy draws the same log-SNRs on every schedule, so a learned one would have nothing "
             "to learn from: choose another objective.timing, or schedule=cosine"
         )
-    batch = 128 if height * width * channels <= 4096 else 64
+    batch = 128 if math.prod(shape) <= 4096 else 64
     why = "noisy enough to learn fast, large enough to use the processor"
     if recipe.codec.kind != "none" and device.type == "cpu":
         batch, why = LATENT_BATCH, "a large network's few samples make more steps so"
@@ -169,13 +176,13 @@ def resolve(
     decide(
         "training", "lr", rate, "a start from trained weights" if init else "falls with the network's width"
     )
-    decide("training", "optimizer", "adamw", "as good as any on pictures here")
+    decide("training", "optimizer", "adamw", "as good as any here")
     passes = next((value for name, value, _ in choices if name == "passes"), None)
     if (steps := budget.steps_of(tree["training"]["batch"])) is not None:
         passes = steps * tree["training"]["batch"] / len(data.train)
         choices = [choice for choice in choices if choice[0] != "passes"]
     leaves, more, reasons = choose_scarce(
-        recipe, network, len(data.train), passes, latents=recipe.codec.kind != "none"
+        recipe, network, len(data.train), passes, fixed=_fixed(recipe, data)
     )
     tree["training"] |= leaves
     network = network | more
@@ -187,3 +194,14 @@ def resolve(
     tree["training"] |= leaves
     choices += reasons
     return Recipe.model_validate(tree), network, choices
+
+
+def _fixed(recipe: Recipe, data: Dataset) -> str:
+    """Why items cannot be augmented; nothing where they can."""
+    if recipe.codec.kind != "none":
+        return "pictures are augmented before they are encoded, which is done once"
+    return (
+        ""
+        if data.modality.axes == PICTURE
+        else f"augmentations are of pictures, and these are {data.modality.noun}"
+    )

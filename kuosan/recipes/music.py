@@ -19,7 +19,7 @@ from kuosan.networks import choose_token_network
 from kuosan.networks.choose_tokens import heads_of
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
-from kuosan.recipes.token_leaves import Leaves, check_tokens, own_leaves, token_leaves
+from kuosan.recipes.token_leaves import Leaves, check_tokens, own_leaves, token_leaves, token_length
 
 MOST_STEPS = 64  # of a sample, unless asked for
 
@@ -45,7 +45,7 @@ def settle(asked: Question) -> Settled:
         modality=recipe.data.modality,
         like=start.modality if start else None,
         columns=start.columns if start else None,
-        music={"length": recipe.data.length, "transpose": recipe.data.transpose},
+        options={"music": {"length": token_length(recipe), "transpose": recipe.data.transpose}},
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with music")

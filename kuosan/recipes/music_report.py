@@ -14,7 +14,7 @@ from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.music.faults import FAULTS
 from kuosan.evaluation.plots import FIRST, SECOND, draw
 from kuosan.evaluation.report import ReportFacts, write_report
-from kuosan.evaluation.report_section import Section, Sound
+from kuosan.evaluation.report_section import Clip, Section
 from kuosan.evaluation.report_words import number, steps_in_words
 from kuosan.modalities import Score
 from kuosan.modalities.music_draw import piano_roll
@@ -96,7 +96,7 @@ def _heard(scores: list[Score]) -> Section | None:
     for i, score in enumerate(scores[:HEARD]):
         about = f"number {i}, in {score.key or 'no key'}, {score.tempo:g} quarters a minute"
         figures.append((about, piano_roll(score, 720, 240)))
-        figures.append(("", Sound(wave_bytes(render(score, RATE, SECONDS)))))
+        figures.append(("", Clip("audio/wav", wave_bytes(render(score, RATE, SECONDS)))))
     lead = [f"The first samples, up to {SECONDS:g} seconds of each, by Kuosan's own synthesiser."]
     return Section("heard", "Listen", "To be heard", lead, figures) if figures else None
 

@@ -24,10 +24,11 @@ from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
 from kuosan.modalities.folder import open_folder
 from kuosan.networks.widen import WIDENED
-from kuosan.recipes import adapters, machine, music, pictures, texts
+from kuosan.recipes import adapters, dense, machine, music, pictures, texts
 from kuosan.recipes import codec as codecs
 from kuosan.recipes.build import build_model
 from kuosan.recipes.calibrate import Speed, calibrate
+from kuosan.recipes.dense import reading
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.noise import check_noise
 from kuosan.recipes.pace import Pace, cost_of, reserve
@@ -46,7 +47,7 @@ RECIPES: dict[str, Callable[[Question], Settled]] = {
     "image": pictures.settle,
     "text": texts.settle,
     "music": music.settle,
-}
+}  # of all others `dense`
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def settle(
             if budget.seconds
             else Speed(torch.get_num_threads(), 1.0)
         )
-    question = Question(source, recipe, start, budget, device, speed.ratio)
-    found = RECIPES[modality](question)
+    question = Question(source, recipe, start, budget, device, speed.ratio, modality)
+    found = RECIPES.get(modality, dense.settle)(question)
     if start and recipe.adapter.rank:
         found, start = adapters.settle(found, start, recipe)
     dataset, resolved, choices = found.data, found.recipe, [*found.data.survey.notes, *found.choices]
@@ -256,7 +257,7 @@ def reopen(path: str | Path, *, started: float | None = None) -> Session:
         raise UserError(
             f"the data {source} of the run {path} is gone: put it back, or change data.path in {run.path / RECIPE}"
         )
-    data = load_data(source, like=run.modality, columns=facts.columns, text=facts.recipe.data.reading)
+    data = load_data(source, like=run.modality, columns=facts.columns, options=reading(facts))
     if data_fingerprint(data) != facts.data_fingerprint:
         raise UserError(
             f"the data {source} has changed since the run {path} was begun: put it back as it was, or train anew with "

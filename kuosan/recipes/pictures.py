@@ -36,8 +36,7 @@ def settle(asked: Question) -> Settled:
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with pictures")
-    form = data.modality.spec()["format"]
-    shape = form["channels"], form["height"], form["width"]
+    shape = data.modality.shape
     if start:
         if recipe.codec.kind != "auto" and (recipe.codec.kind == "none") != (start.codec is None):
             raise UserError(
@@ -47,7 +46,7 @@ def settle(asked: Question) -> Settled:
         choices = [("codec", "as it is", f"from {recipe.init}")] if codec else []
         if shape[1:] != start.size:
             was = "×".join(map(str, start.size))
-            choices.append(("size", f"{shape[1]}×{shape[2]}", f"asked for; {recipe.init} is of {was}"))
+            choices.append(("size", "×".join(map(str, shape[1:])), f"asked for; {recipe.init} is of {was}"))
     else:
         sides = sides if known else codecs.surveyed(data.survey)
         codec, choices = codecs.choose_codec(recipe, device, sides, shape)

@@ -18,20 +18,21 @@ from kuosan.core.shapes import map_state
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.likelihood import Likelihood
 from kuosan.evaluation.report import ReportFacts, write_report
-from kuosan.evaluation.report_section import Section
+from kuosan.evaluation.report_section import Clip, Section
 from kuosan.evaluation.report_words import number, steps_in_words
 from kuosan.recipes import machine
 from kuosan.recipes.ceiling import Ceiling
 from kuosan.recipes.cite import citations
 from kuosan.recipes.coding import read_log
 from kuosan.recipes.facts import Facts
-from kuosan.recipes.run import Samples
+from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.session import METRICS, Session, preview_conditions
 from kuosan.training.budget import clock
 from kuosan.training.objective import WEIGHTS
 from kuosan.training.speed import Way
 
 NEAREST_SHOWN = 12
+PLAYED = 8
 SURPRISING = 16
 
 
@@ -51,12 +52,10 @@ def write(
     survey.pop("notes", None)
     metrics = found.to_json()["metrics"]
     name = Path(data.survey.source).resolve().stem
-    shape = "×".join(str(s) for s in run.shape[1:])
-    channels = {1: "grey", 3: "colour"}.get(run.shape[0], f"{run.shape[0]}-channel")
     sampling = run.sampler()
     origin = origin_of(facts)
     classes = f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else ""
-    trained = f"{origin} on {facts.items:,} {channels} pictures of {shape} pixels{classes}"
+    trained = f"{origin} on {facts.items:,} {run.modality.described_form()}{classes}"
     how = f"{steps_in_words(sampling['steps'])}, with {sampling['solver']} on the {sampling['grid']} grid"
     if session.lessons:
         part, pairs = facts.recipe.distil, session.lessons.count
@@ -82,16 +81,33 @@ def write(
         curves=_curves(session),
         codec=_codec(session, found, roof) if roof else {},
         metrics=metrics,
-        samples=_sheets(session, samples),
+        samples=_sheets(session),
         likelihood={} if isinstance(surprise, str) else _likelihood(surprise),
         surprising=[] if isinstance(surprise, str) else _surprising(session, surprise),
         nearest=_nearest(session, samples, found),
-        sections=sections,
+        sections=[*played(run, samples), *sections],
         events=events(session),
         environment=machine.facts(),
         citations=citations(run),
+        noun=run.modality.noun,
     )
     return write_report(page, run.path / "report.html")
+
+
+def played(run: Run, samples: Samples) -> list[Section]:
+    """The first samples as they sound or move, where a picture does not show all of them."""
+    columns = samples.columns()
+    figures = []
+    for i, raw in enumerate(samples.raws(PLAYED)):
+        if (clip := run.modality.clip(raw)) is not None:
+            asked = ", ".join(
+                f"{name} {values[i]}" for name, values in columns.items() if values[i] is not None
+            )
+            figures.append((f"number {samples.first + i}" + (f": {asked}" if asked else ""), Clip(*clip)))
+    if not figures:
+        return []
+    lead = [f"The first {len(figures)} of the samples that were measured, none picked."]
+    return [Section("played", "Played", "To play", lead, figures)]
 
 
 def origin_of(facts: Facts) -> str:
@@ -197,7 +213,7 @@ def _curves(session: Session) -> dict[str, list[tuple[float, float]]]:
     return out
 
 
-def _sheets(session: Session, samples: Samples) -> list[tuple[str, Image.Image]]:
+def _sheets(session: Session) -> list[tuple[str, Image.Image]]:
     run = session.run
     cond, columns = preview_conditions(run.facts)
     n = len(next(iter(cond.values()))) if cond else 64 if columns == 8 else columns**2

@@ -139,15 +139,12 @@ class Run:
         network = self.facts.network
         if self.facts.recipe.process.discrete:
             return (network["length"],)
-        return (network["channels"], network["height"], network["width"])
+        return (network["channels"], *network["sides"])
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one state."""
-        if self.facts.codec is None:
-            return self.latent_shape
-        form = self.facts.modality["format"]  # codecs are of pictures
-        return (form["channels"], form["height"], form["width"])
+        return self.modality.shape
 
     @torch.no_grad()
     def encoded(self, x: Tensor) -> Tensor:

@@ -49,13 +49,14 @@ def augmentation_of(training: TrainingPart) -> Augmentation | None:
 
 
 def choose_scarce(
-    recipe: Recipe, network: Mapping[str, Any], items: int, passes: float | None, *, latents: bool
+    recipe: Recipe, network: Mapping[str, Any], items: int, passes: float | None, *, fixed: str = ""
 ) -> tuple[dict[str, Any], dict[str, Any], list[Choice]]:
     """The leaves ``augment`` and ``weight_decay`` of `TrainingPart`, what the network's specification has besides
     (dropout, and what tells of augmentations), and the reasons.
 
     Args:
         passes: over the data that training will make; None where nobody knows, which is taken for few.
+        fixed: why items cannot be augmented; nothing where they can.
 
     Raises:
         UserError: pictures cannot be augmented as asked for.
@@ -70,12 +71,12 @@ def choose_scarce(
         chosen.append((name, given if asked else found, "asked for" if asked else why))
         return given if asked else found
 
-    able = network["kind"] in ("transformer", "unet") and not latents
+    able = network["kind"] in ("transformer", "unet", "residual-unet") and not fixed
     able &= not recipe.init or bool(network.get("augment"))
     augment = decide("training.augment", training.augment, "+".join(KINDS) if many and able else "none")
     told_of = {"augment": WIDTH} if augment != "none" else {}
     if told_of:
-        _check(recipe, able, latents)
+        _check(recipe, able, fixed)
         augmentation_of(training.model_copy(update={"augment": augment}))
     # Beside augmentation dropout hurts: see the table.
     usual = DROPOUT if many and not told_of else network.get("dropout", 0.0)
@@ -98,13 +99,9 @@ def of_tokens(training: TrainingPart, what: str, instead: str) -> dict[str, Any]
     return {"weight_decay": decay, "augment": "none"}
 
 
-def _check(recipe: Recipe, able: bool, latents: bool) -> None:
+def _check(recipe: Recipe, able: bool, fixed: str) -> None:
     if not able:
-        what = (
-            "pictures are augmented before they are encoded, which is done once"
-            if latents
-            else f"the network of {recipe.init} was never told of augmentations"
-        )
+        what = fixed or f"the network of {recipe.init} was never told of augmentations"
         raise UserError(
             f"training.augment={recipe.training.augment} is not possible here: {what}; leave it away"
         )

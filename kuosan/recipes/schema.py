@@ -36,7 +36,11 @@ class DataPart(_Part):
         None, description="side, or height and width, of every picture"
     )
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
-    length: int | Auto = Field("auto", description="tokens of a window of text, or steps of one of music")
+    length: int | str = Field(
+        "auto",
+        description="tokens of a window of text, steps of one of music; of what has a time, also 2s or 48frames",
+    )
+    rate: float | Auto = Field("auto", description="samples or frames per second that all are brought to")
     tokeniser: str = Field(
         "auto", description="characters, bytes, bpe, unigram, or the path of a Hugging Face tokeniser"
     )
@@ -92,9 +96,11 @@ class CodecPart(_Part):
 class NetworkPart(_Part):
     """The network; leaves that are None are chosen."""
 
-    kind: Literal["auto", "transformer", "unet", "stock", "tokens", "stock-lm", "voices"] = "auto"
+    kind: Literal["auto", "transformer", "unet", "stock", "residual-unet", "tokens", "stock-lm", "voices"] = (
+        "auto"
+    )
     dropout: float | None = None
-    patch: int | None = None
+    patch: int | tuple[int, ...] | None = None
     dim: int | None = None
     depth: int | None = None
     heads: int | None = None

@@ -24,6 +24,7 @@ class Question:
     Args:
         start: what training starts from.
         speed: of this machine now, relative to what network choices predict.
+        modality: of the start, or else of the data.
     """
 
     source: Path
@@ -32,6 +33,7 @@ class Question:
     budget: Budget
     device: torch.device
     speed: float
+    modality: str
 
     @property
     def seconds(self) -> float:

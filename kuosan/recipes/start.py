@@ -15,6 +15,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import Modality
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import read_tokeniser
+from kuosan.networks.sides import counts_of, each
 from kuosan.networks.stock_lm import is_masked_lm, read_masked_lm
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.run import RECIPE, Run
@@ -42,7 +43,7 @@ class Start:
     @property
     def size(self) -> tuple[int, ...]:
         """Height and width of its pictures."""
-        return tuple(self.modality.spec()["format"][side] for side in ("height", "width"))
+        return self.modality.shape[1:]
 
     def form(self, size: int | tuple[int, int] | None) -> Modality[Any]:
         """The modality to read the new data in: the start's own, or pictures of this size.
@@ -61,14 +62,15 @@ class Start:
             spec | {"format": spec["format"] | {"height": height, "width": width}}
         )
 
-    def network(self, shape: tuple[int, int, int], columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    def network(self, shape: tuple[int, ...], columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """The specification of the start's network for states of another size and grown vocabularies."""
         old = self.of.network
-        new = old | {"height": shape[1], "width": shape[2]}
+        new = old | {"sides": list(shape[1:])}
         if "conditions" in old:
             new["conditions"] = {k: len(columns.get(k, self.of.columns[k])) for k in old["conditions"]}
-        if old["kind"] == "transformer" and (old["height"], old["width"]) != shape[1:]:
-            new["reach"] = old.get("reach") or [-(-old[side] // old["patch"]) for side in ("height", "width")]
+        if old["kind"] == "transformer" and old["sides"] != new["sides"]:
+            patch = each(old["patch"], len(old["sides"]))
+            new["reach"] = old.get("reach") or list(counts_of(old["sides"], patch))
         return new
 
     def weights_for(self, network: Mapping[str, Any]) -> Mapping[str, Tensor]:

@@ -22,7 +22,7 @@ from kuosan.networks.choose_tokens import heads_of
 from kuosan.recipes.schema import DataPart, ProcessPart, Recipe
 from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.start import Start
-from kuosan.recipes.token_leaves import Leaves, check_tokens, own_leaves, token_leaves
+from kuosan.recipes.token_leaves import Leaves, check_tokens, own_leaves, token_leaves, token_length
 
 WHOLE = 0.5  # share of items that are whole documents, from which positions say something
 MOST_STEPS = 32  # of a sample, unless asked for
@@ -49,7 +49,7 @@ def settle(asked: Question) -> Settled:
         )
     part = recipe.data
     options = {
-        "length": part.length,
+        "length": token_length(recipe),
         "tokeniser": part.tokeniser,
         "vocabulary": part.vocabulary,
     } | part.reading
@@ -63,7 +63,7 @@ def settle(asked: Question) -> Settled:
         modality=part.modality,
         like=like,
         columns=start.columns if start else None,
-        text=options,
+        options={"text": options},
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with texts")

@@ -50,6 +50,18 @@ def check_tokens(recipe: Recipe, source: Path, what: str) -> None:
         raise UserError(f"objective.timing={recipe.objective.timing} is for states of numbers: leave it away")
 
 
+def token_length(recipe: Recipe) -> int | str:
+    """How long windows are to be, in tokens or steps.
+
+    Raises:
+        UserError: a time.
+    """
+    length = recipe.data.length
+    if isinstance(length, str) and length != "auto":
+        raise UserError(f"data.length={length} is no number of tokens: give a whole number, or leave it away")
+    return length
+
+
 def own_leaves(recipe: Recipe, what: str) -> dict[str, Any]:
     """What a person set of a network of tokens.
 

@@ -80,8 +80,7 @@ class Watch:
 
     @cached_property
     def _space(self) -> Pixels:
-        channels, height, width = self.run.latent_shape
-        return pixels((channels, height, width))
+        return pixels(self.run.latent_shape)
 
     @cached_property
     def _rows(self) -> Tensor:

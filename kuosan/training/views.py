@@ -16,7 +16,8 @@ its order changes what an example shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
+from kuosan.networks.sides import counts_of
 from kuosan.networks.view import WHOLE, View
 
 PARTS = ((1 / 2, 0.6), (1 / 4, 0.4))  # of the side, and how many of the crops
@@ -34,7 +36,7 @@ class Part(NamedTuple):
     """Examples of one size: their numbers in the batch, and what they show."""
 
     numbers: Int64[Tensor, " n"]
-    x: Float[Tensor, "n c h w"]
+    x: Float[Tensor, "n c *sides"]
     view: View
 
 
@@ -61,19 +63,13 @@ class Views:
         """The views at this share of the training."""
         return self if progress < self.until else EVERYTHING
 
-    @property
-    def cost(self) -> float:
-        """Pixels shown per pixel of whole pictures, in the mean over training."""
-        crop = sum(part**2 * often for part, often in PARTS)
-        return 1 - self.until * self.crops * (1 - crop)
-
-    def parts(self, x: Float[Tensor, "b c h w"], seeds: Seeds, network: Any) -> Iterator[Part]:
+    def parts(self, x: Float[Tensor, "b c *sides"], seeds: Seeds, network: Any) -> Iterator[Part]:
         """The batch in views, by size; each example once.
 
         Args:
             network: shown them; `Transformer` and `UNet` say their ``grain``.
         """
-        grain, (height, width) = int(network.grain), x.shape[2:]
+        grain, sides = network.grain, tuple(x.shape[2:])
         u = seeds.fold("size").uniforms()
         below = 1 - self.crops
         for part, often in ((1.0, below), *((p, self.crops * o) for p, o in PARTS)):
@@ -82,19 +78,19 @@ class Views:
             if not len(index):
                 continue
             mine = seeds.take(index.tolist())
-            size = tuple(side_of(side, part, grain) for side in (height, width))
+            size = tuple(side_of(side, part, g) for side, g in zip(sides, grain, strict=True))
             shown, view = x[index.to(x.device)], WHOLE
-            if size != (height, width):
-                corner = _corners(mine, (height, width), size, grain)
+            if size != sides:
+                corner = _corners(mine, sides, size, grain)
                 shown = torch.stack(
                     [
-                        one[:, i : i + size[0], j : j + size[1]]
-                        for one, (i, j) in zip(shown, corner.tolist(), strict=True)
+                        one[(slice(None), *(slice(i, i + n) for i, n in zip(at, size, strict=True)))]
+                        for one, at in zip(shown, corner.tolist(), strict=True)
                     ]
                 )
                 view = view._replace(corner=corner.to(x.device))
             if self.route:
-                tokens = -(-size[0] // grain) * -(-size[1] // grain)
+                tokens = math.prod(counts_of(size, grain))
                 view = view._replace(through=kept(mine, tokens, self.route).to(x.device))
             yield Part(index, shown, view)
 
@@ -114,8 +110,10 @@ def kept(seeds: Seeds, tokens: int, route: float) -> Int64[Tensor, "b k"]:
     return order[:, :k].sort(1).values
 
 
-def _corners(seeds: Seeds, whole: tuple[int, ...], size: tuple[int, ...], grain: int) -> Int64[Tensor, "b 2"]:
+def _corners(
+    seeds: Seeds, whole: Sequence[int], size: Sequence[int], grain: Sequence[int]
+) -> Int64[Tensor, "b s"]:
     """Any place on the grain, each as likely as any other."""
-    places = torch.tensor([(n - m) // grain + 1 for n, m in zip(whole, size, strict=True)])
-    u = seeds.fold("corner").uniform(torch.empty(len(seeds), 2, dtype=torch.float64))
-    return (u * places).floor().long().clamp_max(places - 1) * grain
+    places = torch.tensor([(n - m) // g + 1 for n, m, g in zip(whole, size, grain, strict=True)])
+    u = seeds.fold("corner").uniform(torch.empty(len(seeds), len(places), dtype=torch.float64))
+    return (u * places).floor().long().clamp_max(places - 1) * torch.tensor(grain)

@@ -18,7 +18,7 @@ from kuosan.networks.widen import whole, widened
 
 peft = pytest.importorskip("peft", reason="the extra 'adapters' is not installed")
 
-PICTURES = {"channels": 1, "height": 8, "width": 8}
+PICTURES = {"channels": 1, "sides": [8, 8]}
 SPECS: dict[str, dict[str, Any]] = {
     "transformer": {"kind": "transformer", **PICTURES, "patch": 4, "dim": 16, "depth": 1, "heads": 1},
     "unet": {"kind": "unet", **PICTURES, "base": 8, "mults": [1, 2], "blocks": 1, "attention": [1]},

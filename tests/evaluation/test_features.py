@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from kuosan.errors import UserError
 from kuosan.evaluation.encoder import EncoderNetwork, load_encoder, make_network
 from kuosan.evaluation.encoder_training import batches, contrastive_loss, steps_for, train_encoder, view
-from kuosan.evaluation.features import pixels
+from kuosan.evaluation.features import pixels, states
 
 
 def bars(n: int, seed: int, shape: tuple[int, int, int] = (1, 8, 12)) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,9 +162,9 @@ def test_large_pictures_are_taught_small_and_measured_whole() -> None:
     seen: list[tuple[int, ...]] = []
     plain = encoder_training.view
 
-    def spy(x: torch.Tensor, generator: torch.Generator, strength: float) -> torch.Tensor:
+    def spy(x: torch.Tensor, *options: Any) -> torch.Tensor:
         seen.append(tuple(x.shape[2:]))
-        return plain(x, generator, strength)
+        return plain(x, *options)
 
     x = torch.rand(24, 3, 150, 300, generator=torch.Generator().manual_seed(0)) * 2 - 1
     x[:12, :, :75] += 0.5
@@ -173,3 +174,38 @@ def test_large_pictures_are_taught_small_and_measured_whole() -> None:
     assert set(seen) == {(48, 96)} and encoder.shape == (3, 150, 300)
     rows = encoder(x)
     assert float(rows.mean(0).abs().max()) < 0.2 and float((rows.std(0) - 1).abs().max()) < 0.2
+
+
+@pytest.mark.parametrize("sides", [(40,), (6, 10, 10)])
+def test_views_of_what_is_no_picture_shift_and_scale_each_side(sides: tuple[int, ...]) -> None:
+    """A ramp along a side becomes a ramp of another slope and place; nothing moves where the strength is none."""
+    axes, n = ("time", "height", "width")[-len(sides) :] if len(sides) == 3 else ("time",), 200
+    for k, side in enumerate(sides):
+        ramp = ((2 * torch.arange(side) + 1) / side - 1).view(-1, *(1,) * (len(sides) - 1 - k)).expand(sides)
+        x = ramp.expand(n, 1, *sides)
+        generator = torch.Generator().manual_seed(k)
+        torch.testing.assert_close(view(x, generator, 0.0, axes), x, atol=1e-6, rtol=0)
+        y = view(x, generator, 1.0, axes)
+        inner = y.movedim(2 + k, 1)[:, side // 3 : side - side // 3].reshape(n, side - 2 * (side // 3), -1)
+        slope = inner.diff(dim=1).mean((1, 2)) * side / 2
+        middle = inner.mean((1, 2))
+        assert 0.87 < float(slope.min()) < 0.9 and 1.1 < float(slope.max()) < 1.13
+        assert -0.21 < float(middle.min()) < -0.17 and 0.17 < float(middle.max()) < 0.21
+        torch.testing.assert_close(inner, inner[:, :, :1].expand_as(inner))  # other sides stay what they were
+
+
+@pytest.mark.parametrize("shape", [(3, 500), (2, 9, 12, 12), (70, 64)])
+def test_states_of_other_kinds_are_averaged_and_told_apart(shape: tuple[int, ...]) -> None:
+    axes = ("time", "height", "width")[: len(shape) - 1]
+    space = states(shape, axes)
+    assert space.name == "raw" and space.dimensions <= 1024
+    x = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
+    rows = space(x)
+    assert rows.shape == (5, space.dimensions)
+    constant = torch.full((1, *shape), 0.25)
+    torch.testing.assert_close(space(constant), torch.full((1, space.dimensions), 0.25))
+    labels = torch.arange(96) % 2
+    signs = (2 * labels - 1).view(-1, *(1,) * len(shape)) * torch.linspace(-1, 1, shape[-1])
+    noise = torch.randn(96, *shape, generator=torch.Generator().manual_seed(1))
+    encoder = train_encoder(signs + 0.3 * noise, labels, axes=axes, seconds=0.5)
+    assert (encoder.logits(signs[:2].expand(2, *shape)).argmax(1) == labels[:2]).all()

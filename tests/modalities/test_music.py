@@ -154,7 +154,7 @@ def raised(score: Score, semitones: int) -> Score:
 
 def test_a_folder_is_recognised_and_kept_whole(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "tunes")
-    data = load(folder, music={"length": 96})  # a piece each
+    data = load(folder, options={"music": {"length": 96}})  # a piece each
     modality = data.modality
     assert isinstance(modality, MusicModality)
     assert modality_from_spec(modality.spec()).spec() == modality.spec()
@@ -170,7 +170,7 @@ def test_a_folder_is_recognised_and_kept_whole(tmp_path: Path) -> None:
 
 
 def test_windows_begin_at_bar_lines_and_transpositions_stay_in_range(tmp_path: Path) -> None:
-    data = load(folder_of(tmp_path / "a", rise=2, metre=(3, 4)), music={"length": 40})
+    data = load(folder_of(tmp_path / "a", rise=2, metre=(3, 4)), options={"music": {"length": 40}})
     modality, index = data.modality, torch.arange(len(data.train))
     assert isinstance(modality, MusicModality)
     whole = {tuple(rows.flatten().tolist()): rows for rows in modality.works(data.train.x)}
@@ -241,7 +241,7 @@ def test_kinds_of_files_mix_and_folders_are_classes(tmp_path: Path) -> None:
     (fast / "t.abc").write_text("X:1\nM:4/4\nL:1/8\nK:G\n" + "GABc defg|" * 12, encoding="utf-8")
     write_score(some_score(50), fast / "x.musicxml")
     (fast / "y.xml").write_bytes((fast / "x.musicxml").read_bytes().replace(b"Voice", b"Other"))
-    data = load(tmp_path / "a", music={"length": 64})
+    data = load(tmp_path / "a", options={"music": {"length": 64}})
     assert data.survey.modality == "music"
     assert set(data.columns["class"]) == {"slow", "fast"}
     assert data.survey.files == 15

@@ -65,7 +65,7 @@ def corpus(
 ) -> tuple[list[str], Dataset]:
     texts = CORPORA[request.param]
     folder = write(tmp_path_factory.mktemp("texts"), texts)
-    return texts, load(folder, text={"length": 32})
+    return texts, load(folder, options={"text": {"length": 32}})
 
 
 def test_passages_of_a_document_make_it_up(corpus: tuple[list[str], Dataset]) -> None:
@@ -123,7 +123,7 @@ def test_windows_slide_in_training_only(corpus: tuple[list[str], Dataset]) -> No
 
 
 def test_about_a_twentieth_is_held_out_in_whole_sections(tmp_path: Path) -> None:
-    data = load(write(tmp_path, [prose(40_000, 1)]), text={"length": 32})
+    data = load(write(tmp_path, [prose(40_000, 1)]), options={"text": {"length": 32}})
     held = sorted(int(name.partition(":")[2]) for name in data.val.names)
     n = len(data.train) + len(data.val)
     assert 0 <= held_out_count(n) - len(held) < 16
@@ -133,7 +133,7 @@ def test_about_a_twentieth_is_held_out_in_whole_sections(tmp_path: Path) -> None
 
 
 def test_documents_stay_together_where_there_are_enough(tmp_path: Path) -> None:
-    data = load(write(tmp_path, [prose(100, i) for i in range(60)]), text={"length": 32})
+    data = load(write(tmp_path, [prose(100, i) for i in range(60)]), options={"text": {"length": 32}})
     train, val = ({name.partition(":")[0] for name in split.names} for split in (data.train, data.val))
     assert val and not train & val
 
@@ -153,7 +153,7 @@ def test_names_and_order_of_files_change_nothing(tmp_path: Path) -> None:
 def test_copies_of_documents_go_and_refrains_stay(tmp_path: Path) -> None:
     refrain = "and the moon is over the river. " * 40
     texts = [prose(60, i) for i in range(50)]
-    data = load(write(tmp_path, [*texts, texts[7], texts[7], refrain]), text={"length": 32})
+    data = load(write(tmp_path, [*texts, texts[7], texts[7], refrain]), options={"text": {"length": 32}})
     assert data.survey.duplicates["documents_repeated"] == 2
     found = list(works(data).values())
     assert found.count(texts[7]) == 1 and refrain in found
@@ -163,7 +163,8 @@ def test_near_copies_stay_on_one_side_and_are_reported(tmp_path: Path) -> None:
     texts = [prose(60, i) for i in range(60)]
     pairs = [text.replace("moon", "Moon ", 1) + " end" for text in texts]
     data = load(
-        write(tmp_path, [t for pair in zip(texts, pairs, strict=True) for t in pair]), text={"length": 32}
+        write(tmp_path, [t for pair in zip(texts, pairs, strict=True) for t in pair]),
+        options={"text": {"length": 32}},
     )
     found = data.survey.duplicates
     assert found["near_copies"] == 60 and len(found["near_examples"][0]) == 2
@@ -193,7 +194,7 @@ def test_automatic_length(tmp_path: Path, sizes: list[int], length: int) -> None
     rng = np.random.default_rng(0)
     data = load(
         write(tmp_path, ["".join(rng.choice(list("abcdefgh"), n)) for n in sizes]),
-        text={"tokeniser": "characters"},
+        options={"text": {"tokeniser": "characters"}},
     )
     assert data.modality.length == length
 
@@ -211,7 +212,7 @@ def test_small_corpora_work(tmp_path: Path) -> None:
 
 def test_a_survey_counts_documents_characters_and_tokens(tmp_path: Path) -> None:
     texts = [prose(20, i) for i in range(9)] + ["", "秋风" * 30]
-    data = load(write(tmp_path, texts), text={"tokeniser": "bytes"})
+    data = load(write(tmp_path, texts), options={"text": {"tokeniser": "bytes"}})
     totals = data.survey.totals
     assert totals["documents"] == 10 and totals["blank documents"] == 1
     assert totals["characters"] == sum(map(len, texts)) and totals["tokens"] == sum(
@@ -226,7 +227,7 @@ def test_a_survey_counts_documents_characters_and_tokens(tmp_path: Path) -> None
 def test_a_condition_is_judged_by_documents_and_said_of_every_passage(tmp_path: Path) -> None:
     rows = [{"text": prose(60, i), "id": i, "mood": "ab"[i % 2]} for i in range(50)]
     (tmp_path / "x.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    data = load(tmp_path, text={"length": 32})
+    data = load(tmp_path, options={"text": {"length": 32}})
     assert data.columns == {"mood": ("a", "b")}, "50 numbers in 250 passages still tell documents apart"
     for split in (data.train, data.val):
         for name, label in zip(split.names, split.labels["mood"].tolist(), strict=True):
@@ -243,10 +244,15 @@ def test_other_data_takes_the_form_of_a_model(tmp_path: Path) -> None:
 def test_options_of_text(tmp_path: Path) -> None:
     folder = write(tmp_path / "texts", [prose(50, i) for i in range(20)])
     trained, _ = train_tokeniser([prose(50, 1)], "bpe", 300)
-    assert load(folder, text={"tokeniser": trained, "length": 5}).modality.length == 5
+    assert load(folder, options={"text": {"tokeniser": trained, "length": 5}}).modality.length == 5
     (tmp_path / "tokenizer.json").write_bytes(trained.to_json())
-    assert load(folder, text={"tokeniser": str(tmp_path)}).modality.tokeniser.pieces == trained.pieces
-    assert load(folder, text={"tokeniser": "bpe", "vocabulary": 290}).modality.tokeniser.size == 290
+    assert (
+        load(folder, options={"text": {"tokeniser": str(tmp_path)}}).modality.tokeniser.pieces
+        == trained.pieces
+    )
+    assert (
+        load(folder, options={"text": {"tokeniser": "bpe", "vocabulary": 290}}).modality.tokeniser.size == 290
+    )
     for options, said in (
         ({"length": 1}, "from 2 on"),
         ({"tokeniser": str(tmp_path), "vocabulary": 300}, "own vocabulary"),
@@ -254,7 +260,7 @@ def test_options_of_text(tmp_path: Path) -> None:
         ({"document": "page"}, "paragraph"),
     ):
         with pytest.raises(UserError, match=said):
-            load(folder, text=options)
+            load(folder, options={"text": options})
 
 
 def modality(length: int = 12) -> TextModality:
@@ -322,6 +328,6 @@ def test_real_sets(shared_data: Callable[[str], Path], name: str, documents: int
 
 def test_real_book(shared_data: Callable[[str], Path]) -> None:
     path = shared_data("tinyshakespeare")
-    data = load(path, text={"tokeniser": "characters"})
+    data = load(path, options={"text": {"tokeniser": "characters"}})
     assert (data.modality.tokeniser.size, data.modality.length) == (65 + 256 + 1, 256)
     assert works(data)["input.txt"] == (path / "input.txt").read_text(encoding="utf-8")

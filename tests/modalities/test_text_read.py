@@ -214,7 +214,7 @@ def sides(data: Dataset) -> tuple[set[str], set[str]]:
 def test_parts_by_the_names_of_files(tmp_path: Path) -> None:
     for name in ("train", "valid", "test"):
         write(tmp_path / f"{name}.txt", *(f"{name} text number {i}" for i in range(40)))
-    data = load(tmp_path, text={"document": "line"})
+    data = load(tmp_path, options={"text": {"document": "line"}})
     train, val = sides(data)
     assert {name[:5] for name in train} == {"train"} and {name[:5] for name in val} == {"valid"}
     assert (len(train), len(val)) == (40, 40) and any(

@@ -1,8 +1,9 @@
-"""The choice of a network: it grows with the budget, fits the image, and builds."""
+"""The choice of a network: it grows with the budget, fits the state, and builds."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -12,25 +13,30 @@ import torch
 from kuosan.errors import UserError
 from kuosan.networks import build_network, choose_network
 from kuosan.networks.choose import MOST_TOKENS, _transformers, _unets, patches, samples_wanted
+from kuosan.networks.sides import counts_of
 
 GENERATOR = torch.Generator().manual_seed(0)
 
 
-def choose(channels: int, height: int, width: int, seconds: float, **more: Any) -> dict[str, Any]:
+def choose(channels: int, *sides: int, seconds: float, **more: Any) -> dict[str, Any]:
     leaves = {"device": "cpu", "items": 10_000} | more
-    return choose_network(channels, height, width, {}, seconds=seconds, **leaves)[0]
+    return choose_network(channels, sides, {}, seconds=seconds, **leaves)[0]
 
 
 def operations(spec: dict[str, Any]) -> float:
-    size = {k: spec[k] for k in ("channels", "height", "width", "conditions")}
-    found = {"transformer": _transformers, "unet": _unets}[spec["kind"]](size, "cpu")
+    size = {k: spec[k] for k in ("channels", "sides", "conditions")}
+    found = {"transformer": _transformers, "unet": _unets, "residual-unet": _unets}[spec["kind"]](size, "cpu")
     return next(c.operations for c in found if c.spec == {k: v for k, v in spec.items() if k != "dropout"})
 
 
 @pytest.mark.parametrize("kind", ["transformer", "unet"])
-@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 30, 50), (1, 1, 7)])
-def test_cost_grows_with_the_budget_and_the_samples_suffice(shape: tuple[int, int, int], kind: str) -> None:
-    costs = [operations(choose(*shape, seconds, kind=kind)) for seconds in (10, 60, 600, 3000, 40_000)]
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 1, 7), (60, 128), (3, 8, 32, 32)]
+)
+def test_cost_grows_with_the_budget_and_the_samples_suffice(shape: tuple[int, ...], kind: str) -> None:
+    costs = [
+        operations(choose(*shape, seconds=seconds, kind=kind)) for seconds in (10, 60, 600, 3000, 40_000)
+    ]
     assert costs == sorted(costs)
 
 
@@ -44,7 +50,7 @@ def test_wanted_samples_follow_the_equation() -> None:
 
 def test_the_cost_is_that_of_the_network() -> None:
     """Equation (2) against the multiplications of one block, counted from the parameters."""
-    spec = choose(1, 28, 28, 600)
+    spec = choose(1, 28, 28, seconds=600)
     network = build_network(spec, GENERATOR)
     tokens = (28 // spec["patch"]) ** 2
     products = sum(p.numel() for p in network.blocks.parameters() if p.ndim == 2)
@@ -52,10 +58,15 @@ def test_the_cost_is_that_of_the_network() -> None:
     assert operations(spec) == 6 * (tokens * products + attention)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 48), (1, 31, 17), (4, 5, 3), (1, 128, 1), (3, 96, 128)])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 8, 8), (1, 31, 17), (4, 5, 3), (1, 128, 1), (3, 96, 128), (70, 97), (3, 5, 20, 24), (1, 24, 24, 24)],
+)
 @pytest.mark.parametrize("kind", ["auto", "transformer", "unet"])
-def test_every_choice_is_json_and_builds(shape: tuple[int, int, int], kind: str) -> None:
-    spec, reasons = choose_network(*shape, {"class": 3}, seconds=20, device="cpu", items=50, kind=kind)
+def test_every_choice_is_json_and_builds(shape: tuple[int, ...], kind: str) -> None:
+    spec, reasons = choose_network(
+        shape[0], shape[1:], {"class": 3}, seconds=20, device="cpu", items=50, kind=kind
+    )
     network = build_network(json.loads(json.dumps(spec)), GENERATOR)
     x = torch.zeros(1, *shape)
     assert network(x, torch.zeros(1), **{"class": torch.tensor([3])}).shape == x.shape
@@ -63,13 +74,26 @@ def test_every_choice_is_json_and_builds(shape: tuple[int, int, int], kind: str)
 
 
 def test_patches_divide_where_they_can() -> None:
-    assert patches(28, 28) == [1, 2, 4]
-    assert patches(64, 64) == [2, 4, 8]  # 1 would make 4096 tokens
-    assert all(30 % p == 0 and 45 % p == 0 for p in patches(30, 45))
-    assert patches(8, 8) == [1, 2, 4]
-    for size in ((31, 37), (1, 9000), (512, 512), (1, 1), (127, 1024)):
-        assert all(-(-size[0] // p) * -(-size[1] // p) <= 1024 for p in patches(*size))
-    assert patches(31, 37)[0] == 2 and patches(1, 9000)[0] > 1  # no divisor fits, so these pad
+    assert patches((28, 28)) == [(1, 1), (2, 2), (4, 4)]
+    assert patches((64, 64)) == [(2, 2), (4, 4), (8, 8)]  # 1 would make 4096 tokens
+    assert all(30 % p == 0 and 45 % q == 0 for p, q in patches((30, 45)))
+    assert patches((8, 8)) == [(1, 1), (2, 2), (4, 4)]
+    for size in (
+        (31, 37),
+        (1, 9000),
+        (512, 512),
+        (1, 1),
+        (127, 1024),
+        (3000,),
+        (1,),
+        (16, 64, 64),
+        (9, 31, 31),
+    ):
+        assert all(math.prod(counts_of(size, p)) <= MOST_TOKENS for p in patches(size))
+    assert patches((31, 37))[0] == (2, 2) and patches((1, 9000))[0] == (1, 9)  # no divisor fits, so these pad
+    assert (1, 2, 2) in patches((8, 16, 16)) and (4, 4, 4) in patches(
+        (16, 32, 32)
+    )  # of time, half as much too
 
 
 def test_budgets_on_well_known_sizes() -> None:
@@ -84,41 +108,50 @@ def test_budgets_on_well_known_sizes() -> None:
             (3, 64, 600): (4, 64),
         }
         for (channels, side, seconds), (patch, dim) in wanted.items():
-            spec = choose(channels, side, side, seconds, items=2000)
+            spec = choose(channels, side, side, seconds=seconds, items=2000)
             assert (spec["patch"], spec["dim"]) == (patch, dim), (side, spec)
     finally:
         torch.set_num_threads(threads)
 
 
 def test_an_accelerator_or_an_hour_means_a_unet() -> None:
-    assert choose(3, 32, 32, 600)["kind"] == "transformer"
-    assert choose(3, 32, 32, 600, device="cuda")["kind"] == "unet"
-    assert choose(3, 32, 32, 3600)["kind"] == "unet"
-    assert choose(3, 32, 32, 3600, kind="transformer")["kind"] == "transformer"
+    assert choose(3, 32, 32, seconds=600)["kind"] == "transformer"
+    assert choose(3, 32, 32, seconds=600, device="cuda")["kind"] == "unet"
+    assert choose(3, 32, 32, seconds=3600)["kind"] == "unet"
+    assert choose(3, 32, 32, seconds=3600, kind="transformer")["kind"] == "transformer"
 
 
 def test_wrong_kinds_and_leaves_are_the_users_to_mend() -> None:
     with pytest.raises(UserError, match="auto, transformer or unet"):
-        choose(1, 8, 8, 10, kind="mlp")
+        choose(1, 8, 8, seconds=10, kind="mlp")
     with pytest.raises(UserError, match="os.system"):
         build_network({"kind": "os.system"}, GENERATOR)
     with pytest.raises(UserError, match="depht"):
-        build_network(choose(1, 8, 8, 10) | {"depht": 3}, GENERATOR)
+        build_network(choose(1, 8, 8, seconds=10) | {"depht": 3}, GENERATOR)
 
 
 def test_latents_have_patches_of_two_at_most_and_need_half_the_samples() -> None:
     for seconds in (60, 600, 2000):
         spec, reasons = choose_network(
-            8, 32, 32, {}, seconds=seconds, device="cpu", items=10_000, latents=True, kind="transformer"
+            8, (32, 32), {}, seconds=seconds, device="cpu", items=10_000, latents=True, kind="transformer"
         )
         assert spec["patch"] <= 2
         _, pixels = choose_network(
-            8, 32, 32, {}, seconds=seconds, device="cpu", items=10_000, kind="transformer"
+            8, (32, 32), {}, seconds=seconds, device="cpu", items=10_000, kind="transformer"
         )
         texts = [next(why for what, _, why in given if what == "size") for given in (reasons, pixels)]
         wanted = [float(re.findall(r"([\d.]+) k samples", text)[0]) for text in texts]
         assert wanted[0] == pytest.approx(wanted[1] / 2, abs=1)
     spec, _ = choose_network(
-        4, 64, 96, {}, seconds=60, device="cpu", items=99, latents=True, kind="transformer"
+        4, (64, 96), {}, seconds=60, device="cpu", items=99, latents=True, kind="transformer"
     )
     assert -(-64 // spec["patch"]) * -(-96 // spec["patch"]) <= MOST_TOKENS
+
+
+def test_time_and_volumes_have_a_unet_of_their_own() -> None:
+    assert (
+        choose(60, 128, seconds=3600)["kind"]
+        == choose(1, 24, 24, 24, seconds=3600)["kind"]
+        == "residual-unet"
+    )
+    assert choose(60, 128, seconds=60)["kind"] == "transformer"

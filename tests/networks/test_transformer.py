@@ -15,7 +15,7 @@ def make(
     """A transformer whose zero-initialised layers have been filled too."""
     generator = torch.Generator().manual_seed(seed)
     shape: dict = {"patch": 4, "dim": 32, "depth": 2, "heads": 4} | leaves
-    network = Transformer(2, height, width, generator=generator, **shape)
+    network = Transformer(2, (height, width), generator=generator, **shape)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
@@ -30,7 +30,7 @@ def batch(height: int = 8, width: int = 12, n: int = 3) -> tuple[torch.Tensor, t
 def test_starts_as_zero_and_leaves_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
     networks = [
-        Transformer(2, 8, 12, patch=4, dim=32, depth=2, heads=4, generator=torch.Generator().manual_seed(s))
+        Transformer(2, (8, 12), patch=4, dim=32, depth=2, heads=4, generator=torch.Generator().manual_seed(s))
         for s in (5, 5, 6)
     ]
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -54,7 +54,7 @@ def test_without_positions_it_commutes_with_moving_patches() -> None:
     network.pos.zero_()
     moved = network(x.roll((4, 8), dims=(2, 3)), label)
     torch.testing.assert_close(moved, network(x, label).roll((4, 8), dims=(2, 3)), atol=1e-6, rtol=1e-5)
-    network.pos.copy_(positions(2, 3, 32))
+    network.pos.copy_(positions((2, 3), 32))
     assert (network(x.roll(4, dims=3), label) - network(x, label).roll(4, dims=3)).abs().max() > 1e-2
 
 
@@ -95,7 +95,7 @@ def test_conditions_that_do_not_exist_are_refused() -> None:
 def test_positions_and_frequencies_are_the_published_ones() -> None:
     frequency = label_frequencies()
     assert frequency[0] == 1 and abs(float(frequency[-1]) - 1e-4) < 1e-10
-    place = positions(3, 5, 16).view(3, 5, 16)
+    place = positions((3, 5), 16).view(3, 5, 16)
     assert torch.equal(place[0, :, :8], place[2, :, :8])  # the first half is the column's
     assert torch.equal(place[:, 0, 8:], place[:, 4, 8:])  # the second half is the row's
     torch.testing.assert_close(place[0, 3, 1], torch.tensor(3 / 10.0).sin())  # ω_1 = 10000^(-1/4)

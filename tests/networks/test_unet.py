@@ -16,7 +16,7 @@ from kuosan.networks.unet import unet_config
 def make(height: int = 8, width: int = 12, **leaves: object) -> UNet:
     generator = torch.Generator().manual_seed(1)
     shape: dict = {"base": 8, "mults": (1, 2), "blocks": 1, "attention": (1,)} | leaves
-    network = UNet(2, height, width, generator=generator, **shape)
+    network = UNet(2, (height, width), generator=generator, **shape)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
@@ -42,7 +42,7 @@ def test_starts_as_zero_and_leaves_the_global_generator_alone() -> None:
         "attention": (2,),
         "conditions": {"a": 2, "b": 3},
     }
-    one, two = (UNet(2, 8, 12, generator=torch.Generator().manual_seed(3), **leaves) for _ in range(2))
+    one, two = (UNet(2, (8, 12), generator=torch.Generator().manual_seed(3), **leaves) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert one(*batch()).abs().max() == 0
     assert all(
@@ -84,13 +84,13 @@ def test_padding_repeats_the_edge_and_is_cropped() -> None:
 
 def test_groups_and_heads_divide_every_width() -> None:
     for base in (3, 8, 20, 48, 96, 128):
-        config = unet_config(3, 16, 16, base=base, mults=(1, 2, 3), blocks=1, attention=())
+        config = unet_config(3, (16, 16), base=base, mults=(1, 2, 3), blocks=1, attention=())
         widths = config["block_out_channels"]
         for part in ("norm_num_groups", "attention_head_dim"):
             assert 1 <= config[part] <= 32 and all(w % config[part] == 0 for w in widths)
         assert config["norm_num_groups"] == 1 or base >= 4 * config["norm_num_groups"]
-    assert unet_config(3, 16, 16, base=64, mults=(1, 2), blocks=1, attention=())["norm_num_groups"] == 16
-    assert unet_config(3, 16, 16, base=128, mults=(1, 2), blocks=1, attention=())["norm_num_groups"] == 32
+    assert unet_config(3, (16, 16), base=64, mults=(1, 2), blocks=1, attention=())["norm_num_groups"] == 16
+    assert unet_config(3, (16, 16), base=128, mults=(1, 2), blocks=1, attention=())["norm_num_groups"] == 32
 
 
 @pytest.mark.parametrize("base", [4, 8, 16])

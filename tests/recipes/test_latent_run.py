@@ -149,12 +149,10 @@ def test_auto_takes_large_pictures_into_latents_and_leaves_small_ones_alone(tmp_
     assert plan.facts.codec and plan.facts.codec["kind"] == plan.facts.recipe.codec.kind == "kl_vae"
     assert (plan.facts.codec["height"], plan.facts.codec["width"]) == (80, 100)
     network = plan.facts.network
-    assert (network["channels"], network["height"], network["width"]) == (4, 20, 25)
+    assert (network["channels"], *network["sides"]) == (4, 20, 25)
     assert plan.facts.recipe.codec.steps == round(20_000 * 0.2 / 0.8)
     short = settle(large, None, Recipe().updated({"budget": "100steps"}), {})
-    assert (
-        short.facts.codec is None and max(short.facts.network["height"], short.facts.network["width"]) == 64
-    )
+    assert short.facts.codec is None and max(short.facts.network["sides"]) == 64
     assert [c for c in short.facts.choices if c[0] == "codec"]
     for leaf in ({"data.size": 32}, {"data.max_side": 48}):
         meant = settle(large, None, Recipe().updated({"budget": "100steps"} | leaf), {})

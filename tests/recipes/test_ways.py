@@ -173,8 +173,7 @@ def test_stirred_weights_let_a_gradient_through_everywhere() -> None:
     spec = {
         "kind": "transformer",
         "channels": 1,
-        "height": 4,
-        "width": 4,
+        "sides": [4, 4],
         "patch": 2,
         "dim": 8,
         "depth": 1,

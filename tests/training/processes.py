@@ -57,7 +57,7 @@ def plain(folder: Path, world: World, **leaves: Any) -> Training:
 
 def transformer(folder: Path, world: World, **leaves: Any) -> Training:
     """A run of a network that can be sharded, with dropout and both optimisers."""
-    spec = {"kind": "transformer", "channels": 1, "height": 8, "width": 8, "patch": 4, "dim": 32, "depth": 2}
+    spec = {"kind": "transformer", "channels": 1, "sides": [8, 8], "patch": 4, "dim": 32, "depth": 2}
     spec |= {"heads": 1, "conditions": {"class": CLASSES}, "dropout": 0.2}
     network = build_network(spec, torch.Generator().manual_seed(1))
     denoiser = NetworkDenoiser(GaussianProcess(Cosine()), network)

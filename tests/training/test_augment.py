@@ -149,7 +149,7 @@ TRANSFORMER = {"kind": "transformer", "patch": 2, "dim": 32, "depth": 1, "heads"
 def test_networks_hear_the_vector_and_zero_is_silence(
     spec: dict[str, Any], conditions: dict[str, int]
 ) -> None:
-    leaves = spec | {"channels": 1, "height": 8, "width": 8, "conditions": conditions, "augment": WIDTH}
+    leaves = spec | {"channels": 1, "sides": [8, 8], "conditions": conditions, "augment": WIDTH}
     g = torch.Generator().manual_seed(0)
     network = build_network(leaves, g).eval()
     with torch.no_grad():  # nothing starts at zero
@@ -169,7 +169,7 @@ def test_networks_hear_the_vector_and_zero_is_silence(
 def test_an_augmented_unet_opens_in_diffusers_as_it_samples(conditions: dict[str, int]) -> None:
     from kuosan.denoisers.diffusers_export import stock_unet
 
-    leaves = UNET | {"channels": 1, "height": 8, "width": 8, "conditions": conditions, "augment": WIDTH}
+    leaves = UNET | {"channels": 1, "sides": [8, 8], "conditions": conditions, "augment": WIDTH}
     g = torch.Generator().manual_seed(0)
     network: Any = build_network(leaves, g).eval()
     with torch.no_grad():
@@ -200,7 +200,7 @@ class Slopes:
 def test_half_of_the_training_mirrored_shows_in_no_sample_unless_nobody_tells(
     tmp_path: Path, told: bool
 ) -> None:
-    spec = TRANSFORMER | {"channels": 1, "height": 4, "width": 4, "augment": WIDTH}
+    spec = TRANSFORMER | {"channels": 1, "sides": [4, 4], "augment": WIDTH}
     network = build_network(spec, torch.Generator().manual_seed(0))
     denoiser = NetworkDenoiser(GaussianProcess(Cosine()), network)
 

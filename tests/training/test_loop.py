@@ -67,7 +67,7 @@ def test_resumed_again_and_again_a_run_ends_with_the_same_bits(tmp_path: Path) -
 
 
 def test_a_transformer_with_dropout_resumes_to_the_bit(tmp_path: Path) -> None:
-    spec = {"kind": "transformer", "channels": 1, "height": 8, "width": 8, "patch": 2, "dim": 32, "depth": 1}
+    spec = {"kind": "transformer", "channels": 1, "sides": [8, 8], "patch": 2, "dim": 32, "depth": 1}
     spec |= {"heads": 1, "conditions": {"class": CLASSES}, "dropout": 0.2}
 
     class Pictures(Points):

@@ -56,7 +56,7 @@ def seeded(module: nn.Module) -> Any:
 
 
 def pictures(kind: str) -> Denoiser:
-    size = {"channels": 1, "height": 8, "width": 8, "conditions": {"class": CLASSES}, "dropout": 0.2}
+    size = {"channels": 1, "sides": [8, 8], "conditions": {"class": CLASSES}, "dropout": 0.2}
     own = {
         "transformer": {"patch": 2, "dim": 32, "depth": 2, "heads": 1},
         "unet": {"base": 8, "mults": (1, 2), "blocks": 1, "attention": (1,)},

@@ -163,8 +163,7 @@ def test_the_transformers_gradient_in_bfloat16_is_within_the_bound() -> None:
     spec = {
         "kind": "transformer",
         "channels": 1,
-        "height": 8,
-        "width": 8,
+        "sides": [8, 8],
         "patch": 2,
         "dim": 64,
         "depth": 2,
@@ -196,7 +195,7 @@ def test_attention_stays_in_single_precision_on_a_processor() -> None:
 
 
 def test_attention_of_diffusers_does_so_too() -> None:
-    spec = {"kind": "unet", "channels": 1, "height": 8, "width": 8, "conditions": {}}
+    spec = {"kind": "unet", "channels": 1, "sides": [8, 8], "conditions": {}}
     spec |= {"base": 8, "mults": [1, 2], "blocks": 1, "attention": [1]}
     network, seen = build_network(spec, torch.Generator().manual_seed(0)), []
     layers = [m for m in network.modules() if isinstance(getattr(m, "processor", None), Wide)]

@@ -1,0 +1,75 @@
+"""Dense states that are no pictures: sounds, clips, motions, shapes; what is trained on them stands in `image`.
+
+A modality of these needs no recipe of its own: a line in `OPTIONS` hands it the leaves that its reader asks for, and
+one in `DEFAULTS` says which other defaults suit it, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kuosan.errors import UserError
+from kuosan.modalities import load
+from kuosan.recipes import image
+from kuosan.recipes.facts import Facts
+from kuosan.recipes.schema import Recipe
+from kuosan.recipes.settled import Question, Settled
+
+OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {}
+"""By modality: the options of its `gather` that a recipe holds."""
+
+DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {}
+"""By modality: leaves whose ``auto`` is another than that of pictures, "part.leaf" → (value, why)."""
+
+
+def reading(facts: Facts) -> dict[str, dict[str, Any]]:
+    """The options with which the data of a run were read, to read them again."""
+    name, recipe = str(facts.modality["modality"]), facts.recipe
+    make = OPTIONS.get(name)
+    return {"text": recipe.data.reading, **({name: make(recipe)} if make else {})}
+
+
+def settle(asked: Question) -> Settled:
+    """Read the items and decide every leaf.
+
+    Raises:
+        UserError: unusable data, or leaves that do not fit them.
+    """
+    source, recipe, start = asked.source, asked.recipe, asked.start
+    name = start.modality.name if start else asked.modality
+    if recipe.process.discrete:
+        raise UserError(
+            f"process={recipe.process.kind} is for tokens, and the states of {source} are numbers: leave it away"
+        )
+    if recipe.codec.kind not in ("auto", "none"):
+        raise UserError(f"codec={recipe.codec.kind} is for pictures, and {source} holds none: leave it away")
+    recipe = recipe.updated(
+        {"process.kind": "additive", "codec.kind": "none", "data.path": str(source.resolve())}
+    )
+    make = OPTIONS.get(name)
+    data = load(
+        source,
+        modality=recipe.data.modality,
+        like=start.modality if start else None,
+        columns=start.columns if start else None,
+        grow=bool(start),
+        options={name: make(recipe)} if make else {},
+    )
+    if not len(data.train):
+        raise UserError(f"{source} holds nothing to train on: give a folder with {data.modality.noun}")
+    shape = data.modality.shape
+    resolved, network, choices = image.resolve(
+        recipe,
+        data,
+        asked.seconds,
+        asked.device,
+        start.facts() | {"network": start.network(shape, data.columns)} if start else None,
+        asked.speed,
+        shape=shape,
+        side=None,
+        budget=asked.budget,
+        usual=DEFAULTS.get(name),
+    )
+    part = resolved.data.model_copy(update=data.modality.resolved())
+    return Settled(data, resolved.model_copy(update={"data": part}), network, choices)

@@ -68,13 +68,13 @@ class ShapeModality(Modality[Shape]):
     def described_form(self) -> str:
         depth, height, width = self.form.sides
         what = (
-            "painted blocks"
+            "of painted blocks"
             if self.form.palette
-            else "blocks"
+            else "of blocks"
             if self.form.blocks
-            else "distances to the surface"
+            else "by their surface"
         )
-        return f"{what} on {width}×{depth}×{height} cells"
+        return f"{self.noun} {what} on {width}×{depth}×{height} cells"
 
     @classmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
@@ -83,6 +83,10 @@ class ShapeModality(Modality[Shape]):
 
     def spec(self) -> Spec:
         return {"modality": self.name, "form": self.form.to_json()}
+
+    def resolved(self) -> dict[str, Any]:
+        return {"size": max(self.form.sides), "scale": "each" if self.form.each else "common",
+                "mirror": self.form.mirror or "none"}  # fmt: skip
 
     @classmethod
     def from_spec(cls, spec: Spec, read: Read | None = None) -> ShapeModality:

@@ -44,9 +44,11 @@ def draw(
         right, over, back = _view(azimuth, elevation)
         seen = (surface.vertices - middle) @ np.stack([right, over, back], 1) / far
         triangles = seen[surface.faces]
-        face = _nearest(triangles, fine)
+        closed = surface.closed and surface.oriented
+        towards = np.flatnonzero(_facing(triangles) > 0) if closed else np.arange(len(triangles))
+        face = _nearest(triangles[towards], fine)
         hit = np.flatnonzero(face >= 0)
-        image[hit] = _lit(surface, triangles, face[hit])
+        image[hit] = _lit(surface, triangles, towards[face[hit]])
     pixels = image.reshape(side, FINER, side, FINER, 3).mean((1, 3))
     return np.rint(pixels).astype(np.uint8)
 
@@ -59,7 +61,7 @@ def turntable(
     return [draw(surface, side, AZIMUTH + 360 * k / frames, elevation) for k in range(frames)]
 
 
-def animation(shape: Shape, side: int = 128, frames: int = 24) -> bytes:
+def animation(shape: Shape, side: int = 96, frames: int = 16) -> bytes:
     """A turntable as WebP, two seconds a turn."""
     pictures = [Image.fromarray(picture) for picture in turntable(shape, side, frames)]
     file = io.BytesIO()
@@ -89,6 +91,12 @@ def _view(azimuth: float, elevation: float) -> tuple[NDArray[np.float64], ...]:
     return right, np.cross(back, right), back
 
 
+def _facing(triangles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Above 0 where a triangle looks towards the eye."""
+    a, b = triangles[:, 1, :2] - triangles[:, 0, :2], triangles[:, 2, :2] - triangles[:, 0, :2]
+    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+
+
 def _lit(surface: Surface, triangles: NDArray[np.float64], face: NDArray[np.int64]) -> NDArray[np.float64]:
     found, place = np.unique(face, return_inverse=True)
     a, b, c = (triangles[found, i] for i in range(3))
@@ -101,32 +109,39 @@ def _lit(surface: Surface, triangles: NDArray[np.float64], face: NDArray[np.int6
 
 
 def _nearest(triangles: NDArray[np.float64], side: int) -> NDArray[np.int64]:
-    """The triangle that each ray (row by row from the top) meets first; −1 for none."""
+    """The triangle that each ray (row by row from the top) meets first; −1 for none.
+
+    Inside a triangle its three edge functions, linear in the ray's place, are at least 0 (Pineda 1988).
+    """
     flat = np.stack([(triangles[:, :, 0] + 1) * side / 2, (1 - triangles[:, :, 1]) * side / 2], 2) - 0.5
     low = np.clip(np.ceil(flat.min(1)), 0, side).astype(np.int64)
     spans = np.maximum(np.clip(np.floor(flat.max(1)) + 1, 0, side).astype(np.int64) - low, 0)
-    counts = spans.prod(1)
-    best = np.full(side * side, -np.inf)
-    face = np.full(side * side, -1, np.int64)
-    some = np.flatnonzero(counts)
+    ahead, behind = np.roll(flat, -1, 1), np.roll(flat, -2, 1)
+    edges = np.stack(
+        [ahead[:, :, 1] - behind[:, :, 1], behind[:, :, 0] - ahead[:, :, 0],
+         ahead[:, :, 0] * behind[:, :, 1] - ahead[:, :, 1] * behind[:, :, 0]], 1
+    )  # fmt: skip
+    area = edges[:, 2].sum(1)
+    some = np.flatnonzero((spans.prod(1) > 0) & (area != 0))
+    best, face = np.full(side * side, -np.inf), np.full(side * side, -1, np.int64)
     if not len(some):
         return face
-    for chunk in np.split(some, np.flatnonzero(np.diff(np.cumsum(counts[some]) // _AT_ONCE)) + 1):
+    edges = edges[some] / area[some, None, None]  # x, y, 1 → weights of the corners
+    planes = (edges * triangles[some, None, :, 2]).sum(2)
+    counts = spans[some].prod(1)
+    for chunk in np.split(np.arange(len(some)), np.flatnonzero(np.diff(np.cumsum(counts) // _AT_ONCE)) + 1):
         which = np.repeat(chunk, counts[chunk])
         number = np.arange(len(which)) - np.repeat(np.cumsum(counts[chunk]) - counts[chunk], counts[chunk])
-        ray = low[which] + np.column_stack([number % spans[which, 0], number // spans[which, 0]])
-        a, b, c = (flat[which, i] - ray for i in range(3))
-        weights = np.column_stack(
-            [b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0], c[:, 0] * a[:, 1] - c[:, 1] * a[:, 0],
-             a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]]
-        )  # fmt: skip
-        area = weights.sum(1)
-        met = ((weights >= 0).all(1) | (weights <= 0).all(1)) & (area != 0)
-        which, ray, weights, area = which[met], ray[met], weights[met], area[met]
-        height = (weights * triangles[which, :, 2]).sum(1) / area
-        at = ray[:, 1] * side + ray[:, 0]
-        order = np.lexsort((height, at))
-        last = order[np.append(np.diff(at[order]) != 0, True)] if len(order) else order
-        nearer = height[last] > best[at[last]]
-        best[at[last][nearer]], face[at[last][nearer]] = height[last][nearer], which[last][nearer]
+        wide = spans[some[which], 0]
+        x, y = low[some[which], 0] + number % wide, low[some[which], 1] + number // wide
+        met = np.ones(len(which), bool)
+        for corner in range(3):
+            a, b, c = edges[:, :, corner].T
+            met &= a[which] * x + b[which] * y + c[which] >= 0
+        which, at = which[met], y[met] * side + x[met]
+        a, b, c = planes.T
+        height = a[which] * x[met] + b[which] * y[met] + c[which]
+        np.maximum.at(best, at, height)
+        nearest = height >= best[at]
+        face[at[nearest]] = some[which[nearest]]
     return face

@@ -98,6 +98,7 @@ def choose_form(
     suffixes: Counter[str],
     *,
     side: int | None = None,
+    cells: int = CELLS,
     scale: str = "auto",
     up: str = "auto",
 ) -> tuple[ShapeForm, list[Choice]]:
@@ -116,7 +117,7 @@ def choose_form(
             form, more = _painted(form, colours)
             choices += more
     else:
-        form, choices = _of_surfaces(seen, side, scale)
+        form, choices = _of_surfaces(seen, side or cells, scale)
     suffix = ".stl" if suffixes and suffixes.most_common(1)[0][0] == ".stl" else SUFFIX[bool(form.palette)]
     return ShapeForm(**{**asdict(form), "palette": form.palette, "up": up, "suffix": suffix}), choices
 
@@ -144,10 +145,10 @@ def _of_blocks(seen: Sequence[Seen], side: int | None) -> tuple[ShapeForm, list[
     return ShapeForm(sides, cell, blocks=True), [("grid", _size(sides), why)]
 
 
-def _of_surfaces(seen: Sequence[Seen], side: int | None, scale: str) -> tuple[ShapeForm, list[Choice]]:
+def _of_surfaces(seen: Sequence[Seen], side: int, scale: str) -> tuple[ShapeForm, list[Choice]]:
     extents = np.array([s.extents for s in seen])
     longest = extents.max(1)
-    room = (side or CELLS) - 2 * MARGIN
+    room = side - 2 * MARGIN
     largest = float(np.quantile(longest, 0.98))
     small = float(np.quantile(longest, 0.1)) / max(largest, 1e-300) * room
     each = scale == "each" or (scale == "auto" and small < SMALL)

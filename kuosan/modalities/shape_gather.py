@@ -21,7 +21,7 @@ from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Gathered, Skip, Unreadable
 from kuosan.modalities.folder import CLASS, Entry, Folder
 from kuosan.modalities.shape_arrays import Item, read_items
-from kuosan.modalities.shape_form import Seen, choose_form, packed
+from kuosan.modalities.shape_form import CELLS, Seen, choose_form, packed
 from kuosan.modalities.shape_mesh_file import UP, read_mesh
 from kuosan.modalities.shape_raw import Blocks
 from kuosan.modalities.shape_rays import TooDense
@@ -68,6 +68,7 @@ def gather_shapes(
     like: ShapeModality | None = None,
     *,
     side: int | None = None,
+    cells: int = CELLS,
     scale: str = "auto",
     up: str = "auto",
     mirror: str = "auto",
@@ -75,9 +76,10 @@ def gather_shapes(
     """Every shape of `folder` in the form of `like`, or in one chosen from the data.
 
     Args:
-        side: most cells of a grid. scale: common, each or auto (`shape_form`). up: the axis of meshes that is up, x, y
-            or z, or auto: what their formats say. mirror: axes along which training mirrors shapes, x, y, xy, none or
-            auto.
+        side: most cells of a grid, and `cells` the same of surfaces where nobody says so.
+        scale: common, each or auto (`shape_form`).
+        up: the axis of meshes and arrays that is up, x, y or z, or auto: what their formats say.
+        mirror: axes along which training mirrors shapes, x, y, xy, none or auto.
 
     Raises `UserError` where there is no shape, or an option cannot be.
     """
@@ -97,7 +99,9 @@ def gather_shapes(
         )
     if like is None:
         files = Counter(k.entry.path.suffix.lower() for k in known)
-        form, choices = choose_form([k.seen for k in known], colours, files, side=side, scale=scale, up=up)
+        form, choices = choose_form(
+            [k.seen for k in known], colours, files, side=side, cells=cells, scale=scale, up=up
+        )
         choices += _up(files, up)
     else:
         form, choices = like.form, []

@@ -67,7 +67,8 @@ def quads(filled: NDArray[np.bool_]) -> tuple[Points, Faces, NDArray[np.int64]]:
             block = np.argwhere(filled & ~beyond)
             face = np.repeat(block[:, None].astype(np.float64), 4, 1)
             face[:, :, axis] += side - 0.5
-            for corner, (p, q) in enumerate(((-1, -1), (1, -1), (1, 1), (-1, 1))):
+            around = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+            for corner, (p, q) in enumerate(around if (side == 1) == (axis != 1) else around[::-1]):
                 face[:, corner, others[0]] += p / 2
                 face[:, corner, others[1]] += q / 2
             corners.append(face)

@@ -11,12 +11,12 @@ from typing import Any
 
 from kuosan.errors import UserError
 from kuosan.modalities import load
-from kuosan.recipes import image
+from kuosan.recipes import image, shapes
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
 
-OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {}
+OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {"shape": shapes.options}
 """By modality: the options of its `gather` that a recipe holds."""
 
 DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {}

@@ -190,8 +190,8 @@ def test_vox_comes_back_and_says_what_it_cannot_hold(tmp_path: Path) -> None:
     assert again.shape.same(blocks)
     with pytest.raises(ValueError, match="255 colours"):
         many = np.arange(300)
-        write_vox(np.stack([many % 256, many, many], 1) % 250, np.stack([many % 256, many // 256, many], 1).astype(np.uint8),
-                  tmp_path / "y.vox")  # fmt: skip
+        colours = np.stack([many % 256, many // 256, many % 7], 1).astype(np.uint8)
+        write_vox(np.stack([many % 250, many // 250, 0 * many], 1), colours, tmp_path / "y.vox")
     data = (tmp_path / "x.vox").read_bytes()
     for cut in (10, 25, 60, len(data) - 500):
         (tmp_path / "cut.vox").write_bytes(data[:cut])

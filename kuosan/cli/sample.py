@@ -17,6 +17,7 @@ from kuosan.cli.notes import busy, counting, note
 from kuosan.cli.options import Flag, Json, Where, at_least, conditions
 from kuosan.cli.options import seed as checked_seed
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
+from kuosan.cli.sample_shapes import constrained
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
@@ -61,6 +62,8 @@ def sample(
     pitches: list[str] | None = None,
     formats: Annotated[str | None, Parameter(name="--format")] = None,
     soundfont: Path | None = None,
+    symmetric: str | None = None,
+    flat_base: Flag = False,
     adapter: list[str] | None = None,
     out: Path | None = None,
     json: Json = False,
@@ -96,8 +99,11 @@ def sample(
         voices: which voices of it stay: names or numbers from 0, with commas: 0 or Soprano,Bass.
         bars: which bars of it stay in all voices: 1-4 or 1-4,9.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
-        format: of music: files to write, with commas: mid, musicxml, mxl, wav, png; mid unless given.
+        format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of shapes
+            glb, stl, obj, ply, off, vox, npz.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
+        symmetric: of shapes: x, y or xy: each is its own mirror image, left to right, front to back, or both.
+        flat_base: of shapes: what is not flat below is cut, so that it stands.
         adapter: DIR or DIR:WEIGHT: what `kuosan finetune` made of this run, so much of it; may be repeated.
         out: folder for the files; a new one in the run unless given.
     """
@@ -135,7 +141,7 @@ def sample(
         with busy("adding adapters"):
             loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
-    loaded = varied(loaded, ema, autoguide)
+    loaded = constrained(varied(loaded, ema, autoguide), symmetric, flat_base)
     start = given_noise(loaded, noise, first, n, fixed, w)
     n = (64 if start is None else len(start) - first) if n is None else n
     kinds = formats_of(loaded, formats, soundfont)

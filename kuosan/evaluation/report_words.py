@@ -74,6 +74,15 @@ METRICS: dict[str, tuple[str, str]] = {
     "faults_per_bar": ("Faults of voice leading", "All of these together, per bar."),
     "key_accuracy": ("Key as asked", "Is the key found in it that was asked for?"),
     "bits_per_token": ("Bits per token", "The same, per token."),
+    "nna": (
+        "Told from real ones",
+        "How often is an item's nearest neighbour of its own kind, sample or real? ½ is chance (1-NNA).",
+    ),
+    "mmd": ("Minimum matching distance", "How far is the nearest sample from a real item, on average?"),
+    "watertight": ("Watertight", "How many have a closed surface, as printers need it?"),
+    "one_piece": ("Of one piece", "How many hang together?"),
+    "volume_gap": ("Volumes", "How far are volumes from those of real {noun}, relative to their mean?"),
+    "area_gap": ("Surface areas", "The same of the areas of surfaces."),
     "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
     "nearest_distance": (
         "Distance to training",

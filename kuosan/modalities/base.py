@@ -101,6 +101,9 @@ class Modality(ABC, Generic[Raw]):
     axes: ClassVar[tuple[str, ...]] = ()
     """Sides of a state behind its channels, of "time", "frequency", "depth", "height" and "width"; none of tokens."""
 
+    formats: ClassVar[tuple[str, ...]] = ()
+    """Kinds of files that `write` can be asked for, by their suffixes without dots, its own choice first."""
+
     remark: ClassVar[str] = ""
     """What every file that a model makes must say of itself; kept in a table beside the files."""
 

@@ -35,9 +35,9 @@ from kuosan.modalities.shape_frame import AXES
 from kuosan.modalities.shape_gather import gather_shapes, read_shapes
 from kuosan.modalities.shape_mesh_file import UP, write_mesh
 from kuosan.modalities.shape_raw import Blocks, Field, Shape
+from kuosan.modalities.shape_wishes import MIRRORS, mirrored, standing_flat
 
 LEVELS = 255
-MIRRORS = {"x": -1, "y": -3}  # the axis of a state
 
 
 @register
@@ -50,8 +50,12 @@ class ShapeModality(Modality[Shape]):
     noun: ClassVar[str] = "shapes"
     formats: ClassVar[tuple[str, ...]] = ("glb", "stl", "obj", "ply", "off", "vox", "npz")
 
-    def __init__(self, form: ShapeForm) -> None:
-        self.form = form
+    def __init__(self, form: ShapeForm, symmetric: str = "", flat_base: bool = False) -> None:
+        """`symmetric` names axes (x, y) across which decoded shapes are mirror images of themselves; with `flat_base`
+        they stand on a plane (`shape_wishes`)."""
+        self.form, self.symmetric, self.flat_base = form, symmetric, flat_base
+        own = form.suffix[1:]
+        self.formats = (own, *(kind for kind in type(self).formats if kind != own))  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"ShapeModality({self.described_form()})"
@@ -126,7 +130,9 @@ class ShapeModality(Modality[Shape]):
             raise ValueError(
                 f"expected states of shape (b, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}"
             )
-        form, values = self.form, x.detach().to("cpu", torch.float32).clamp(-1, 1).numpy()
+        form, x = self.form, x.detach().to("cpu", torch.float32).clamp(-1, 1)
+        x = standing_flat(x, form.reach) if self.flat_base else x
+        values = mirrored(x, self.symmetric).numpy()
         if not form.blocks:
             return [Field(one[0] * np.float32(form.reach), form.frame) for one in values]
         shapes: list[Shape] = []

@@ -17,6 +17,7 @@ from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
 from kuosan.evaluation.roles import roles
 from kuosan.modalities import Modality
+from kuosan.recipes import shapes
 
 MOST = 1000  # items of each side that are decoded
 
@@ -24,16 +25,19 @@ MOST = 1000  # items of each side that are decoded
 @dataclass(frozen=True)
 class Items:
     """What is measured, decoded: ``samples``, the real items of the ``reference`` and other real ones for the
-    ``floor``, no item being in both; ``note`` says how these were made."""
+    ``floor``, no item being in both; ``note`` says how these were made. ``training`` and ``heldout`` are the states of
+    all items of the two sides."""
 
     modality: Modality[Any]
     samples: Sequence[Any]
     reference: Sequence[Any]
     floor: Sequence[Any]
     note: str
+    training: Tensor
+    heldout: Tensor
 
 
-MEASURES: dict[str, Callable[[Found, Items], None]] = {}
+MEASURES: dict[str, Callable[[Found, Items], None]] = {"shape": shapes.measure}
 """By modality."""
 
 
@@ -49,7 +53,7 @@ def with_own(
     more = Found(generator)
     reference = torch.cat([val, train[parts.borrowed]])[:MOST]
     drawn, real, other = (modality.decode(x) for x in (samples[:MOST], reference, train[parts.pool][:MOST]))
-    measured(more, Items(modality, drawn, real, other, parts.note))
+    measured(more, Items(modality, drawn, real, other, parts.note, train, val))
     return replace(
         found,
         metrics={**found.metrics, **more.metrics},

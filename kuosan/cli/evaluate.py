@@ -28,6 +28,8 @@ def evaluate(
     w: Annotated[float | None, Parameter(name="--w")] = None,
     autoguide: float | None = None,
     ema: float | None = None,
+    temperature: float | None = None,
+    nucleus: float | None = None,
     seed: int | None = None,
     inception: Path | None = None,
     encoder: Path | None = None,
@@ -48,6 +50,8 @@ def evaluate(
         w: guidance weight; 1 is no guidance.
         autoguide: guidance weight away from an early state of the model; 1 is no guidance.
         ema: relative length of the average that the weights are taken from.
+        temperature: of texts and music: see `kuosan sample`.
+        nucleus: of texts and music: see `kuosan sample`.
         seed: of the samples and of all that measuring draws.
         inception: local safetensors file of the weights that FID is defined with.
         encoder: of texts: local folder of a sentence encoder, whose features are measured in too.
@@ -77,7 +81,7 @@ def evaluate(
     loaded = Run(run)
     if not loaded.foreign:
         working_in(run)
-    loaded = varied(loaded, ema, autoguide)
+    loaded = varied(loaded, ema, autoguide, temperature, nucleus)
     _ = loaded.model  # a damaged run should say so before its data is read
     given = {"--inception": inception is not None, "--probes": probes is not None}
     if loaded.facts.recipe.process.discrete and any(given.values()):

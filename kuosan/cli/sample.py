@@ -44,6 +44,8 @@ def sample(
     w: Annotated[float | None, Parameter(name="--w")] = None,
     autoguide: float | None = None,
     ema: float | None = None,
+    temperature: float | None = None,
+    nucleus: float | None = None,
     exact: Flag = False,
     first: int = 0,
     stream: Flag = False,
@@ -83,6 +85,8 @@ def sample(
         w: guidance weight towards the conditions; 1 is no guidance.
         autoguide: guidance weight away from an early state of the model, with conditions or without; 1 is no guidance.
         ema: relative length of the average that the weights are taken from, instead of the one that was chosen.
+        temperature: of texts and music: below 1 samples are more typical and less varied; 1 is the model's own law.
+        nucleus: of texts and music: only the likeliest values that together have this probability are drawn.
         exact: the same bits whatever the number of samples, not just the same within 1e-5.
         first: number of the first sample: -n 64 and then -n 64 --first 64 are the same as -n 128.
         stream: write each sample as soon as it is ready, and a line with its file on stdout.
@@ -141,7 +145,8 @@ def sample(
         with busy("adding adapters"):
             loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
-    loaded = constrained(varied(loaded, ema, autoguide), symmetric, flat_base)
+    loaded = varied(loaded, ema, autoguide, temperature, nucleus)
+    loaded = constrained(loaded, symmetric, flat_base)
     start = given_noise(loaded, noise, first, n, fixed, w)
     n = (64 if start is None else len(start) - first) if n is None else n
     kinds = formats_of(loaded, formats, soundfont)
@@ -216,10 +221,13 @@ def _rules(run: Run, wishes: dict[str, Any], seed: int, where: dict[str, str]) -
         return rules_of(run, Wishes(**wishes), seed, where)
 
 
-def varied(run: Run, ema: float | None, autoguide: float | None) -> Run:
-    """The run with another average or a guide, where these are asked for."""
+def varied(
+    run: Run, ema: float | None, autoguide: float | None, temperature: float | None, nucleus: float | None
+) -> Run:
+    """The run with another average, a guide or another temperature, where these are asked for."""
     run = run if ema is None else run.averaged(ema)
-    return run if autoguide is None else run.autoguided(autoguide)
+    run = run if autoguide is None else run.autoguided(autoguide)
+    return run if temperature is None and nucleus is None else run.heated(temperature, nucleus)
 
 
 def chosen(run: Run, steps: int | None, w: float | None, solver: str, grid: str) -> dict[str, Any]:

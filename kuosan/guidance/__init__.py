@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from kuosan.guidance.autoguided import Autoguided
 from kuosan.guidance.classifier_free import ClassifierFree
+from kuosan.guidance.tempered import Tempered
 
-__all__ = ["Autoguided", "ClassifierFree"]
+__all__ = ["Autoguided", "ClassifierFree", "Tempered"]

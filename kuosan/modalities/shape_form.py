@@ -149,7 +149,7 @@ def _of_surfaces(seen: Sequence[Seen], side: int, scale: str) -> tuple[ShapeForm
     extents = np.array([s.extents for s in seen])
     longest = extents.max(1)
     room = side - 2 * MARGIN
-    largest = float(np.quantile(longest, 0.98))
+    largest = float(np.quantile(longest, 0.98, method="higher"))
     small = float(np.quantile(longest, 0.1)) / max(largest, 1e-300) * room
     each = scale == "each" or (scale == "auto" and small < SMALL)
     cells = extents / (longest[:, None] if each else np.maximum(largest, longest[:, None])) * room

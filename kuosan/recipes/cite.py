@@ -76,6 +76,7 @@ _COUPLINGS: dict[str, tuple[str, ...]] = {
 _NETWORKS = {
     "transformer": ("peebles2023",),
     "unet": ("ronneberger2015", "ho2020", "dhariwal2021", "vonplaten2022"),
+    "residual-unet": ("ronneberger2015", "ho2020", "dhariwal2021"),
     "stock": ("ronneberger2015", "ho2020", "vonplaten2022"),
 }
 _CODECS = {"kl_vae": ("kingma2014", "tipping1999", "rybkin2021"), "stock": ("kingma2014", "vonplaten2022")}

@@ -57,6 +57,8 @@ def sampled(facts: Facts) -> Iterator[Use]:
     grid = facts.recipe.sampling.grid
     if facts.recipe.process.kind == "masked":
         yield "unmasking schedule", GRIDS.get(grid, ())
+    if facts.recipe.sampling.nucleus < 1:
+        yield "nucleus", ("holtzman2020",)
 
 
 def measured(metrics: tuple[str, ...]) -> Iterator[Use]:

@@ -8,6 +8,7 @@ from typing import Any
 from kuosan.evaluation.base import Measurement
 from kuosan.recipes import average, card, music_report
 from kuosan.recipes.evaluate import EVALUATION, SEED
+from kuosan.recipes.music_heat import keep_heat
 from kuosan.recipes.music_measure import baselines, bound, measure_music
 from kuosan.recipes.session import Session
 from kuosan.recipes.summary import SUMMARY, summary_of
@@ -24,6 +25,7 @@ def finish_music(session: Session) -> dict[str, Any]:
     session.write_weights("best")
     left = session.remaining()
     keep_unmasking(run, session)
+    keep_heat(run, session)
     n = MOST if left is None else int(max(FEWEST, min(MOST, 0.3 * left / session.seconds_per_sample)))
     started = time.monotonic()
     samples = run.sample(n // 4 * 4, seed=SEED)

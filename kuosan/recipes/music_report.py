@@ -15,12 +15,13 @@ from kuosan.evaluation.music.faults import FAULTS
 from kuosan.evaluation.plots import FIRST, SECOND, draw
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Clip, Section
-from kuosan.evaluation.report_words import number, steps_in_words
+from kuosan.evaluation.report_words import number
 from kuosan.modalities import Score
 from kuosan.modalities.music_draw import piano_roll
 from kuosan.modalities.music_sound import RATE, render, wave_bytes
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
+from kuosan.recipes.heat import sampled_in_words
 from kuosan.recipes.music_measure import MOST_REAL, chosen
 from kuosan.recipes.report import command, events, log_rows, preview_pictures
 from kuosan.recipes.report_bits import bits_chart, by_heart
@@ -46,7 +47,6 @@ def write(
     facts = run.facts
     survey = data.survey.to_json()
     survey.pop("notes", None)
-    sampler = run.sampler()
     scores = samples.raws()
     origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
     headlines = [
@@ -54,10 +54,7 @@ def write(
             f"{origin} (masked diffusion of {run.modality.tokeniser.lanes} voices) on {facts.items:,} passages of "  # type: ignore[attr-defined]
             f"{run.modality.steps} steps, in {clock(session.seconds)} and {count.step:,} steps of training."  # type: ignore[attr-defined]
         ),
-        (
-            f"Everything here was sampled in {steps_in_words(sampler['steps'])}, with {sampler['solver']} on the "
-            f"{sampler['grid']} grid; none is picked."
-        ),
+        f"{sampled_in_words(run.sampler())}; none is picked.",
     ]
     if m := surprise.get("bits_per_token"):
         per_note = surprise["bits_per_note"]

@@ -32,6 +32,7 @@ from kuosan.recipes import machine, verbs
 from kuosan.recipes.conditions import conditions_of
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
+from kuosan.recipes.heat import heat_of, tempered
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
 from kuosan.recipes.student import Ends, check_sampling, student_grid
@@ -181,7 +182,14 @@ class Run:
             raise UserError(
                 f"guidance w={w} needs conditions and the run {self.path} has none: leave --w away"
             )
-        return self.unguided if w == 1 else ClassifierFree(self.unguided, w, self.facts.null)
+        return tempered(
+            self.unguided if w == 1 else ClassifierFree(self.unguided, w, self.facts.null), *self.heat
+        )
+
+    @property
+    def heat(self) -> tuple[float, float]:
+        """Temperature and nucleus of the tokens that are drawn."""
+        return heat_of(self.facts, self.path)
 
     def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
         """The times of so many steps; of a student, its own.
@@ -366,6 +374,7 @@ class Run:
 
     averaged = verbs.averaged
     autoguided = verbs.autoguided
+    heated = verbs.heated
     stream = verbs.stream
     distil = verbs.distil
     finetune = verbs.finetune

@@ -199,6 +199,12 @@ class SamplingPart(_Part):
     solver: str = "auto"
     grid: str = "auto"
     w: float = 1.0
+    temperature: Annotated[float, Field(gt=0)] | Auto = Field(
+        "auto", description="of tokens; below 1 more typical, less varied"
+    )
+    nucleus: float = Field(
+        1.0, gt=0, le=1, description="of tokens: probability of the values that may be drawn"
+    )
 
 
 class DistilPart(_Part):

@@ -20,6 +20,7 @@ from kuosan.evaluation.writing.spans import longest_spans, worst_spans
 from kuosan.processes.discrete import Masked
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
+from kuosan.recipes.heat import sampled_in_words
 from kuosan.recipes.report import command, events, log_rows, origin_of, preview_pictures
 from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_bits import bits_chart, by_heart
@@ -54,7 +55,6 @@ def write(
     facts = run.facts
     survey = data.survey.to_json()
     survey.pop("notes", None)
-    sampler = run.sampler()
     texts = samples.modality.decode(samples.x)
     origin = origin_of(facts)
     what = _PROCESSES[facts.recipe.process.kind]
@@ -63,10 +63,7 @@ def write(
             f"{origin} ({what}) on {facts.items:,} passages of up to {run.latent_shape[0]} tokens, in "
             f"{clock(session.seconds)} and {count.step:,} steps."
         ),
-        (
-            f"Everything here was sampled in {steps_in_words(sampler['steps'])}, with {sampler['solver']} on the "
-            f"{sampler['grid']} grid; none is picked."
-        ),
+        f"{sampled_in_words(run.sampler())}; none is picked.",
     ]
     if m := surprise.get("bits_per_character"):
         kind = "exactly" if m.note == "exact" else "at most"

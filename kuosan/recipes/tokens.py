@@ -25,6 +25,7 @@ from kuosan.guidance.language import Constrained, TokenAutomaton
 from kuosan.guidance.permitted import Permitted
 from kuosan.modalities import Dataset
 from kuosan.processes.discrete import DiscreteProcess, Masked
+from kuosan.recipes.heat import told
 from kuosan.recipes.noise import build_solver
 from kuosan.solvers import SOLVERS, Step, trajectory
 from kuosan.solvers.unmasking import ORDERS
@@ -108,6 +109,7 @@ def token_sampler(run: Run, steps: int | None, solver: str, grid: str, w: float 
         "solver": sampling.solver if solver == "auto" else solver,
         "grid": name,
         "w": sampling.w if w is None else w,
+        **told(run.heat),
     }
 
 

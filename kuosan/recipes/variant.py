@@ -1,4 +1,5 @@
-"""A run in another guise: with weights averaged over another length, or guided by an early state of itself.
+"""A run in another guise: with weights averaged over another length, guided by an early state of itself, or drawing
+tokens at another temperature.
 
 A `Variant` is a `Run` of the same folder, so all that a run can be asked for it can be asked for too. It samples with
 the solver and the grid that were measured for the run as it is, and changes nothing in its folder.
@@ -17,6 +18,7 @@ from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
 from kuosan.guidance.autoguided import Autoguided
 from kuosan.recipes.average import GUIDE, basis_at
+from kuosan.recipes.heat import told
 from kuosan.recipes.run import Run
 from kuosan.solvers.sequence import Sequence
 from kuosan.training import checkpoint
@@ -40,13 +42,19 @@ class Variant(Run):
         told: dict[str, Any],
         guide: Denoiser | None = None,
         w: float | Curve = 1.0,
+        heat: tuple[float, float] | None = None,
     ):
         super().__init__(of.path)
+        self._heat = of.heat if heat is None else heat
         self._of, self._model, self._told, self._guide, self._w = of, model, told, guide, w
 
     @cached_property
     def model(self) -> Denoiser:
         return self._model
+
+    @property
+    def heat(self) -> tuple[float, float]:
+        return self._heat
 
     @property
     def unguided(self) -> Denoiser:
@@ -96,6 +104,28 @@ def autoguided(run: Run, w: float | Curve) -> Run:
         raise UserError(f"{run.path} is a student, which has no guidance of its own: guide its teacher")
     guide = _with(run.model, checkpoint.load_weights(path))
     return Variant(run, run.model, {"autoguide": w}, guide, w)
+
+
+def heated(run: Run, temperature: float | None = None, nucleus: float | None = None) -> Run:
+    """The run with another temperature or nucleus: see `guidance.tempered`.
+
+    Raises:
+        UserError: it is no model of tokens, or they are impossible.
+    """
+    if not run.facts.recipe.process.discrete:
+        raise UserError(
+            f"a temperature is of models of texts or music, and {run.path} is of {run.modality.noun}: leave it away"
+        )
+    heat = (
+        run.heat[0] if temperature is None else temperature,
+        run.heat[1] if nucleus is None else nucleus,
+    )
+    if not heat[0] > 0 or not 0 < heat[1] <= 1:
+        raise UserError(
+            f"temperature {heat[0]:g} with nucleus {heat[1]:g} is impossible: give a temperature above 0 and a nucleus "
+            "above 0 and up to 1"
+        )
+    return Variant(run, run.model, told(heat), heat=heat)
 
 
 @torch.inference_mode(False)

@@ -31,6 +31,13 @@ def autoguided(run: Run, w: float | Curve) -> Run:
     return autoguided(run, w)
 
 
+def heated(run: Run, temperature: float | None = None, nucleus: float | None = None) -> Run:
+    """Drawing tokens more boldly or more carefully: `kuosan.recipes.variant.heated`."""
+    from kuosan.recipes.variant import heated
+
+    return heated(run, temperature, nucleus)
+
+
 def stream(run: Run, n: int | None = None, **asked: Any) -> Iterator[Samples]:
     """Samples one by one, each as soon as it is ready: `kuosan.recipes.live.stream`."""
     from kuosan.recipes.live import stream

@@ -160,6 +160,7 @@ def test_every_word_of_a_recipe_has_a_source_and_every_source_is_whole() -> None
         for k in keys
     }
     named = {
+        "holtzman2020",
         "rombach2022",
         "luhman2021",
         "meng2023",

@@ -16,12 +16,16 @@ import torch
 
 from kuosan.core.random import Seeds
 from kuosan.modalities import (
+    Blocks,
     Dataset,
     ImageFormat,
     ImageModality,
     Modality,
     MusicModality,
     Picture,
+    Shape,
+    ShapeForm,
+    ShapeModality,
     TextModality,
     Unreadable,
     known_modalities,
@@ -32,6 +36,7 @@ from kuosan.modalities import (
 from kuosan.modalities.music_form import Form, Instrument
 from kuosan.modalities.music_score import Score
 from tests.modalities.music import some_score
+from tests.modalities.shapes import box, surface
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,36 @@ def music() -> Case:
     return Case(modality, modality.decode(modality.encode(raws)), ".mid")
 
 
+def blocks() -> Case:
+    """Painted voxels of one size."""
+    rng = np.random.default_rng(4)
+    palette = np.array([[250, 30, 20], [30, 200, 40], [0, 0, 0]], np.uint8)
+    raws: list[Any] = []
+    for _ in range(24):
+        filled = rng.random((4, 5, 6)) > 0.5
+        filled[0, 0, 0] = filled[-1, -1, -1] = True
+        raws.append(Blocks.of_grid(filled, palette[rng.integers(0, 3, filled.shape)]))
+    colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
+    return Case(
+        ShapeModality(ShapeForm((4, 8, 8), 1.0, True, palette=colours, suffix=".vox", mirror="x")),
+        raws,
+        ".vox",
+    )
+
+
+def surfaces() -> Case:
+    """Boxes, as the grid has them."""
+    rng = np.random.default_rng(5)
+    modality = ShapeModality(ShapeForm((8, 8, 8), 0.5, mirror="xy"))
+    sizes = [tuple(rng.uniform(0.8, 2.0, 3)) for _ in range(24)]
+    raws = [surface(box((x, y, z))) for x, y, z in sizes]
+    return Case(modality, modality.decode(modality.encode(raws)), ".npz")
+
+
 CASES = {
     "image": [pictures()],
     "music": [music()],
+    "shape": [blocks(), surfaces()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],
 }
 EVERY = [pytest.param(case, id=f"{name}{i}") for name, cases in CASES.items() for i, case in enumerate(cases)]
@@ -79,6 +111,8 @@ every = pytest.mark.parametrize("case", EVERY)
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, Picture):
         return one.mode == other.mode and np.array_equal(one.pixels, other.pixels)
+    if isinstance(one, Shape):
+        return one.same(other)
     if isinstance(one, Score):  # MIDI has no silence after the last note
         return replace(one, end=0.0) == replace(other, end=0.0)
     return bool(one == other)

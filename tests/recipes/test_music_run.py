@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,27 @@ def test_a_folder_becomes_a_run_with_all_that_belongs_to_one(run: kuosan.Run) ->
     assert report.count("data:audio/wav;base64,") == 3
     assert "media-src data:" in report
     assert {"krumhansl1990", "yang2020", "wu2020"} <= {key for _, key in reasons_of(run)}
+
+
+def test_a_temperature_is_measured_once_and_samples_keep_to_it(run: kuosan.Run, tmp_path: Path) -> None:
+    kept = json.loads((run.path / "grids" / "temperature.json").read_text())
+    assert [row["temperature"] for row in kept["tried"]] == [1.0, 0.85, 0.7, 0.55]
+    assert run.heat == (kept["temperature"], 1.0)
+    cold, plain = run.heated(0.05), run.heated(1.0)
+    assert cold.sampler()["temperature"] == 0.05 and "temperature" not in plain.sampler()
+    # What is likeliest everywhere: hardly anything is left to chance.
+    assert len(cold.sample(16, seed=3).x.unique()) < len(plain.sample(16, seed=3).x.unique())
+    assert torch.equal(run.heated(nucleus=1e-6).sample(4, seed=3).x, run.heated(1e-3).sample(4, seed=3).x)
+    other = tmp_path / "other"
+    shutil.copytree(run.path, other)
+    (other / "grids" / "temperature.json").write_text('{"temperature": 0.6}')
+    assert kuosan.load(other).heat == (0.6, 1.0) and kuosan.load(other).sampler()["temperature"] == 0.6
+    (other / "grids" / "temperature.json").write_text("{")
+    with pytest.raises(UserError, match="is no temperature"):
+        kuosan.load(other).sample(1)
+    for heat in ((0.0, None), (None, 1.5)):
+        with pytest.raises(UserError, match="impossible"):
+            run.heated(*heat)
 
 
 def test_training_makes_the_model_less_surprised(folder: Path, run: kuosan.Run, tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ NETWORK = {"kind": "transformer"}
 
 
 def choose(
-    passes: float | None, network: dict[str, Any] | None = None, latents: bool = False, **leaves: Any
+    passes: float | None, network: dict[str, Any] | None = None, fixed: str = "", **leaves: Any
 ) -> Any:
     recipe = Recipe().updated({k.replace("__", "."): v for k, v in leaves.items()})
-    return choose_scarce(recipe, network or NETWORK, 60, passes, latents=latents)
+    return choose_scarce(recipe, network or NETWORK, 60, passes, fixed=fixed)
 
 
 def test_many_passes_turn_everything_on_and_few_nothing() -> None:
@@ -33,7 +33,7 @@ def test_many_passes_turn_everything_on_and_few_nothing() -> None:
     assert {name for name, _, why in reasons if "301 passes over 60 items" in why} == {
         "dropout", "training.weight_decay", "training.augment",
     }  # fmt: skip
-    _, more, _ = choose(MANY + 1, latents=True)
+    _, more, _ = choose(MANY + 1, fixed="these are sounds")
     assert more == {"dropout": 0.1}, "where pictures cannot be augmented"
     for passes in (MANY, None):
         leaves, more, _ = choose(passes)
@@ -54,7 +54,7 @@ def test_what_is_asked_for_stands() -> None:
     [
         ({"training__augment": "filp"}, {}, "did you mean flip"),
         ({"training__augment": "flip+zoom"}, {}, "unknown kind 'zoom'"),
-        ({"training__augment": "flip"}, {"latents": True}, "before they are encoded"),
+        ({"training__augment": "flip"}, {"fixed": "these are sounds"}, "these are sounds"),
         ({"training__augment": "flip", "init": "a"}, {}, "network of a was never told"),
     ],
 )

@@ -1,0 +1,61 @@
+"""Which temperature suits a model of music: measured once, at the end of training.
+
+A young model of music is surer of its mistakes than of anything else: drawn from its own law, notes come too often and
+too short. A temperature below 1 mends part of that and costs variety, how much of either depends on the model. So a few
+are tried, and the one is kept whose windows overlap most with those of training, in the mean of the histograms of
+pitch classes, melodic intervals, durations and places in the bar (`evaluation.music.histograms`); T = 1 stands unless
+another is better by two standard errors. Held-out music is not looked at: it is what the samples are judged by.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from kuosan.evaluation.music.bars import Bars
+from kuosan.evaluation.music.histograms import HISTOGRAMS, Overlap
+from kuosan.recipes.heat import HEAT
+from kuosan.recipes.music_measure import windows_of
+from kuosan.recipes.run import Run
+from kuosan.recipes.session import Session
+from kuosan.recipes.text_measure import chosen
+from kuosan.training.checkpoint import write_json
+
+TEMPERATURES = (1.0, 0.85, 0.7, 0.55)
+WINDOWS, MOST_REAL = 64, 1_000
+SHARE = 0.15  # of what is left of a budget
+SEED = 2_000_000  # other samples than those that are measured
+SURE = 2.0  # standard errors
+
+
+def keep_heat(run: Run, session: Session) -> None:
+    """Measure it, where the recipe leaves it open and there is time, and keep it with the run."""
+    left = session.remaining()
+    cost = len(TEMPERATURES) * WINDOWS * session.seconds_per_sample
+    if run.facts.recipe.sampling.temperature != "auto" or (left is not None and cost > SHARE * left):
+        return
+    items = chosen(run, session.data.train, MOST_REAL)
+    x, cond = items.batch(torch.arange(len(items)))
+    real = windows_of(run, x, cond).bars
+    tried = [_tried(run, heat, real) for heat in TEMPERATURES]
+    best, plain = max(tried, key=lambda row: row["overlap"]), tried[0]
+    spread = math.hypot(best["stderr"], plain["stderr"])
+    kept = best if best["overlap"] - plain["overlap"] > SURE * spread else plain
+    write_json(run.path / HEAT, {"temperature": kept["temperature"], "tried": tried})
+
+
+def _tried(run: Run, heat: float, real: Bars) -> dict[str, Any]:
+    """How far windows at this temperature overlap with real ones."""
+    samples = run.heated(heat).sample(WINDOWS, seed=SEED)
+    mine = windows_of(run, samples.x, samples.cond).bars
+    found = []
+    for histogram in HISTOGRAMS.values():
+        try:
+            found.append(Overlap().estimate(histogram(mine), histogram(real)))
+        except ValueError:  # not a single note
+            return {"temperature": heat, "overlap": 0.0, "stderr": 0.0, "n": WINDOWS}
+    value = sum(one.value for one in found) / len(found)
+    stderr = sum(one.stderr or 0.0 for one in found) / len(found)  # of one set of windows: not independent
+    return {"temperature": heat, "overlap": value, "stderr": stderr, "n": WINDOWS}

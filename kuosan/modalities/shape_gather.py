@@ -7,6 +7,7 @@ mostly painted blocks: both are mostly the same things again, and would be learn
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -242,11 +243,12 @@ def _mirror(storage: NDArray[np.uint8], asked: str, words: set[str]) -> tuple[st
 
 
 def _histograms(known: list[_Known]) -> dict[str, dict[str, int]]:
-    sizes = Counter("×".join(f"{e:.3g}" for e in k.seen.extents) for k in known)
+    halvings = [math.floor(math.log2(max(k.seen.extents))) for k in known]
+    sizes = {f"{2.0**h:.4g}–{2.0 ** (h + 1):.4g}": halvings.count(h) for h in sorted(set(halvings))}
     kinds = Counter("painted blocks" if k.seen.painted else k.seen.kind for k in known)
     files = Counter(k.entry.path.suffix.lower() for k in known)
     return {
-        "sizes": dict(sizes.most_common(20)),
+        "sizes": sizes,
         "modes": dict(kinds.most_common()),
         "dtypes": dict(files.most_common()),
     }

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from kuosan.modalities.base import Unreadable
 from kuosan.modalities.shape_frame import Points, turned
@@ -82,17 +84,19 @@ def sound(vertices: Points, faces: NDArray[np.int64], path: Path | None = None) 
     if not len(mesh.faces) or not size > 0:
         raise Unreadable("it has no surface: all its faces are without area", path)
     mended: list[str] = []
-    closed, small = bool(mesh.is_watertight), len(mesh.faces) <= MOST_MENDED
-    if not mesh.is_winding_consistent and small:
+    small = len(mesh.faces) <= MOST_MENDED
+    closed = balanced(np.asarray(mesh.faces))
+    if not closed and small and not mesh.is_winding_consistent:
         trimesh.repair.fix_winding(mesh)
-        mended += ["turned"] if mesh.is_winding_consistent else []
-    if not closed and small:
-        closed = bool(trimesh.repair.fill_holes(mesh))
+        closed = balanced(np.asarray(mesh.faces))
+        mended += ["turned"] if closed else []
+    if not closed and small and trimesh.repair.fill_holes(mesh):
+        closed = balanced(np.asarray(mesh.faces))
         mended += ["holes filled"] if closed else []
-    oriented = bool(mesh.is_winding_consistent)
     faces = np.asarray(mesh.faces, np.int64)
-    if oriented:
-        flip = _inside_out(mesh)
+    oriented = closed or bool(mesh.is_winding_consistent)
+    if closed:
+        flip = _inside_out(np.asarray(mesh.vertices, np.float64), faces)
         faces = np.where(flip[:, None], faces[:, ::-1], faces)
         mended += ["turned"] if flip.any() else []
     mended += [] if closed else ["open"]
@@ -101,20 +105,38 @@ def sound(vertices: Points, faces: NDArray[np.int64], path: Path | None = None) 
     )
 
 
-def _inside_out(mesh: Any) -> NDArray[np.bool_]:
-    """The faces of pieces that look inwards and should not."""
-    import trimesh
+def balanced(faces: NDArray[np.int64]) -> bool:
+    """Whether every edge is passed as often one way as the other: a surface without a border, also where more than two
+    faces meet in an edge, as those of boxes that touch."""
+    ends, sign, edge = _edges(faces)
+    return bool((np.bincount(edge, sign, len(ends)) == 0).all())
 
-    labels = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(mesh.faces))
-    triangles = np.asarray(mesh.triangles) - np.asarray(mesh.bounds).mean(0)
+
+def _edges(faces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Every edge as a number; which way each of three edges of every face passes it, and its place among them."""
+    start, stop = faces.ravel(), np.roll(faces, -1, 1).ravel()
+    number = np.minimum(start, stop) * (int(faces.max()) + 1) + np.maximum(start, stop)
+    ends, edge = np.unique(number, return_inverse=True)
+    return ends, np.where(start < stop, 1, -1), edge.ravel()
+
+
+def _inside_out(vertices: Points, faces: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The faces of pieces of a closed surface that look inwards and should not."""
+    ends, _, edge = _edges(faces)
+    joined = csr_array(
+        (np.ones(len(edge)), (np.repeat(np.arange(len(faces)), 3), edge)), (len(faces), len(ends))
+    )
+    count, labels = connected_components(joined @ joined.T, directed=False)
+    triangles = vertices[faces]
+    triangles = triangles - triangles.mean((0, 1))
     held = np.einsum("ij,ij->i", triangles[:, 0], np.cross(triangles[:, 1], triangles[:, 2])) / 6
-    volumes = np.bincount(labels, held)
+    volumes = np.bincount(labels, held, count)
     inverted = volumes.sum() < 0
     volumes = -volumes if inverted else volumes
-    low, high = (np.full((len(volumes), 3), far) for far in (np.inf, -np.inf))
+    low, high = (np.full((count, 3), far) for far in (np.inf, -np.inf))
     np.minimum.at(low, labels, triangles.min(1))
     np.maximum.at(high, labels, triangles.max(1))
-    flip = np.full(len(volumes), inverted)
+    flip = np.full(count, inverted)
     outer = np.flatnonzero(volumes > 0)
     for piece in np.flatnonzero(volumes < 0):
         cavity = ((low[outer] < low[piece]) & (high[outer] > high[piece])).all(1).any()

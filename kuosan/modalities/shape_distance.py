@@ -25,10 +25,10 @@ from kuosan.modalities.shape_frame import Frame, Points, Volume
 from kuosan.modalities.shape_rays import votes
 
 LEAST = 0.75  # cells: half the thickness of the thinnest part
-DENSITY = 16.0  # points per squared cell
+DENSITY = 9.0  # points per squared cell
 MOST_POINTS = 400_000
 NEAR = 4  # points whose triangles are compared
-BESIDE = 0.5  # cells: twice what points lie apart
+BESIDE = 0.75  # cells: about twice what points lie apart
 BALL = 1.25  # cells: the least radius that a point of a cloud gets
 SMOOTH = 0.5  # cells: what single points of a cloud are blurred by
 _FINEST = 144  # fine cells along a side
@@ -113,11 +113,11 @@ def _inside(
     inside = 2 * found > heard
     if closed:
         return inside
-    points, _ = cover(triangles, 4.0, MOST_POINTS)
+    points, _ = cover(triangles, 1.0, MOST_POINTS)
     wall = np.zeros(sides, bool)
     at = _cells(points, sides)
     wall[at[1], at[2], at[0]] = True
-    hidden = ~_reached(~ndimage.binary_dilation(wall, np.ones((3, 3, 3)))) & ~wall
+    hidden = ~_reached(~_window(wall, -1, 1, np.logical_or)) & ~wall
     return np.where(2 * found == heard, hidden, inside)
 
 
@@ -175,12 +175,24 @@ def _closest(triangles: NDArray[np.float64], points: Points) -> Points:
 
 def _thin(inside: NDArray[np.bool_], points: Points, thick: int) -> Points:
     """Places x, y, z of the parts less than `thick` cells of `inside` thick; `points` are of its surface, there too."""
-    block = np.ones((3, 3, 3), bool)
-    kept = ndimage.binary_opening(inside, np.ones((thick, thick, thick), bool))
-    near = ndimage.binary_dilation(kept, block, iterations=2)
-    labels, _ = ndimage.label(inside & ~kept, block)
+    kept = _window(_window(inside, 0, thick - 1, np.logical_and), 1 - thick, 0, np.logical_or)
+    near = _window(kept, -2, 2, np.logical_or)
+    labels, _ = ndimage.label(inside & ~kept, np.ones((3, 3, 3)))
     beyond = np.unique(labels[~near])
     depth, height, width = np.nonzero(np.isin(labels, beyond[beyond > 0]))
     x, y, z = _cells(points, inside.shape)
-    sheet = points[~ndimage.binary_dilation(inside, block)[y, z, x]]
+    sheet = points[~_window(inside, -1, 1, np.logical_or)[y, z, x]]
     return np.concatenate([np.column_stack([width, depth, height]).astype(np.float64), sheet])
+
+
+def _window(mask: NDArray[np.bool_], first: int, last: int, join: np.ufunc) -> NDArray[np.bool_]:
+    """All, or any, of the cells from `first` to `last` along every axis; there are none beyond the grid."""
+    for axis in range(3):
+        n = mask.shape[axis]
+        reach = [(max(0, -first), max(0, last)) if a == axis else (0, 0) for a in range(3)]
+        padded = np.moveaxis(np.pad(mask, reach), axis, 0)
+        found = padded[:n].copy()
+        for k in range(1, last - first + 1):
+            join(found, padded[k : k + n], out=found)
+        mask = np.moveaxis(found, 0, axis)
+    return mask

@@ -9,8 +9,8 @@ is how a number is kept: a distance to within reach/255 cells, a colour exactly.
 
 Blocks are kept block by block, in a box that 95 % of them fit (of at most `BLOCKS` a side unless told); what is larger
 is shrunk, block by block.  Surfaces stand in at most `CELLS` cells a side, with `MARGIN` cells around them: all on one
-scale, so that a table stays larger than a cup, where nine of ten would still be `SMALL` cells long; else each as large
-as fits.
+scale, so that a table stays larger than a cup, where nine of ten are at least `SMALL` times as long as the longest;
+else each as large as fits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from kuosan.modalities.shape_frame import OF_GRID, Frame
 from kuosan.modalities.shape_vox import COLOURS
 
 CELLS, BLOCKS, MOST_CELLS = 24, 32, 128
-MARGIN, SMALL, STEP = 2, 8, 4
+MARGIN, STEP, FEWEST_CELLS = 2, 4, 8
+SMALL = 0.4
 REACH, BLOCK_REACH = 3.0, 1.5
 SUFFIX = {True: ".vox", False: ".glb"}
 
@@ -106,9 +107,9 @@ def choose_form(
 
     Raises `UserError` for a side that cannot be.
     """
-    if side is not None and not SMALL <= side <= MOST_CELLS:
+    if side is not None and not FEWEST_CELLS <= side <= MOST_CELLS:
         raise UserError(
-            f"A grid of {side} cells a side cannot be; give data.size from {SMALL} to {MOST_CELLS}."
+            f"A grid of {side} cells a side cannot be; give data.size from {FEWEST_CELLS} to {MOST_CELLS}."
         )
     blocks = 2 * sum(s.kind == "blocks" for s in seen) > len(seen)
     if blocks:
@@ -150,14 +151,14 @@ def _of_surfaces(seen: Sequence[Seen], side: int, scale: str) -> tuple[ShapeForm
     longest = extents.max(1)
     room = side - 2 * MARGIN
     largest = float(np.quantile(longest, 0.98, method="higher"))
-    small = float(np.quantile(longest, 0.1)) / max(largest, 1e-300) * room
-    each = scale == "each" or (scale == "auto" and small < SMALL)
+    small = float(np.quantile(longest, 0.1)) < SMALL * largest
+    each = scale == "each" or (scale == "auto" and small)
     cells = extents / (longest[:, None] if each else np.maximum(largest, longest[:, None])) * room
     sides = _sides(np.ceil(cells.max(0) - 1e-6) + 2 * MARGIN)
     cell = float(np.median(longest)) / room if each else largest / room
     asked = "" if scale == "auto" else "asked for; "
     why = (
-        f"{asked}sizes differ too much for one scale (a tenth would be less than {SMALL} cells long): all are made as "
+        f"{asked}sizes differ too much for one scale (a tenth would be less than {SMALL * room:.0f} cells long): all are made as "
         "large as fits, and written in the usual size"
         if each
         else f"{asked}sizes are kept: a cell is {cell:.4g} units of the files wide"

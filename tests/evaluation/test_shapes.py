@@ -122,7 +122,7 @@ def test_everything_is_measured_and_copies_are_found() -> None:
     def some(count: int, low: float, high: float) -> list[Surface]:
         return [surface(box(tuple(rng.uniform(low, high, 3)))) for _ in range(count)]
 
-    train, held, fresh, odd = some(40, 2, 4), some(24, 2, 4), some(12, 2, 4), some(12, 0.9, 1.5)
+    train, held, fresh, odd = some(24, 2, 4), some(20, 2, 4), some(12, 2, 4), some(12, 0.9, 1.5)
     states = [modality.encode(part) for part in (train, held)]
 
     def measured(samples: list[Surface]) -> Found:

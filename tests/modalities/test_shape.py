@@ -13,6 +13,7 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import Blocks, Field, ShapeForm, ShapeModality, load
 from kuosan.modalities.shape_form import choose_form, packed, unpacked
+from kuosan.modalities.shape_gather import read_shapes
 from kuosan.modalities.shape_surface import volume
 from kuosan.modalities.shape_vox import write_vox
 from kuosan.modalities.shape_wishes import mirrored, standing_flat
@@ -45,10 +46,10 @@ def models(folder: Path, count: int, top: int = 9) -> list[Blocks]:
 
 
 def test_sizes_are_kept_where_they_can_be(tmp_path: Path) -> None:
-    sizes = boxes(tmp_path, 24, 50.0)
-    data = load(tmp_path, options={"shape": {"side": 16}})
+    sizes = boxes(tmp_path, 14, 50.0)
+    data = load(tmp_path, options={"shape": {"side": 12}})
     form = data.modality.form
-    assert not form.each and form.suffix == ".stl" and form.cell == pytest.approx(50 / 12)
+    assert not form.each and form.suffix == ".stl" and form.cell == pytest.approx(50 / 8)
     x, _ = data.train.batch(torch.arange(len(data.train)))
     for made, name in zip(data.modality.decode(x), data.train.names, strict=True):
         found = made.solid()
@@ -59,16 +60,16 @@ def test_sizes_are_kept_where_they_can_be(tmp_path: Path) -> None:
 
 
 def test_sizes_that_differ_too_much_are_given_up_and_that_is_said(tmp_path: Path) -> None:
-    boxes(tmp_path / "small", 8, 1.0)
-    boxes(tmp_path / "large", 8, 90.0)
-    data = load(tmp_path, options={"shape": {"side": 16}})
+    boxes(tmp_path / "small", 6, 1.0)
+    boxes(tmp_path / "large", 6, 90.0)
+    data = load(tmp_path, options={"shape": {"side": 12}})
     assert data.modality.form.each
     assert any(what == "scale" and value == "each" for what, value, _ in data.survey.notes)
     x, _ = data.train.batch(torch.arange(len(data.train)))
     extents = np.array([made.solid().extents.max() for made in data.modality.decode(x)])
     assert np.allclose(extents, extents[0], rtol=0.05)
-    kept = load(tmp_path, options={"shape": {"side": 16, "scale": "common"}}).modality.form
-    assert not kept.each and kept.cell == pytest.approx(90 / 12)
+    kept = load(tmp_path, options={"shape": {"side": 12, "scale": "common"}}).modality.form
+    assert not kept.each and kept.cell == pytest.approx(90 / 8)
 
 
 def test_blocks_are_kept_block_by_block_and_colours_exactly(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_what_is_larger_than_the_grid_is_shrunk_and_counted(tmp_path: Path) -> N
 
 
 def test_faulty_files_are_named_and_points_stand_aside(tmp_path: Path) -> None:
-    boxes(tmp_path, 30, 2.0, ".obj")
+    boxes(tmp_path, 24, 2.0, ".obj")
     (tmp_path / "nan.obj").write_text("v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n")
     (tmp_path / "flat.obj").write_text("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n")
     trimesh.PointCloud(np.random.default_rng(0).normal(size=(200, 3))).export(tmp_path / "cloud.ply")
@@ -128,7 +129,7 @@ def test_faulty_files_are_named_and_points_stand_aside(tmp_path: Path) -> None:
     assert {name for name, _ in survey.skipped} == {"nan.obj", "flat.obj"}
     assert any(name == "cloud.ply" and "points" in why for name, why in survey.left_alone)
     notes = {what: value for what, value, _ in survey.notes}
-    assert notes["meshes: turned"] == "1 of 32" and survey.items == 32
+    assert notes["meshes: turned"] == "1 of 26" and survey.items == 26
     assert "meshes: holes filled" in notes or "meshes: open" in notes
     assert notes["up"] == "y"
 
@@ -211,5 +212,8 @@ def test_real_meshes_and_models(shared_data, tmp_path: Path) -> None:  # type: i
     for made in data.modality.decode(x):
         found = made.solid()
         assert trimesh.Trimesh(found.vertices, found.faces).is_watertight
-    voxels = load(shared_data("voxel_minis") / "occupancy32.npz")
-    assert voxels.survey.items == 223 and set(voxels.columns["class"]) >= {"chr", "obj", "veh"}
+    (first, *_), names = [
+        list(read_shapes(shared_data("voxel_minis") / name)) for name in ("vox/veh_car1.vox", "voxels.npz")
+    ]
+    (again,) = [item for item in names if item.name == "veh_car1"]
+    assert again.shape.same(first.shape) and again.columns["class"] == "veh"

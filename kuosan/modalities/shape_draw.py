@@ -61,7 +61,7 @@ def turntable(
     return [draw(surface, side, AZIMUTH + 360 * k / frames, elevation) for k in range(frames)]
 
 
-def animation(shape: Shape, side: int = 96, frames: int = 16) -> bytes:
+def animation(shape: Shape, side: int = 96, frames: int = 12) -> bytes:
     """A turntable as WebP, two seconds a turn."""
     pictures = [Image.fromarray(picture) for picture in turntable(shape, side, frames)]
     file = io.BytesIO()

@@ -158,8 +158,8 @@ def _of_surfaces(seen: Sequence[Seen], side: int, scale: str) -> tuple[ShapeForm
     cell = float(np.median(longest)) / room if each else largest / room
     asked = "" if scale == "auto" else "asked for; "
     why = (
-        f"{asked}sizes differ too much for one scale (a tenth would be less than {SMALL * room:.0f} cells long): all are "
-        "made as large as fits, and written in the usual size"
+        f"{asked}sizes differ too much for one scale (a tenth would be less than {SMALL * room:.0f} cells long): all "
+        "are made as large as fits, and written in the usual size"
         if each
         else f"{asked}sizes are kept: a cell is {cell:.4g} units of the files wide"
     )

@@ -23,7 +23,7 @@ from kuosan.evaluation.shape.sets import coverage, mmd, nna
 from kuosan.evaluation.shape.solids import Gap, Solids, solids
 from kuosan.modalities import Shape, ShapeModality
 
-MOST, SOLIDS, LIKELY = 48, 200, 8
+MOST, SOLIDS, LIKELY = 48, 100, 6
 SPACE = "chamfer"
 
 

@@ -23,7 +23,6 @@ Volume = NDArray[np.float32]  # (depth, height, width)
 
 AXES = ("depth", "height", "width")
 OF_GRID = (1, 2, 0)  # the axis of (x, y, z) that depth, height and width run along
-OF_SPACE = (2, 0, 1)  # the axis of a grid that x, y and z are
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,6 @@ class Frame:
         """Cells along x, y and z."""
         depth, height, width = self.sides
         return width, depth, height
-
-    @property
-    def room(self) -> Points:
-        """Units along x, y and z that a shape may take."""
-        return (np.array(self.sizes) - 2 * self.margin) * self.cell
 
     def cells(self, points: Points, low: Points, high: Points) -> Points:
         """Points of a shape that reaches from `low` to `high` in cell coordinates, eq. 1 solved for k: x, y, z."""

@@ -23,6 +23,7 @@ from kuosan.modalities.shape_raw import Cloud, Shape, Surface
 UP = {".obj": "y", ".glb": "y", ".gltf": "y", ".stl": "z", ".ply": "z", ".off": "z"}
 MOST_BYTES = 1 << 30
 MOST_MENDED = 50_000  # faces: the repair of larger meshes would take minutes
+MOST_FACES, LATTICE = 500_000, 512  # of larger meshes vertices are joined in steps of their size
 FEWEST_POINTS = 32
 
 
@@ -77,9 +78,12 @@ def sound(vertices: Points, faces: NDArray[np.int64], path: Path | None = None) 
     if not np.isfinite(vertices[used]).all():
         bad = int((~np.isfinite(vertices[used]).all(1)).sum())
         raise Unreadable(f"{bad:,} of its {len(used):,} vertices are not finite", path)
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
-    mesh.merge_vertices(merge_tex=True, merge_norm=True)
     size = float(np.ptp(vertices[used], axis=0).max(initial=0.0))
+    if len(faces) > MOST_FACES:
+        vertices, faces = clustered(vertices, faces, max(size, 1e-300) / LATTICE)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    if len(faces) <= MOST_FACES:
+        mesh.merge_vertices(merge_tex=True, merge_norm=True)
     mesh.update_faces(mesh.area_faces > 1e-12 * size * size)
     if not len(mesh.faces) or not size > 0:
         raise Unreadable("it has no surface: all its faces are without area", path)
@@ -105,6 +109,18 @@ def sound(vertices: Points, faces: NDArray[np.int64], path: Path | None = None) 
     )
 
 
+def clustered(vertices: Points, faces: NDArray[np.int64], step: float) -> tuple[Points, NDArray[np.int64]]:
+    """All vertices of one cell of a lattice as one (Rossignac & Borrel 1993), and no face without area of those that
+    this makes: what is balanced stays so."""
+    place = np.rint(np.nan_to_num((vertices - vertices[faces].min((0, 1))) / step)).astype(np.int64)
+    _, first, number = np.unique(
+        place @ np.array([1 << 42, 1 << 21, 1]), return_index=True, return_inverse=True
+    )
+    faces = number.ravel()[faces]
+    whole = (faces != np.roll(faces, 1, 1)).all(1)
+    return vertices[first], faces[whole]
+
+
 def balanced(faces: NDArray[np.int64]) -> bool:
     """Whether every edge is passed as often one way as the other: a surface without a border, also where more than two
     faces meet in an edge, as those of boxes that touch."""
@@ -123,10 +139,10 @@ def _edges(faces: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
 def _inside_out(vertices: Points, faces: NDArray[np.int64]) -> NDArray[np.bool_]:
     """The faces of pieces of a closed surface that look inwards and should not."""
     ends, _, edge = _edges(faces)
-    joined = csr_array(
-        (np.ones(len(edge)), (np.repeat(np.arange(len(faces)), 3), edge)), (len(faces), len(ends))
-    )
-    count, labels = connected_components(joined @ joined.T, directed=False)
+    n, nodes = len(faces), len(faces) + len(ends)  # faces, and the edges that join them
+    joined = csr_array((np.ones(len(edge)), (np.repeat(np.arange(n), 3), n + edge)), (nodes, nodes))
+    count, labels = connected_components(joined, directed=False)
+    labels = labels[:n]
     triangles = vertices[faces]
     triangles = triangles - triangles.mean((0, 1))
     held = np.einsum("ij,ij->i", triangles[:, 0], np.cross(triangles[:, 1], triangles[:, 2])) / 6

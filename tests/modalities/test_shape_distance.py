@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from kuosan.modalities.shape_distance import cloud_distance, mesh_distance
 from kuosan.modalities.shape_frame import Frame, to_grid, to_space, turned, turned_volume
-from kuosan.modalities.shape_mesh_file import sound
+from kuosan.modalities.shape_mesh_file import balanced, clustered, sound
 from kuosan.modalities.shape_raw import Blocks, Cloud, Field, Surface
 from kuosan.modalities.shape_rays import votes
 from kuosan.modalities.shape_surface import blocks_surface, level_set, quads, volume
@@ -89,6 +89,15 @@ def test_holes_flips_and_cavities() -> None:
     )
     made = sound(np.array(hollow.vertices), np.array(hollow.faces))
     assert made.distances(frame, REACH)[middle] > 0 > whole[middle]
+
+
+def test_clustering_keeps_what_is_closed_closed() -> None:
+    mesh = ball(1.0, 4)
+    vertices, faces = clustered(np.array(mesh.vertices), np.array(mesh.faces), 0.15)
+    assert len(faces) < len(mesh.faces) / 3 and balanced(faces)
+    assert volume(vertices, faces) == pytest.approx(mesh.volume, rel=0.06)
+    assert np.linalg.norm(vertices, axis=1) == pytest.approx(1.0, abs=1e-3)
+    assert not balanced(faces[1:])
 
 
 def test_small_holes_are_filled() -> None:

@@ -19,6 +19,7 @@ from kuosan.cli.options import seed as checked_seed
 from kuosan.cli.sample_motion import corrected
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.sample_numbers import about_parts, no_parts, steered
+from kuosan.cli.sample_shapes import constrained
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
@@ -73,6 +74,8 @@ def sample(
     soundfont: Path | None = None,
     foot_lock: Flag = False,
     joint_limits: Flag = False,
+    symmetric: str | None = None,
+    flat_base: Flag = False,
     adapter: list[str] | None = None,
     out: Path | None = None,
     json: Json = False,
@@ -119,10 +122,13 @@ def sample(
         stitch: how what is larger is made of windows: blended, or each continuing the one before.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
         format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of sounds wav,
-            flac, png; of clips mp4, webp, gif, apng, frames; of motions bvh, glb, gif, mp4, png.
+            flac, png; of clips mp4, webp, gif, apng, frames; of motions bvh, glb, gif, mp4, png; of shapes glb, stl,
+            obj, ply, off, vox, npz.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
         foot_lock: of motions: feet that stand do not slide.
         joint_limits: of motions: joints bend no further than those of the data.
+        symmetric: of shapes: x, y or xy: each is its own mirror image, left to right, front to back, or both.
+        flat_base: of shapes: what is not flat below is cut, so that it stands.
         adapter: DIR or DIR:WEIGHT: what `kuosan finetune` made of this run, so much of it; may be repeated.
         out: folder for the files; a new one in the run unless given.
     """
@@ -164,6 +170,7 @@ def sample(
             loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
     loaded = corrected(varied(loaded, ema, autoguide, temperature, nucleus), foot_lock, joint_limits)
+    loaded = constrained(loaded, symmetric, flat_base)
     start = given_noise(loaded, noise, first, n, fixed, w)
     tokens_of = facts.recipe.process.discrete
     steering = None if tokens_of else steered(loaded, score, parts, stitch, noise, fixed)

@@ -110,6 +110,15 @@ METRICS: dict[str, tuple[str, str]] = {
     "jerk": ("Jerk", "How abruptly do joints change their course, in metres per second³?"),
     "joint_limit_violations": ("Joint limits", "What share of joints bends further than real {noun} do?"),
     "diversity": ("Diversity", "How far apart are two {noun}, on average?"),
+    "nna": (
+        "Told from real ones",
+        "How often is an item's nearest neighbour of its own kind, sample or real? ½ is chance (1-NNA).",
+    ),
+    "mmd": ("Minimum matching distance", "How far is the nearest sample from a real item, on average?"),
+    "watertight": ("Watertight", "How many have a closed surface, as printers need it?"),
+    "one_piece": ("Of one piece", "How many hang together?"),
+    "volume_gap": ("Volumes", "How far are volumes from those of real {noun}, relative to their mean?"),
+    "area_gap": ("Surface areas", "The same of the areas of surfaces."),
     "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
     "nearest_distance": (
         "Distance to training",

@@ -17,6 +17,9 @@ from kuosan.modalities.music import MusicModality
 from kuosan.modalities.music_score import Note, Part, Score
 from kuosan.modalities.pixels import Picture
 from kuosan.modalities.ragged import Ragged
+from kuosan.modalities.shape import ShapeModality
+from kuosan.modalities.shape_form import ShapeForm
+from kuosan.modalities.shape_raw import Blocks, Cloud, Field, Shape, Surface
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import Tokeniser, read_tokeniser
 from kuosan.modalities.tokeniser_training import train_tokeniser
@@ -26,7 +29,10 @@ from kuosan.modalities.video_clip import Clip, VideoFormat
 __all__ = [
     "AudioModality",
     "Clip",
+    "Blocks",
+    "Cloud",
     "Dataset",
+    "Field",
     "ImageFormat",
     "ImageModality",
     "Modality",
@@ -40,7 +46,11 @@ __all__ = [
     "Score",
     "Skeleton",
     "Sound",
+    "Shape",
+    "ShapeForm",
+    "ShapeModality",
     "Split",
+    "Surface",
     "Survey",
     "TextModality",
     "Tokeniser",

@@ -167,12 +167,17 @@ def class_texts(labels: Pixels, length: int) -> list[str | None] | None:
 
 
 def _read_npy(path: Path) -> Pixels:
-    arrays = load_arrays(path)
+    arrays = _load(path)
     return arrays if isinstance(arrays, np.ndarray) else next(iter(arrays.values()))
 
 
-def load_arrays(path: Path) -> Pixels | dict[str, Pixels]:
-    """What an .npy or .npz holds, without ever unpickling.  Raises `Unreadable`."""
+def load_arrays(path: Path) -> dict[str, Pixels]:
+    """All arrays of a .npy or .npz file by name, that of a .npy by the file's.  Raises `Unreadable`."""
+    loaded = _load(path)
+    return {path.stem: loaded} if isinstance(loaded, np.ndarray) else loaded
+
+
+def _load(path: Path) -> Pixels | dict[str, Pixels]:
     if path.stat().st_size == 0:
         raise Unreadable("the file is empty (0 bytes)", path)
     try:
@@ -208,7 +213,7 @@ def _readable(loaded: np.lib.npyio.NpzFile, path: Path) -> dict[str, Pixels]:
 
 
 def _read_npz(entry: Entry, form: Form) -> tuple[list[Block], list[Skip]]:
-    loaded = load_arrays(entry.path)
+    loaded = _load(entry.path)
     arrays = {entry.path.stem: loaded} if isinstance(loaded, np.ndarray) else loaded
     lower = {name.lower(): name for name in arrays}
     parts = {}

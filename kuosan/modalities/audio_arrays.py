@@ -53,8 +53,7 @@ class Packed:
 
 def read_packed(path: Path) -> Packed:
     """The sounds of an .npz.  Raises `Unreadable` where its arrays do not go together."""
-    loaded = load_arrays(path)
-    arrays = {path.stem: loaded} if isinstance(loaded, np.ndarray) else loaded
+    arrays = load_arrays(path)
     names = {name.lower(): name for name in arrays}
 
     def take(words: tuple[str, ...]) -> Array | None:

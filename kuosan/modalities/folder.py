@@ -17,10 +17,11 @@ from pathlib import Path
 from kuosan.errors import UserError
 from kuosan.modalities.audio_container import holds_sounds
 from kuosan.modalities.base import Skip, Unreadable, known_modalities, modality_class
-from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, TABLES
+from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, SUFFIXES, TABLES
 from kuosan.modalities.motion_json import is_motion_json
 from kuosan.modalities.music_grid import is_grid
 from kuosan.modalities.music_xml import is_musicxml
+from kuosan.modalities.shape_told import holds_shapes
 from kuosan.modalities.sides import HELD_OUT, LEFT, TRAIN, find_sides
 from kuosan.modalities.tables import Row, read_caption, read_class_names, read_table, take_caption
 from kuosan.modalities.video_told import moving
@@ -113,14 +114,16 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
 
 
 def _told(listing: Listing, modality: str) -> Listing:
-    """The files whose content tells what their names do not: music in JSON and in .xml, motion in JSON, sounds in .npz;
-    asked for, any JSON where there is no other music."""
+    """The files whose content tells what their names do not: music in JSON and in .xml, motion in JSON, sounds in .npz,
+    shapes in arrays; asked for, any JSON where there is no other music."""
     scores = any(found.kind == "music" for found in listing.found)
 
     def kind(found: Found) -> str | None:
         suffix = posixpath.splitext(found.name)[1].lower()
         if found.kind == ARRAY and suffix == ".npz" and holds_sounds(found.path):
             return "audio"
+        if found.kind == ARRAY and modality in ("auto", "shape") and suffix in SUFFIXES[ARRAY]:
+            return "shape" if holds_shapes(found.path) else ARRAY
         if found.kind is not None or suffix not in CONTENT:
             return found.kind
         if (

@@ -32,7 +32,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
         ".apng",
     ),
     "motion": (".bvh", ".amc", ".asf"),
-    "shape": (".obj", ".stl", ".ply", ".glb", ".off", ".vox"),
+    "shape": (".obj", ".stl", ".ply", ".glb", ".gltf", ".off", ".vox"),
     "plan": (".svg", ".dxf", ".geojson"),
     "medical": (".dcm", ".nii", ".nii.gz"),
     ARRAY: (".npy", ".npz"),

@@ -13,7 +13,7 @@ import torch
 
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset, load
-from kuosan.recipes import image, sounds
+from kuosan.recipes import image, shapes, sounds
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
@@ -22,6 +22,7 @@ OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
     "audio": lambda recipe: recipe.data.model_dump(include={"length", "rate", "names"}),
     "video": lambda recipe: recipe.data.model_dump(include={"max_side", "size", "rate", "length"}),
     "motion": lambda recipe: recipe.data.model_dump(include={"length", "rate"}),
+    "shape": shapes.options,
 }
 """By modality: the options of its `gather` that a recipe holds."""
 

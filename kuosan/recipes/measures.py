@@ -24,6 +24,7 @@ from kuosan.evaluation.motion import clips_of, measure_motions
 from kuosan.evaluation.roles import roles
 from kuosan.evaluation.video import evaluate_clips
 from kuosan.modalities import Modality, MotionModality
+from kuosan.recipes import shapes
 
 FEWEST, MOST_NUMBERS = 100, 2**27  # of each side in single precision: 512 MiB
 
@@ -72,6 +73,7 @@ def _clips(found: Found, items: Items) -> None:
 MEASURES: dict[str, Callable[[Found, Items], None]] = {
     "audio": _sounds,
     "motion": _motions,
+    "shape": shapes.measure,
     "video": _clips,
 }
 """By modality."""

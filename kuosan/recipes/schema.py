@@ -33,7 +33,7 @@ class DataPart(_Part):
     path: str = ""
     modality: str = "auto"
     size: int | tuple[int, int] | None = Field(
-        None, description="side, or height and width, of every picture"
+        None, description="side, or height and width, of every picture; most cells a side of a grid of shapes"
     )
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
     length: int | str = Field(
@@ -63,6 +63,15 @@ class DataPart(_Part):
     )
     transpose: int = Field(
         6, ge=0, le=24, description="music: semitones that training is transposed by at most"
+    )
+    scale: Literal["auto", "common", "each"] = Field(
+        "auto", description="shapes: common keeps their sizes, each makes every one as large as fits"
+    )
+    up: Literal["auto", "x", "y", "z"] = Field(
+        "auto", description="shapes: the axis that is up in their files"
+    )
+    mirror: Literal["auto", "none", "x", "y", "xy"] = Field(
+        "auto", description="shapes: axes along which training also sees them mirrored"
     )
 
     @property

@@ -92,7 +92,7 @@ def test_command_line_page_names_every_verb() -> None:
     assert set(re.findall(r"`(\w+)`", not_yet)) == set(LATER)
 
 
-@pytest.mark.parametrize("kind", ["image", "text", "music"])
+@pytest.mark.parametrize("kind", ["image", "text", "music", "shape"])
 def test_data_page_names_every_suffix(kind: str) -> None:
     text = page("data.md")
     assert all(f"`{suffix}`" in text for suffix in SUFFIXES[kind])

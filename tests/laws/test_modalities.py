@@ -18,6 +18,7 @@ import torch
 from kuosan.core.random import Seeds
 from kuosan.modalities import (
     AudioModality,
+    Blocks,
     Clip,
     Dataset,
     ImageFormat,
@@ -27,6 +28,9 @@ from kuosan.modalities import (
     MotionModality,
     MusicModality,
     Picture,
+    Shape,
+    ShapeForm,
+    ShapeModality,
     Sound,
     TextModality,
     Unreadable,
@@ -46,6 +50,7 @@ from kuosan.modalities.music_form import Form, Instrument
 from kuosan.modalities.music_score import Score
 from tests.modalities.motion import walk
 from tests.modalities.music import some_score
+from tests.modalities.shapes import box, surface
 from tests.modalities.sounds import RATE, tone
 
 
@@ -121,11 +126,38 @@ def motions() -> Case:
     return Case(modality, raws, ".bvh", alike)
 
 
+def blocks() -> Case:
+    """Painted voxels of one size."""
+    rng = np.random.default_rng(4)
+    palette = np.array([[250, 30, 20], [30, 200, 40], [0, 0, 0]], np.uint8)
+    raws: list[Any] = []
+    for _ in range(24):
+        filled = rng.random((4, 5, 6)) > 0.5
+        filled[0, 0, 0] = filled[-1, -1, -1] = True
+        raws.append(Blocks.of_grid(filled, palette[rng.integers(0, 3, filled.shape)]))
+    colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
+    return Case(
+        ShapeModality(ShapeForm((4, 8, 8), 1.0, True, palette=colours, suffix=".vox", mirror="x")),
+        raws,
+        ".vox",
+    )
+
+
+def surfaces() -> Case:
+    """Boxes, as the grid has them."""
+    rng = np.random.default_rng(5)
+    modality = ShapeModality(ShapeForm((8, 8, 8), 0.5, mirror="xy"))
+    sizes = [tuple(rng.uniform(0.8, 2.0, 3)) for _ in range(24)]
+    raws = [surface(box((x, y, z))) for x, y, z in sizes]
+    return Case(modality, modality.decode(modality.encode(raws)), ".npz")
+
+
 CASES = {
     "audio": [sounds(1), sounds(2)],
     "image": [pictures()],
     "motion": [motions()],
     "music": [music()],
+    "shape": [blocks(), surfaces()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],
     "video": [clips()],
 }
@@ -142,6 +174,8 @@ def same(one: Any, other: Any) -> bool:
         return one.same(other)
     if isinstance(one, Motion):
         return one.skeleton == other.skeleton and bool(np.allclose(one.points(), other.points(), atol=1e-5))
+    if isinstance(one, Shape):
+        return one.same(other)
     if isinstance(one, Score):  # MIDI has no silence after the last note
         return replace(one, end=0.0) == replace(other, end=0.0)
     return bool(one == other)

@@ -39,6 +39,11 @@ MEANINGS = {
     "data.synonyms": "table of synonyms by which training texts are varied, anew each time",
     "data.synonym_rate": "share of the words that have synonyms",
     "data.transpose": "music: semitones that training pieces are transposed by at most; 0 for none",
+    "data.volume": "medical: `slices`, `volume` (all of one scan is an item), or `auto`: volumes where there are at "
+    "least 32 and none is longer than 32",
+    "data.spacing": "medical: millimetres that all scans are resampled to; without it they only shrink until they fit",
+    "data.span": "medical: `low..high`, the values in units (`-160..240` HU) outside of which all is clipped",
+    "data.moments": "medical: of several volumes in time in one file the `first` alone, or `all`",
     "data.paraphrase": "share of training texts in the words of the model of `--init`, made once",
     "process.kind": "`additive`: noise on numbers, see below; of tokens `masked`, `uniform`, `blocks` (masked, block "
     "by block) or `autoregressive` (blocks of one): [which](../guides/text.md#other-processes). `auto` goes with the "

@@ -49,28 +49,28 @@ def tokens(run: Path, score: dict[str, Any]) -> int | None:
 
 
 def formats_of(run: Run, formats: str | None, soundfont: Path | None) -> list[str]:
-    """The kinds of files that are written beside MIDI.
+    """The kinds of files that are written beside the modality's own.
 
     Raises:
-        UserError: an unknown one, no such SoundFont, or a run that is not of music.
+        UserError: an unknown one, no such SoundFont, or one for a run that is not of music.
     """
     if formats is None and soundfont is None:
         return []
-    from kuosan.modalities.music_files import WRITTEN
-
-    if run.modality.name != "music":
-        raise UserError(
-            f"--format and --soundfont are for music, and {run.path} is no model of music: leave them away"
-        )
+    modality = run.modality
+    known = modality.formats
+    if soundfont is not None and modality.name != "music":
+        raise UserError(f"--soundfont is for music, and {run.path} is no model of music: leave it away")
+    if not known:
+        raise UserError(f"{modality.noun} are written in one format alone: leave --format away")
     kinds = [kind.strip().lstrip(".").lower() for kind in (formats or "").split(",") if kind.strip()]
-    if unknown := [kind for kind in kinds if kind not in WRITTEN]:
+    if unknown := [kind for kind in kinds if kind not in known]:
         raise UserError(
-            f"music is not written as {unknown[0]}: give --format one or more of {', '.join(WRITTEN)}"
+            f"{modality.noun} are not written as {unknown[0]}: give --format one or more of {', '.join(known)}"
         )
     if soundfont is not None and not soundfont.is_file():
         raise UserError(f"there is no file {soundfont}: give --soundfont a .sf2 or .sf3 file")
     kinds += ["wav"] if soundfont is not None else []
-    return [kind for kind in dict.fromkeys(kinds) if kind != "mid"]
+    return [kind for kind in dict.fromkeys(kinds) if kind != known[0]]
 
 
 def other_formats(samples: Samples, folder: Path, kinds: list[str], soundfont: Path | None) -> list[Path]:
@@ -84,6 +84,6 @@ def other_formats(samples: Samples, folder: Path, kinds: list[str], soundfont: P
 
                 write_wav(raw, path, soundfont)
             else:
-                samples.modality.write(raw, path)
+                path = samples.modality.write(raw, path)
             found.append(path)
     return found

@@ -9,6 +9,9 @@ from kuosan.modalities.dataset import Dataset, Split, Survey, load, resolve
 from kuosan.modalities.grid import as_rgb, grid_picture
 from kuosan.modalities.image import ImageModality
 from kuosan.modalities.image_format import ImageFormat
+from kuosan.modalities.medical import MedicalModality
+from kuosan.modalities.medical_form import MedicalForm
+from kuosan.modalities.medical_scan import Scan
 from kuosan.modalities.music import MusicModality
 from kuosan.modalities.music_score import Note, Part, Score
 from kuosan.modalities.pixels import Picture
@@ -21,12 +24,15 @@ __all__ = [
     "Dataset",
     "ImageFormat",
     "ImageModality",
+    "MedicalForm",
+    "MedicalModality",
     "Modality",
     "MusicModality",
     "Note",
     "Part",
     "Picture",
     "Ragged",
+    "Scan",
     "Score",
     "Split",
     "Survey",

@@ -67,7 +67,8 @@ class Gathered:
     stay on one side (by default, items of one hash); items of one hash have one group.  Where items are parts of
     works, `firsts` are the first of each: columns describe works, so these decide what a condition is.
     `totals` counts what else there is to count, by name, and `duplicates` says what copies there are that are
-    not exact.  `reached` are values of columns that no item has, but that a view of one can have.
+    not exact.  `reached` are values of columns that no item has, but that a view of one can have.  `split_why` says
+    why `sides` are as they are, where that was not the folder's doing.
     """
 
     modality: Modality[Any]
@@ -87,6 +88,7 @@ class Gathered:
     totals: dict[str, float] = field(default_factory=dict)
     duplicates: dict[str, Any] = field(default_factory=dict)
     reached: dict[str, list[str]] = field(default_factory=dict)
+    split_why: str = ""
 
 
 class Modality(ABC, Generic[Raw]):
@@ -100,6 +102,9 @@ class Modality(ABC, Generic[Raw]):
 
     axes: ClassVar[tuple[str, ...]] = ()
     """Sides of a state behind its channels, of "time", "frequency", "depth", "height" and "width"; none of tokens."""
+
+    formats: ClassVar[tuple[str, ...]] = ()
+    """Kinds of files that `write` can be asked for, by their suffixes without dots, its own choice first."""
 
     remark: ClassVar[str] = ""
     """What every file that a model makes must say of itself; kept in a table beside the files."""
@@ -117,6 +122,11 @@ class Modality(ABC, Generic[Raw]):
     def described_form(self) -> str:
         """What one state is, for a sentence that begins with how many: "grey pictures of 28×28 pixels"."""
         return f"{self.noun} of {'×'.join(map(str, self.shape))} values"
+
+    @classmethod
+    def spoken(cls, folder: Folder) -> Folder:
+        """The folder as reports may speak of it: names of files can be names of people."""
+        return folder
 
     @classmethod
     @abstractmethod

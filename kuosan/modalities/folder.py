@@ -17,6 +17,7 @@ from pathlib import Path
 from kuosan.errors import UserError
 from kuosan.modalities.base import Skip, Unreadable, known_modalities, modality_class
 from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, TABLES
+from kuosan.modalities.medical_magic import is_dicom
 from kuosan.modalities.music_grid import is_grid
 from kuosan.modalities.music_xml import is_musicxml
 from kuosan.modalities.sides import HELD_OUT, LEFT, TRAIN, find_sides
@@ -116,6 +117,8 @@ def _told(listing: Listing, modality: str) -> Listing:
 
     def kind(found: Found) -> str | None:
         suffix = posixpath.splitext(found.name)[1].lower()
+        if found.kind is None and not suffix.strip(".0123456789") and is_dicom(found.path):
+            return "medical"  # scanners name their files by numbers
         if found.kind is not None or suffix not in CONTENT:
             return found.kind
         if (

@@ -25,7 +25,7 @@ from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, r
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.kinds import SUFFIXES
 from kuosan.modalities.music_draw import music_sheet
-from kuosan.modalities.music_files import read_scores, write_score
+from kuosan.modalities.music_files import WRITTEN, read_scores, write_score
 from kuosan.modalities.music_form import END, Form
 from kuosan.modalities.music_gather import gather_music
 from kuosan.modalities.music_key import find_key, transposed_key
@@ -42,6 +42,7 @@ class MusicModality(Modality[Score]):
 
     name: ClassVar[str] = "music"
     suffixes: ClassVar[tuple[str, ...]] = (*SUFFIXES["music"], ".json")
+    formats: ClassVar[tuple[str, ...]] = WRITTEN
     noun: ClassVar[str] = "passages"
 
     def __init__(self, form: Form, steps: int, transpose: int = 0) -> None:

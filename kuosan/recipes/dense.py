@@ -16,7 +16,11 @@ from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
 
-OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {}
+OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
+    "medical": lambda recipe: recipe.data.model_dump(
+        include={"size", "max_side", "volume", "spacing", "span", "moments"}
+    ),
+}
 """By modality: the options of its `gather` that a recipe holds."""
 
 DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {}

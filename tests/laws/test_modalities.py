@@ -19,9 +19,12 @@ from kuosan.modalities import (
     Dataset,
     ImageFormat,
     ImageModality,
+    MedicalForm,
+    MedicalModality,
     Modality,
     MusicModality,
     Picture,
+    Scan,
     TextModality,
     Unreadable,
     known_modalities,
@@ -67,8 +70,19 @@ def music() -> Case:
     return Case(modality, modality.decode(modality.encode(raws)), ".mid")
 
 
+def scans(*sides: int) -> Case:
+    """Slices in Hounsfield units, and volumes of no unit."""
+    rng = np.random.default_rng(4)
+    unit, kind, spacing = ("HU", "CT", (0.5, 0.75)) if len(sides) == 2 else ("raw", "MR", (2.0, 0.5, 0.75))
+    modality = MedicalModality(MedicalForm(sides, -1024.0, 1000.0, unit, kind, True, spacing, "SPL"))
+    values = rng.integers(-1024, 1001, (24, *sides)).astype(np.float32)
+    raws = [Scan(v, unit, kind, modality.form.affine, whole=True) for v in values]
+    return Case(modality, raws, ".dcm" if len(sides) == 2 else ".nii.gz")
+
+
 CASES = {
     "image": [pictures()],
+    "medical": [scans(6, 5), scans(4, 6, 5)],
     "music": [music()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],
 }
@@ -79,6 +93,8 @@ every = pytest.mark.parametrize("case", EVERY)
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, Picture):
         return one.mode == other.mode and np.array_equal(one.pixels, other.pixels)
+    if isinstance(one, Scan):
+        return one.same(other)
     if isinstance(one, Score):  # MIDI has no silence after the last note
         return replace(one, end=0.0) == replace(other, end=0.0)
     return bool(one == other)

@@ -74,6 +74,15 @@ METRICS: dict[str, tuple[str, str]] = {
     "faults_per_bar": ("Faults of voice leading", "All of these together, per bar."),
     "key_accuracy": ("Key as asked", "Is the key found in it that was asked for?"),
     "bits_per_token": ("Bits per token", "The same, per token."),
+    "tstr_accuracy": (
+        "Taught by samples",
+        "How many held-out {noun} does a classifier know that only saw samples? Its floor learned from real ones.",
+    ),
+    "value_distance": ("Values", "How far are values from those of real {noun}, in their unit?"),
+    "implausible": (
+        "Implausible values",
+        "How many are darker or brighter than any real {noun}, in some part?",
+    ),
     "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
     "nearest_distance": (
         "Distance to training",

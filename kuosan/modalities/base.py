@@ -115,6 +115,11 @@ class Modality(ABC, Generic[Raw]):
         return None
 
     @property
+    def scale(self) -> float:
+        """How much of a file's own unit 1 is in a state: differences of states in units are so many times as large."""
+        return 1.0
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Of one state: channels and one number for each of `axes`, or of tokens how many there are."""
@@ -208,6 +213,11 @@ class Modality(ABC, Generic[Raw]):
     def clip(self, raw: Raw) -> tuple[str, bytes] | None:
         """An item as something that plays in a browser, small: its MIME type and its bytes; None where `show` shows all
         that there is."""
+        return None
+
+    def write_map(self, values: Tensor, path: Path) -> Path | None:
+        """A number in the files' unit for each place of a state, in a file that readers of such items open; None where
+        there is no such kind."""
         return None
 
     @abstractmethod

@@ -64,6 +64,10 @@ class ImageModality(Modality[Picture]):
     def level(self) -> float | None:
         return None if self.format.dtype == "float32" else 2 / (self.format.high - self.format.low)
 
+    @property
+    def scale(self) -> float:
+        return (self.format.high - self.format.low) / 2
+
     @classmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
         """See `gather_pictures`; options are `max_side` and `size`."""

@@ -71,6 +71,10 @@ class MedicalModality(Modality[Scan]):
     def level(self) -> float | None:
         return 2 / (self.form.high - self.form.low) if self.form.whole else None
 
+    @property
+    def scale(self) -> float:
+        return (self.form.high - self.form.low) / 2
+
     def described_form(self) -> str:
         f = self.form
         kind = "" if f.kind == "OT" else f"{f.kind} "
@@ -177,6 +181,13 @@ class MedicalModality(Modality[Scan]):
             Image.fromarray(picture(raw, self.form.shown).pixels[..., 0]).save(path, pnginfo=about)
         else:
             write_volume(raw, path)
+        return path
+
+    def write_map(self, values: Tensor, path: Path) -> Path | None:
+        """NIfTI, in the place of the scans."""
+        f = self.form
+        path = path.with_name(f"{path.name}.nii.gz")
+        write_volume(Scan(values.float().numpy(), f.unit, f.kind, f.affine), path)
         return path
 
     def show(self, raws: Sequence[Scan], columns: int | None = None, scale: int | None = None) -> Image.Image:

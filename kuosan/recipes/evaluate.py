@@ -62,6 +62,7 @@ def measure(
     seed: int = 0,
     inception: str | Path | None = None,
     most: int = 20_000,
+    teach: float = 0.0,
     out: Path | None = None,
 ) -> Evaluation:
     """All that can be measured of these samples against up to ``most`` items of either side of the data."""
@@ -91,8 +92,10 @@ def measure(
         seed=seed,
         seconds=seconds,
         inception=inception,
+        teach=teach,
     )
-    return with_own(found, run.modality, samples.x, train, val, seed)
+    groups = tuple(split.groups[: len(x)] for split, x in ((data.train, train), (data.val, val)))
+    return with_own(found, run.modality, samples.x, train, val, seed, groups=groups)
 
 
 def with_likelihood(result: dict[str, Any], found: Likelihood | str) -> dict[str, Any]:
@@ -164,6 +167,7 @@ def evaluate(
         samples,
         seconds=seconds,
         inception=inception,
+        teach=seconds / 2,
         out=None if run.foreign else run.path / "evaluation",
     )
     about = {

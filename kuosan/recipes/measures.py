@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kuosan.evaluation.copies import Nearest
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
+from kuosan.evaluation.medical import evaluate_scans
 from kuosan.evaluation.roles import roles
-from kuosan.modalities import Modality
+from kuosan.modalities import MedicalModality, Modality
 
 MOST = 1000  # items of each side that are decoded
 
@@ -24,21 +26,40 @@ MOST = 1000  # items of each side that are decoded
 @dataclass(frozen=True)
 class Items:
     """What is measured, decoded: ``samples``, the real items of the ``reference`` and other real ones for the
-    ``floor``, no item being in both; ``note`` says how these were made."""
+    ``floor``, no item being in both; ``note`` says how these were made. ``training`` and ``heldout`` are the states of
+    all items of the two sides, and ``groups`` says which whole each is of (`Split.groups`)."""
 
     modality: Modality[Any]
     samples: Sequence[Any]
     reference: Sequence[Any]
     floor: Sequence[Any]
     note: str
+    training: Tensor
+    heldout: Tensor
+    groups: tuple[Sequence[bytes], Sequence[bytes]] = ((), ())
 
 
-MEASURES: dict[str, Callable[[Found, Items], None]] = {}
-"""By modality."""
+def _scans(found: Found, items: Items) -> tuple[Nearest, ...] | None:
+    assert isinstance(items.modality, MedicalModality)
+    return evaluate_scans(
+        found, items.modality, items.samples, items.reference, items.floor, items.training, items.heldout, items.groups,
+        items.note,
+    )  # fmt: skip
+
+
+MEASURES: dict[str, Callable[[Found, Items], tuple[Nearest, ...] | None]] = {"medical": _scans}
+"""By modality; what they return is a table of the nearest that takes the place of the usual one."""
 
 
 def with_own(
-    found: Evaluation, modality: Modality[Any], samples: Tensor, train: Tensor, val: Tensor, seed: int
+    found: Evaluation,
+    modality: Modality[Any],
+    samples: Tensor,
+    train: Tensor,
+    val: Tensor,
+    seed: int,
+    *,
+    groups: tuple[Sequence[bytes], ...] = ((), ()),
 ) -> Evaluation:
     """An evaluation with what the modality measures of its own, if anything."""
     measured = MEASURES.get(modality.name)
@@ -49,9 +70,11 @@ def with_own(
     more = Found(generator)
     reference = torch.cat([val, train[parts.borrowed]])[:MOST]
     drawn, real, other = (modality.decode(x) for x in (samples[:MOST], reference, train[parts.pool][:MOST]))
-    measured(more, Items(modality, drawn, real, other, parts.note))
+    both = (groups[0], groups[1])
+    table = measured(more, Items(modality, drawn, real, other, parts.note, train, val, both))
     return replace(
         found,
+        nearest=found.nearest if table is None else table,
         metrics={**found.metrics, **more.metrics},
         left_out={**found.left_out, **more.left_out},
         spaces={**found.spaces, **more.spaces},

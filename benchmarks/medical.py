@@ -3,8 +3,8 @@
     python -m benchmarks.medical ../shared/data/pneumoniamnist --budget 30m
 
 PneumoniaMNIST (Yang et al. 2023): 28×28 chest X-rays of children in two classes. The model is trained on the training
-part alone; a classifier of samples with the training part's share of classes is tried on the validation part, beside one
-of as many real training images. The goal is 90 % of that one's accuracy.
+part alone; a classifier of samples with the training part's share of classes is tried on the validation part, beside
+one of as many real training images. The goal is 90 % of that one's accuracy.
 """
 
 from __future__ import annotations

@@ -38,6 +38,10 @@ MEANINGS = {
     "data.document": "what a `.txt` or `.md` file holds: one document, one in each line, or in each paragraph",
     "data.synonyms": "table of synonyms by which training texts are varied, anew each time",
     "data.synonym_rate": "share of the words that have synonyms",
+    "data.names": "audio: what the names of files say, `{digit}_{speaker}_{take}`; `auto` takes fields with few "
+    "values where neither folders nor tables say anything; or `none`",
+    "data.vocoder": "audio: steps that the vocoder is trained for; `auto` is 5 % of a budget of time, at most 2 "
+    "minutes, or a fourth of one of steps, at most 400; 0 for Griffin-Lim alone",
     "data.transpose": "music: semitones that training pieces are transposed by at most; 0 for none",
     "data.volume": "medical: `slices`, `volume` (all of one scan is an item), or `auto`: volumes where there are at "
     "least 32 and none is longer than 32",
@@ -124,6 +128,8 @@ MEANINGS = {
     "until 80 % of the training; 0.5 is usual",
     "training.coupling": "which noise goes with which picture: `independent`, `nearest` (of four draws) or `transport` "
     "(the least way over the batch); `auto` is `independent`",
+    "training.given": "share of the examples that have [given parts](../guides/given-parts.md), which the network is "
+    "told of and samplers may then give; `auto` is 0.3 for what has a time, else 0, and goes on with what `--init` has",
     "training.save_seconds": "seconds between checkpoints: what a kill may cost",
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",

@@ -127,11 +127,14 @@ def test_an_exported_transformer_is_the_same_function(
             close(theirs, network(x, LABELS, **cond), 1e-5)
 
 
+@pytest.mark.parametrize("more", [{"out_channels": 6}, {"given": True}], ids=["variance", "given parts"])
 @pytest.mark.parametrize("given", [TRANSFORMER, UNET], ids=["transformer", "unet"])
-def test_a_learned_variance_stays_behind(given: dict[str, Any], tmp_path: Path) -> None:
+def test_what_pipelines_have_no_place_for_stays_behind(
+    given: dict[str, Any], more: dict[str, Any], tmp_path: Path
+) -> None:
     from diffusers import DiffusionPipeline
 
-    spec = given | {"channels": 3, "out_channels": 6}
+    spec = given | {"channels": 3} | more
     network, x = network_of(spec), noise(spec)
     export_diffusers(network, spec, tmp_path, output="v", schedule=Cosine())
     pipe = DiffusionPipeline.from_pretrained(tmp_path, local_files_only=True)
@@ -141,7 +144,7 @@ def test_a_learned_variance_stays_behind(given: dict[str, Any], tmp_path: Path) 
         else:
             theirs = pipe.transformer(x, timestep=LABELS, class_labels=torch.tensor([1000] * 3)).sample
         both = network(x, LABELS)
-    assert both.shape[1] == 6
+    assert both.shape[1] == more.get("out_channels", 3)
     close(theirs, both[:, :3], 1e-5)
 
 

@@ -22,6 +22,7 @@ SHAPE = (
     "size",
     "length",
     "config",
+    "given",
 )  # of a network; told elsewhere
 
 
@@ -86,6 +87,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
             ("noise", recipe.noise.kind),
             ("objective", learned),
             ("sampling", sampled),
+            ("given parts", _given(run)),
             ("control sequences", sequences),
         ]
     rows.append(("budget", recipe.budget))
@@ -93,6 +95,23 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
         more = f", and {len(values) - MOST_VALUES:,} more" if len(values) > MOST_VALUES else ""
         rows.append((f"--where {column}=", ", ".join(values[:MOST_VALUES]) + more))
     return rows
+
+
+def _given(run: Run) -> str:
+    """Whether `kuosan sample --given` can be asked for, and how it is met."""
+    recipe = run.facts.recipe
+    if recipe.distil.steps:
+        return f"not by a student: sample its teacher, {recipe.init}"
+    if run.facts.network.get("given"):
+        share = recipe.training.given
+        return "told of them" + (
+            f", in {share:.0%} of training" if isinstance(share, float) and share else ""
+        )
+    return (
+        "by correction: its network was not trained with any"
+        if recipe.noise.gaussian
+        else "by replacement alone"
+    )
 
 
 def _texts(run: Run, network: str, sampled: str) -> list[tuple[str, Any]]:

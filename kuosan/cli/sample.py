@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,7 @@ from kuosan.cli.notes import busy, counting, note
 from kuosan.cli.options import Flag, Json, Where, at_least, conditions
 from kuosan.cli.options import seed as checked_seed
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
+from kuosan.cli.sample_numbers import about_parts, no_parts, steered
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
@@ -60,6 +61,12 @@ def sample(
     given: Path | None = None,
     voices: str | None = None,
     bars: str | None = None,
+    keep: list[str] | None = None,
+    mask: Path | None = None,
+    vary: Path | None = None,
+    strength: float | None = None,
+    size: str | None = None,
+    stitch: Literal["auto", "blend", "continue"] = "auto",
     pitches: list[str] | None = None,
     formats: Annotated[str | None, Parameter(name="--format")] = None,
     soundfont: Path | None = None,
@@ -95,10 +102,18 @@ def sample(
         require: a word that every text contains; may be repeated.
         forbid: a word that no text contains; may be repeated.
         ignore_case: of those words.
-        length: of texts: how many tokens at most, where that is more than the model's window; of music 16bars.
-        given: of music: a score (MIDI, MusicXML, ABC) of which --voices or --bars stay, or to be written on.
+        length: of texts: how many tokens at most, where that is more than the model's window; of music 16bars; of
+            what has a time 4s or 120frames.
+        given: a file, or a folder of them, of which parts stay and the rest is made: those of --keep or --mask; of
+            music a score (MIDI, MusicXML, ABC) of which --voices or --bars stay, or to be written on.
         voices: which voices of it stay: names or numbers from 0, with commas: 0 or Soprano,Bass.
         bars: which bars of it stay in all voices: 1-4 or 1-4,9.
+        keep: what stays of --given: height:0-50%, time:0-0.5s, time:first, box:0-13,5-20; may be repeated.
+        mask: a picture that says it: black stays, white is made anew.
+        vary: a file, or a folder of them, to make variations of.
+        strength: how far those go: 0 is the item, 1 an ordinary sample; 0.5 unless given.
+        size: of pictures: height and width, 96x160, larger than the model was trained on.
+        stitch: how what is larger is made of windows: blended, or each continuing the one before.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
         format: of music: files to write, with commas: mid, musicxml, mxl, wav, png; mid unless given.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
@@ -108,6 +123,9 @@ def sample(
     wishes = {
         "template": _text_of(template), "prefix": prefix, "suffix": suffix, "regex": regex, "schema": schema,
         "require": tuple(require or ()), "forbid": tuple(forbid or ()), "ignore_case": ignore_case,
+    }  # fmt: skip
+    parts: dict[str, Any] = {
+        "keep": tuple(keep or ()), "mask": mask, "vary": vary, "strength": strength, "size": size,
     }  # fmt: skip
     score = {
         "given": given, "voices": tuple(v.strip() for v in (voices or "").split(",") if v.strip()), "bars": bars,
@@ -141,18 +159,24 @@ def sample(
     facts = loaded.facts
     loaded = varied(loaded, ema, autoguide, temperature, nucleus)
     start = given_noise(loaded, noise, first, n, fixed, w)
-    n = (64 if start is None else len(start) - first) if n is None else n
+    tokens_of = facts.recipe.process.discrete
+    steering = None if tokens_of else steered(loaded, score, parts, stitch, noise, fixed)
+    if n is None:
+        several = steering.items if steering and steering.items > 1 else 64
+        n = several if start is None else len(start) - first
     kinds = formats_of(loaded, formats, soundfont)
     with placed(out, loaded) if world.leads else nullcontext(Path()) as folder:
         folder = Path(world.tell(str(folder)))
         options: dict[str, Any] = {
             "steps": steps, "solver": solver, "grid": grid, "seed": seed, "where": fixed, "w": w, "exact": exact,
         }  # fmt: skip
+        if tokens_of:
+            no_parts(loaded, parts)
         if loaded.modality.name == "music":
             options["rules"] = music_rules(loaded, score, wishes, fixed)
         else:
             options["rules"] = _rules(loaded, wishes, seed, fixed)
-            options["length"] = tokens(run, score)
+            options |= {"length": tokens(run, score)} if tokens_of else {"steering": steering}
         started = time.monotonic()
         if start is not None and start.steps and (steps, solver, grid) == (None, "auto", "auto"):
             if stream:
@@ -176,15 +200,18 @@ def sample(
             return Answer("")
         write_samples(samples, folder, paths=paths)
         paths += other_formats(samples, folder, kinds, soundfont)
+        kept = about_parts(steering, folder)
         data: dict[str, Any] = {
             "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
             "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
             "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond), "adapters": adapter or [],
+            **kept.data,
         }  # fmt: skip
         what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
         with_what = f" with {what}" if what else ""
         each = f"{steps_in_words(data['steps'])} each, {seconds:.1f} s"
         text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
+        text += kept.text
     if stream:  # its lines are what stdout holds
         note(text)
     return Answer("" if stream else text, data)

@@ -76,7 +76,7 @@ class Codec(nn.Module, ABC):
 
     def posterior(self, x: Float[Tensor, "b C H W"]) -> Gaussian | Point:
         """q(z | x)."""
-        _check(x, self.shape, "states")
+        _check(x, self.channels, "states")
         mean, log_var = self.moments(self.padded(x))
         shift, scale = self.shift.view(-1, 1, 1), self.scale.view(-1, 1, 1)
         mean = (mean - shift) / scale
@@ -88,10 +88,10 @@ class Codec(nn.Module, ABC):
         return q.mean if seeds is None else q.sample(seeds)
 
     def decode(self, z: Float[Tensor, "b c h w"]) -> Float[Tensor, "b C H W"]:
-        """The mean of p(x | z)."""
-        _check(z, self.latent_shape, "latents")
+        """The mean of p(x | z), in whole patches where these are no latents of states of its own size."""
+        _check(z, self.latent, "latents")
         x = self.picture(z * self.scale.view(-1, 1, 1) + self.shift.view(-1, 1, 1))
-        return x[..., : self.height, : self.width]
+        return x[..., : self.height, : self.width] if tuple(z.shape[1:]) == self.latent_shape else x
 
     def padded(self, x: Float[Tensor, "b C H W"]) -> Float[Tensor, "b C Hf Wf"]:
         """In whole patches, the edge repeated at the right and the bottom."""
@@ -99,6 +99,6 @@ class Codec(nn.Module, ABC):
         return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
 
-def _check(x: Tensor, shape: tuple[int, ...], what: str) -> None:
-    if x.ndim != 4 or tuple(x.shape[1:]) != shape:
-        raise ValueError(f"expected {what} of shape (b, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
+def _check(x: Tensor, channels: int, what: str) -> None:
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"expected {what} of shape (b, {channels}, height, width), got {tuple(x.shape)}")

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from kuosan.core.schedules import Schedule
 from kuosan.errors import UserError
 from kuosan.networks.conditions import ConditionTable
+from kuosan.networks.given import blind
 from kuosan.networks.sides import times
 from kuosan.networks.stock import StockUNet
 from kuosan.networks.transformer import EPSILON, Transformer
@@ -133,7 +134,7 @@ def stock_unet(network: UNet, where: Mapping[str, int] | None = None, *, conditi
         bias = "time_embedding.linear_2.bias"
         weights[bias] = weights[bias] + row
         config.update(num_class_embeds=None, class_embed_type=None)
-    return _assemble(UNet2DModel, *_mean_alone(config, weights, config["in_channels"]))
+    return _assemble(UNet2DModel, *_mean_alone(*_untold(config, weights, network), network.channels))
 
 
 def returned_unet(network: StockUNet) -> Any:
@@ -141,7 +142,21 @@ def returned_unet(network: StockUNet) -> Any:
     from diffusers import UNet2DModel
 
     config, weights = dict(network.unet.config), dict(network.unet.state_dict())
-    return _assemble(UNet2DModel, *_mean_alone(config, weights, network.channels))
+    return _assemble(UNet2DModel, *_mean_alone(*_untold(config, weights, network), network.channels))
+
+
+def _untold(
+    config: dict[str, Any], weights: dict[str, Tensor], network: UNet | StockUNet
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A U-Net that is told of no given parts, for which stock pipelines have no place."""
+    if not network.given:
+        return config, weights
+    spec = {"kind": "stock", "channels": network.channels}
+    weights = {
+        name.removeprefix("unet."): w
+        for name, w in blind({f"unet.{name}": w for name, w in weights.items()}, spec).items()
+    }
+    return config | {"in_channels": network.channels}, weights
 
 
 def _mean_alone(
@@ -191,6 +206,8 @@ def stock_transformer(network: Transformer, where: Mapping[str, int] | None = No
         "norm_eps": EPSILON,
     }
     own = {name: value.detach() for name, value in network.state_dict().items()}
+    if network.given:
+        own = blind(own, {"kind": "transformer", "channels": network.channels})
     folded = [name for name in conditions if name != column]
     table = torch.zeros(NULL_CLASS + 1, d, dtype=network.table.rows.dtype)
     if column:

@@ -69,6 +69,71 @@ class MixtureDenoiser(Denoiser):
         return Gaussian(mean, spread.clamp_min(0))
 
 
+class CorrelatedDenoiser(Denoiser):
+    """Data from a mixture of Gaussians whose elements depend on each other.
+
+    `MixtureDenoiser` along the axes of each component's covariance C_k = U_k diag(v_k) U_kᵀ.
+
+    Args:
+        means: (k, ...) in the shape of one datum, of d elements.
+        covariances: (k, d, d), of the flattened datum; no eigenvalue below 0.
+        weights: (k,), positive; normalised here.
+    """
+
+    process: GaussianProcess
+
+    def __init__(
+        self,
+        process: GaussianProcess,
+        means: Float[Tensor, "k ..."],
+        covariances: Float[Tensor, "k d d"],
+        weights: Float[Tensor, " k"] | None = None,
+    ):
+        super().__init__()
+        self.process, self.means, self.covariances = process, means, covariances
+        spectrum, self.axes = torch.linalg.eigh(covariances)
+        self.spectrum = spectrum.clamp_min(0)
+        weights = torch.ones(len(means), dtype=means.dtype) if weights is None else weights
+        self.log_weights = (weights / weights.sum()).log()
+
+    def forward(self, x_t: Tensor, t: Time, **cond: Tensor) -> Gaussian:
+        level, centres = self.process.schedule.level(t), self.means.flatten(1)
+        flat = x_t.flatten(1)[:, None]
+        alpha, noise = at(level.alpha, flat), at(level.sigma, flat).square()
+        off = torch.einsum("kij,bki->bkj", self.axes, flat - alpha * centres)
+        total = alpha.square() * self.spectrum + noise
+        log_p = -0.5 * (off.square() / total + total.log()).sum(-1) + self.log_weights
+        w = log_p.softmax(1)[..., None]
+        means = centres + torch.einsum("kij,bkj->bki", self.axes, alpha * self.spectrum * off / total)
+        variances = torch.einsum("kij,bkj->bki", self.axes.square(), self.spectrum * noise / total)
+        mean = (w * means).sum(1)
+        spread = (w * (variances + means.square())).sum(1) - mean.square()
+        return Gaussian(mean.reshape(x_t.shape), spread.clamp_min(0).reshape(x_t.shape))
+
+    def given(self, known: Tensor, mask: Tensor) -> CorrelatedDenoiser:
+        """The denoiser of the same data where its elements that ``mask`` names are ``known`` (both in the shape of one
+        datum): the components' conditional laws, weighed by how likely they make what is known."""
+        y, m = known.flatten(), mask.flatten()
+        means, covariances, log_w = [], [], []
+        for centre, c, log_weight in zip(
+            self.means.flatten(1), self.covariances, self.log_weights, strict=True
+        ):
+            law = torch.distributions.MultivariateNormal(centre[m], c[m][:, m])
+            gain = torch.linalg.solve(c[m][:, m], c[m]).T
+            means.append(centre + gain @ (y - centre)[m])
+            covariances.append(c - gain @ c[m])
+            log_w.append(log_weight + law.log_prob(y[m]))
+        # What is known has no variance, which the differences above leave at rounding.
+        rest = (~m).to(y)
+        weights = torch.stack(log_w).softmax(0)
+        return CorrelatedDenoiser(
+            self.process,
+            torch.stack(means).reshape(self.means.shape),
+            torch.stack(covariances) * rest[:, None] * rest,
+            weights,
+        )
+
+
 class TableDenoiser(Denoiser):
     """Data that is one of finitely many items, under any `Explicit` process: additive, discrete or joint.
 

@@ -24,6 +24,8 @@ INK, MUTED, LINE, FIRST, SECOND = "#1f2021", "#7c7d7e", "#d0d1d2", "#0072b2", "#
 CSS = {INK: "--ink", MUTED: "--muted", LINE: "--line", FIRST: "--c1", SECOND: "--c2"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.edgecolor": LINE,
@@ -57,10 +59,11 @@ def draw(
 
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
+        canvas = FigureCanvasSVG(figure)
         paint(figure.add_subplot())
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        # What `savefig` does, but for a first drawing that is thrown away: half of the time of a report.
+        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})
     return _for_the_page(buffer.getvalue(), name, description)
 
 

@@ -27,6 +27,7 @@ from kuosan.core.posteriors import Categorical, Joint, Point, Posterior
 from kuosan.core.shapes import State, Time, is_shared, map_state, repeat_time
 from kuosan.denoisers.base import Denoiser
 from kuosan.guidance.line import line
+from kuosan.networks.given import GIVEN
 from kuosan.processes.base import Process
 
 
@@ -66,9 +67,10 @@ class ClassifierFree(Denoiser):
         w = self.w(t[:1] if is_shared(t) else t)
         # A weight that is being learned keeps its gradient, which neither shortcut has.
         fixed = not w.requires_grad
-        if not cond or (fixed and bool((w == 1).all())):
+        if cond.keys() <= {GIVEN} or (fixed and bool((w == 1).all())):
             return self.denoiser(x_t, t, **cond)
-        nothing = {name: self._nothing(name, c) for name, c in cond.items()}
+        # What is given of the state itself is no wish: both sides know it.
+        nothing = {name: c if name == GIVEN else self._nothing(name, c) for name, c in cond.items()}
         if fixed and bool((w == 0).all()):
             return self.denoiser(x_t, t, **nothing)
         both = {name: torch.cat([c, nothing[name]]) for name, c in cond.items()}

@@ -4,6 +4,8 @@
 the modality of a saved model again, to decode and write its samples.
 """
 
+from kuosan.modalities.audio import AudioModality
+from kuosan.modalities.audio_file import Sound
 from kuosan.modalities.base import Modality, Unreadable, known_modalities, modality_class, modality_from_spec
 from kuosan.modalities.dataset import Dataset, Split, Survey, load, resolve
 from kuosan.modalities.grid import as_rgb, grid_picture
@@ -21,6 +23,7 @@ from kuosan.modalities.tokeniser import Tokeniser, read_tokeniser
 from kuosan.modalities.tokeniser_training import train_tokeniser
 
 __all__ = [
+    "AudioModality",
     "Dataset",
     "ImageFormat",
     "ImageModality",
@@ -34,6 +37,7 @@ __all__ = [
     "Ragged",
     "Scan",
     "Score",
+    "Sound",
     "Split",
     "Survey",
     "TextModality",

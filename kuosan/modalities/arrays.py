@@ -144,11 +144,12 @@ def class_texts(labels: Pixels, length: int) -> list[str | None] | None:
 
 
 def _read_npy(path: Path) -> Pixels:
-    arrays = _load(path)
+    arrays = load_arrays(path)
     return arrays if isinstance(arrays, np.ndarray) else next(iter(arrays.values()))
 
 
-def _load(path: Path) -> Pixels | dict[str, Pixels]:
+def load_arrays(path: Path) -> Pixels | dict[str, Pixels]:
+    """What an .npy or .npz holds, without ever unpickling.  Raises `Unreadable`."""
     if path.stat().st_size == 0:
         raise Unreadable("the file is empty (0 bytes)", path)
     try:
@@ -184,7 +185,7 @@ def _readable(loaded: np.lib.npyio.NpzFile, path: Path) -> dict[str, Pixels]:
 
 
 def _read_npz(entry: Entry) -> tuple[list[Block], list[Skip]]:
-    loaded = _load(entry.path)
+    loaded = load_arrays(entry.path)
     arrays = {entry.path.stem: loaded} if isinstance(loaded, np.ndarray) else loaded
     lower = {name.lower(): name for name in arrays}
     parts = {}

@@ -106,6 +106,9 @@ class Modality(ABC, Generic[Raw]):
     formats: ClassVar[tuple[str, ...]] = ()
     """Kinds of files that `write` can be asked for, by their suffixes without dots, its own choice first."""
 
+    whole: ClassVar[tuple[str, ...]] = ()
+    """Those of `axes` along which a transformer's patches are not cut: what lies along them is of one moment."""
+
     remark: ClassVar[str] = ""
     """What every file that a model makes must say of itself; kept in a table beside the files."""
 
@@ -118,6 +121,11 @@ class Modality(ABC, Generic[Raw]):
     def scale(self) -> float:
         """How much of a file's own unit 1 is in a state: differences of states in units are so many times as large."""
         return 1.0
+
+    @property
+    def most_decoded(self) -> int:
+        """How many items of a set are decoded at most, to measure them; fewer where decoding takes long."""
+        return 1000
 
     @property
     @abstractmethod
@@ -208,7 +216,39 @@ class Modality(ABC, Generic[Raw]):
             raise UserError(
                 f"{self.noun} have no axis '{axis}': it can be {', '.join(self.axes) or 'none at all'}"
             )
-        return places(text, axis, self.shape[1 + self.axes.index(axis)])
+        return places(text, axis, self.shape[1 + self.axes.index(axis)], self.units(axis))
+
+    def units(self, axis: str) -> Mapping[str, float]:
+        """Places along one of `axes` per unit of it, by the letters behind a number: {"s": 25.0, "frames": 1.0}."""
+        return {}
+
+    def count(self, axis: str, text: str) -> int:
+        """How many places along one of `axes` a length is: "4s", "120frames", "120".
+
+        Raises:
+            UserError: it cannot be read, or is less than a place.
+        """
+        units = self.units(axis)
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+        if not found or found[2] not in ("", *units):
+            ways = " or ".join(["120", *(f"4{unit}" for unit in units)])
+            raise UserError(f"'{text}' is no length along {axis}: write it like {ways}")
+        if (count := round(float(found[1]) * units.get(found[2], 1.0))) < 1:
+            raise UserError(f"'{text}' is less than one place along {axis}: give a longer one")
+        return count
+
+    @property
+    def groups(self) -> Mapping[str, Sequence[int]]:
+        """Channels that belong together, by name: parts of a body, colour and depth. None where all do."""
+        return {}
+
+    def sized(self, sides: Sequence[int]) -> Modality[Raw]:
+        """The same form at other sides.
+
+        Raises:
+            UserError: items of this kind have one size.
+        """
+        raise UserError(f"{self.noun} are of one size: leave the size or the length away")
 
     def clip(self, raw: Raw) -> tuple[str, bytes] | None:
         """An item as something that plays in a browser, small: its MIME type and its bytes; None where `show` shows all

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kuosan.errors import UserError
+from kuosan.modalities.audio_container import holds_sounds
 from kuosan.modalities.base import Skip, Unreadable, known_modalities, modality_class
 from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, TABLES
 from kuosan.modalities.medical_magic import is_dicom
@@ -111,14 +112,16 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
 
 
 def _told(listing: Listing, modality: str) -> Listing:
-    """The files whose content tells what their names do not: music in JSON and in .xml; asked for, any JSON where there
-    is no other music."""
+    """The files whose content tells what their names do not: music in JSON and in .xml, sounds in .npz; asked for, any
+    JSON where there is no other music."""
     scores = any(found.kind == "music" for found in listing.found)
 
     def kind(found: Found) -> str | None:
         suffix = posixpath.splitext(found.name)[1].lower()
         if found.kind is None and not suffix.strip(".0123456789") and is_dicom(found.path):
             return "medical"  # scanners name their files by numbers
+        if found.kind == ARRAY and suffix == ".npz" and holds_sounds(found.path):
+            return "audio"
         if found.kind is not None or suffix not in CONTENT:
             return found.kind
         if (

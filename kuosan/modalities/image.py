@@ -11,6 +11,7 @@ bits, and within 1e-6 of the range for floating-point pictures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,6 +68,10 @@ class ImageModality(Modality[Picture]):
     @property
     def scale(self) -> float:
         return (self.format.high - self.format.low) / 2
+
+    def sized(self, sides: Sequence[int]) -> ImageModality:
+        height, width = sides
+        return ImageModality(replace(self.format, height=height, width=width))
 
     @classmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kuosan.networks.attention import widen
 from kuosan.networks.dropout import Dropout, reseed
+from kuosan.networks.given import seen
 from kuosan.networks.unet import replace_dropout, unet_weights
 from kuosan.networks.view import WHOLE, View
 
@@ -28,6 +29,7 @@ class StockUNet(nn.Module):
         channels, sides: of the images.
         config: arguments of `UNet2DModel`.
         levels: number of noise levels T of its schedule; our label 1000·t − 1 becomes its index T·t − 1.
+        given: it is told of given parts, in as many channels more than it had: see `networks.given`.
         dropout: rate in the residual blocks, in training mode.
         generator: source of the initial weights.
     """
@@ -39,13 +41,15 @@ class StockUNet(nn.Module):
         *,
         config: Mapping[str, Any],
         levels: int = 1000,
+        given: bool = False,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         from diffusers import UNet2DModel
 
         super().__init__()
-        self.channels, self.sides, self.levels = channels, tuple(sides), levels
+        self.channels, self.sides, self.levels, self.given = channels, tuple(sides), levels, given
+        config = {**config} | ({"in_channels": 2 * channels} if given else {})
         with torch.device("meta"):
             unet: Any = UNet2DModel(**config)
         self.unet = unet.to_empty(device="cpu")
@@ -55,9 +59,14 @@ class StockUNet(nn.Module):
         unet_weights(self.unet, generator)
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"], view: View = WHOLE, /
+        self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b"], view: View = WHOLE, /, **cond: Tensor
     ) -> Float[Tensor, "b c h w"]:
-        """See `Transformer.forward`: same arguments but for conditions, same result. It is never shown crops."""
+        """See `Transformer.forward`: same arguments but for conditions other than given parts, same result. It is never
+        shown crops."""
+        if self.given:
+            x, cond = seen(x, cond)
+        if cond:
+            raise ValueError(f"unknown condition {sorted(cond)}; this network has none")
         if self.drops and self.training:
             reseed(self.drops, label)
         if self.levels != 1000:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from kuosan.networks.attention import widen
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
+from kuosan.networks.given import seen
 from kuosan.networks.sides import coordinates_of, cropped, padded, places, times
 from kuosan.networks.view import WHOLE, View
 
@@ -48,6 +49,7 @@ def unet_config(
     conditions: Mapping[str, int] | None = None,
     augment: int = 0,
     coordinates: bool = False,
+    given: bool = False,
 ) -> dict[str, Any]:
     """The arguments of `diffusers.UNet2DModel`, all of them JSON values.
 
@@ -59,6 +61,7 @@ def unet_config(
         conditions: column → number of values.
         augment: length of the vector that tells of augmentations.
         coordinates: two more channels come in.
+        given: as many channels more come in as there are.
     """
     widths = [base * m for m in mults]
     if not widths or min(widths) < 1 or blocks < 1:
@@ -70,7 +73,7 @@ def unet_config(
     columns = list((conditions or {}).values())
     return {
         "sample_size": list(sides),
-        "in_channels": channels + (2 if coordinates else 0),
+        "in_channels": (2 if given else 1) * channels + (2 if coordinates else 0),
         "out_channels": out_channels or channels,
         "block_out_channels": widths,
         "layers_per_block": blocks,
@@ -90,7 +93,7 @@ class UNet(nn.Module):
 
     Args:
         channels, sides: of the images, in and out.
-        base, mults, blocks, attention, out_channels, coordinates: see `unet_config`.
+        base, mults, blocks, attention, out_channels, coordinates, given: see `unet_config`.
         conditions: column → number of values n; index n means null.
         augment: see `ConditionTable`.
         dropout: rate in the residual blocks, in training mode.
@@ -112,13 +115,14 @@ class UNet(nn.Module):
         conditions: Mapping[str, int] | None = None,
         augment: int = 0,
         coordinates: bool = False,
+        given: bool = False,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         from diffusers import UNet2DModel
 
         super().__init__()
-        self.sides, self.coordinates = tuple(sides), coordinates
+        self.channels, self.sides, self.coordinates, self.given = channels, tuple(sides), coordinates, given
         self.conditions = dict(conditions or {})
         self.factor = 2 ** (len(mults) - 1)
         self.config = unet_config(
@@ -132,6 +136,7 @@ class UNet(nn.Module):
             conditions=conditions,
             augment=augment,
             coordinates=coordinates,
+            given=given,
         )
         with torch.device("meta"):
             unet: Any = UNet2DModel(**self.config)
@@ -177,6 +182,8 @@ class UNet(nn.Module):
             raise ValueError(f"built for states of {times(self.sides)}, got {times(sides)}")
         if self.drops and self.training:
             reseed(self.drops, label)
+        if self.given:
+            x, cond = seen(x, cond)
         if self.coordinates:
             x = torch.cat([x, places(self.where.to(x), view.corner, x)], 1)
         x = padded(x, [side + -side % self.factor for side in sides])

@@ -24,6 +24,7 @@ from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.errors import UserError
+from kuosan.modalities import Modality
 from kuosan.networks import build_network
 from kuosan.processes.blocks import BlockMasked
 from kuosan.processes.discrete import DiscreteProcess, Masked, UniformNoise
@@ -31,6 +32,7 @@ from kuosan.recipes.noise import build_process
 from kuosan.recipes.schema import ObjectivePart, ProcessPart, Recipe, SchedulePart, TrainingPart
 from kuosan.training.budget import Budget
 from kuosan.training.coupling import COUPLINGS
+from kuosan.training.given import Masks
 from kuosan.training.objective import RESOLUTIONS, Denoising, Objective
 from kuosan.training.settings import Settings
 from kuosan.training.timing import TIMINGS, EntropyTiming
@@ -57,10 +59,11 @@ def build_schedule(part: SchedulePart) -> Schedule:
     return base if part.shift in (1.0, "auto") else Shifted(base, float(part.shift))
 
 
-def objective_of(recipe: Recipe) -> Objective:
-    """The objective of a resolved recipe, over numbers or over tokens."""
+def objective_of(recipe: Recipe, modality: Modality[Any] | None = None) -> Objective:
+    """The objective of a resolved recipe, over numbers or over tokens; ``modality`` says which side of a state is time,
+    and which channels belong together, for parts that are given in training."""
     if not recipe.process.discrete:
-        return build_objective(recipe.objective, recipe.training)
+        return build_objective(recipe.objective, recipe.training, modality)
     weight = recipe.objective.weight
     assert weight in ("bound", "even")
     match recipe.process.kind:
@@ -74,7 +77,9 @@ def objective_of(recipe: Recipe) -> Objective:
             return UniformTokens()
 
 
-def build_objective(part: ObjectivePart, training: TrainingPart | None = None) -> Objective:
+def build_objective(
+    part: ObjectivePart, training: TrainingPart | None = None, modality: Modality[Any] | None = None
+) -> Objective:
     """The objective of resolved parts, over numbers."""
     timing = TIMINGS[part.timing]
     weight = "uniform" if part.kind == "elbo" else part.weight
@@ -88,8 +93,17 @@ def build_objective(part: ObjectivePart, training: TrainingPart | None = None) -
     return Denoising(
         weight, timing, part.balance if part.variance == "learned" else 0.0,
         COUPLINGS["independent" if training.coupling == "auto" else training.coupling],
-        Views(crops, route, UNTIL),
+        Views(crops, route, UNTIL), masks_of(training, modality),
     )  # fmt: skip
+
+
+def masks_of(training: TrainingPart, modality: Modality[Any] | None) -> Masks:
+    """The parts that are given in training."""
+    share = 0.0 if training.given == "auto" else training.given
+    if modality is None or not share:
+        return Masks(share)
+    time = modality.axes.index("time") if "time" in modality.axes else None
+    return Masks(share, time, tuple(tuple(channels) for channels in modality.groups.values()))
 
 
 def build_model(network: Mapping[str, Any], recipe: Recipe) -> Denoiser:
@@ -138,7 +152,14 @@ def build_denoiser(network: Mapping[str, Any], recipe: Recipe) -> NetworkDenoise
 def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float | None) -> Settings:
     """The loop's settings; ``seconds`` is what a budget of time leaves for training."""
     assert part.batch != "auto" and part.lr != "auto"
-    of_others = {"augment", "augment_p", "crops", "route", "coupling"}  # the data's, and the objective's
+    of_others = {
+        "augment",
+        "augment_p",
+        "crops",
+        "route",
+        "coupling",
+        "given",
+    }  # the data's, and the objective's
     leaves = part.model_dump(exclude={"batch", "lr", "micro"} | of_others)
     leaves["ema"] = None if part.ema == "auto" else part.ema
     before = {

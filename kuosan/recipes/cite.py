@@ -187,6 +187,12 @@ def _used(facts: Facts, metrics: tuple[str, ...]) -> Iterator[tuple[str, tuple[s
     if recipe.schedule.shift not in ("auto", 1.0):
         yield "shifted schedule", ("hoogeboom2023",)
     yield f"noise {recipe.noise.kind}", _NOISES.get(recipe.noise.kind, ())
+    if facts.modality.get("modality") == "audio":
+        yield "log-mel spectra", ("davis1980",)
+        yield "phases of spectra", ("griffin1984", "perraudin2013")
+        if facts.modality.get("vocoder"):
+            yield "vocoder", ("siuzdak2024", "yamamoto2020")
+        yield "round trips of sounds", ("gray1976", "leroux2019")
     if facts.codec:
         yield "diffusion of latents", ("rombach2022",)
         yield f"codec {facts.codec['kind']}", _CODECS[facts.codec["kind"]]
@@ -235,6 +241,8 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "crops", ("wang2023patch",)
     if training.route not in ("auto", 0):
         yield "routed tokens", ("krause2025", "park2025")
+    if training.given not in ("auto", 0):
+        yield "given parts", ("voleti2022", "saharia2022", "tashiro2021")
     yield "optimiser", ("loshchilov2019",)
     if training.optimizer == "muon":
         yield "optimiser muon", ("jordan2024",)

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from kuosan.errors import UserError
-from kuosan.modalities import load
-from kuosan.recipes import image
+from kuosan.modalities import Dataset, load
+from kuosan.recipes import image, sounds
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import Recipe
-from kuosan.recipes.settled import Question, Settled
+from kuosan.recipes.settled import Choice, Question, Settled
 
 OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
+    "audio": lambda recipe: recipe.data.model_dump(include={"length", "rate", "names"}),
     "medical": lambda recipe: recipe.data.model_dump(
         include={"size", "max_side", "volume", "spacing", "span", "moments"}
     ),
@@ -25,6 +28,13 @@ OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
 
 DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {}
 """By modality: leaves whose ``auto`` is another than that of pictures, "part.leaf" → (value, why)."""
+
+
+FIRST: dict[str, Callable[[Dataset, Recipe, torch.device, float | None], tuple[Dataset, Choice, float]]] = {
+    "audio": sounds.with_vocoder,
+}
+"""By modality: what is learned of the training data before the diffusion, within so many seconds of a budget of time:
+the data with it, the choice in words, and the seconds that it took."""
 
 
 def reading(facts: Facts) -> dict[str, dict[str, Any]]:

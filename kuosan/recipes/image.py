@@ -102,6 +102,7 @@ def resolve(
             channels, sides, conditions,
             seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
             latents=recipe.codec.kind != "none",
+            whole=[axis in data.modality.whole for axis in data.modality.axes],
         )  # fmt: skip
         asked = recipe.network.model_dump(exclude={"kind", "dropout"}, exclude_none=True)
         choices += [r for r in reasons if not (asked and r[0] == "size")]  # whose prediction no longer holds

@@ -28,6 +28,7 @@ from kuosan.core.schedules import Schedule
 from kuosan.core.shapes import as_time, at
 from kuosan.core.sphere import great_circle
 from kuosan.errors import UserError
+from kuosan.modalities import Modality
 from kuosan.modalities import load as load_data
 from kuosan.modalities.dataset import resolve
 from kuosan.processes.gaussian import GaussianProcess
@@ -139,16 +140,21 @@ def read_noise(run: Run, path: Path) -> Noise:
 
 
 def read_items(
-    run: Run, data: str | Path, n: int | None = None, where: Mapping[str, str] | None = None
+    run: Run,
+    data: str | Path,
+    n: int | None = None,
+    where: Mapping[str, str] | None = None,
+    like: Modality[Any] | None = None,
 ) -> Items:
-    """``n`` different items of a file or a folder, evenly spread over their names, brought to the run's form.
+    """``n`` different items of a file or a folder, evenly spread over their names, brought to the run's form, or to
+    that of ``like``.
 
     Conditions are the data's own where it has them, what ``where`` says instead, and hidden where nobody knows.
 
     Raises:
         UserError: nothing there that the run can read, or a condition that it does not have.
     """
-    found = load_data(data, like=run.modality, columns=run.facts.columns or None)
+    found = load_data(data, like=like or run.modality, columns=run.facts.columns or None)
     sides = (found.train, found.val)
     numbered = sorted((name, k, i) for k, side in enumerate(sides) for i, name in enumerate(side.names))
     count = min(n or len(numbered), len(numbered))
@@ -163,12 +169,20 @@ def read_items(
     return Items(x, fixed(run, cond, len(x), where), tuple(name for name, _, _ in numbered))
 
 
-def items_of(run: Run, data: str | Path | Tensor, n: int | None, where: Mapping[str, str] | None) -> Items:
-    """Items from a file or a folder, or from states (n, ...), whose conditions are hidden where not given."""
+def items_of(
+    run: Run,
+    data: str | Path | Tensor,
+    n: int | None,
+    where: Mapping[str, str] | None,
+    like: Modality[Any] | None = None,
+) -> Items:
+    """Items from a file or a folder, or from states (n, ...), whose conditions are hidden where not given; in the run's
+    form, or in that of ``like``."""
     if not isinstance(data, Tensor):
-        return read_items(run, data, n, where)
-    if tuple(data.shape[1:]) != run.shape or not len(data):
-        needed = ", ".join(map(str, run.shape))
+        return read_items(run, data, n, where, like)
+    shape = run.shape if like is None else like.shape
+    if tuple(data.shape[1:]) != shape or not len(data):
+        needed = ", ".join(map(str, shape))
         raise UserError(
             f"{run.path} takes states (n, {needed}), not {tuple(data.shape)}: bring them to that shape"
         )

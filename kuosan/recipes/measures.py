@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kuosan.evaluation.audio import evaluate_sounds
 from kuosan.evaluation.copies import Nearest
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
 from kuosan.evaluation.medical import evaluate_scans
 from kuosan.evaluation.roles import roles
 from kuosan.modalities import MedicalModality, Modality
-
-MOST = 1000  # items of each side that are decoded
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,10 @@ class Items:
     groups: tuple[Sequence[bytes], Sequence[bytes]] = ((), ())
 
 
+def _sounds(found: Found, items: Items) -> None:
+    evaluate_sounds(found, items.samples, items.reference, items.floor, items.note)
+
+
 def _scans(found: Found, items: Items) -> tuple[Nearest, ...] | None:
     assert isinstance(items.modality, MedicalModality)
     return evaluate_scans(
@@ -47,7 +50,10 @@ def _scans(found: Found, items: Items) -> tuple[Nearest, ...] | None:
     )  # fmt: skip
 
 
-MEASURES: dict[str, Callable[[Found, Items], tuple[Nearest, ...] | None]] = {"medical": _scans}
+MEASURES: dict[str, Callable[[Found, Items], tuple[Nearest, ...] | None]] = {
+    "audio": _sounds,
+    "medical": _scans,
+}
 """By modality; what they return is a table of the nearest that takes the place of the usual one."""
 
 
@@ -68,8 +74,8 @@ def with_own(
     generator = torch.Generator().manual_seed(seed)
     parts = roles(len(train), len(val), len(samples), generator)
     more = Found(generator)
-    reference = torch.cat([val, train[parts.borrowed]])[:MOST]
-    drawn, real, other = (modality.decode(x) for x in (samples[:MOST], reference, train[parts.pool][:MOST]))
+    reference, most = torch.cat([val, train[parts.borrowed]]), modality.most_decoded
+    drawn, real, other = (modality.decode(x[:most]) for x in (samples, reference, train[parts.pool]))
     both = (groups[0], groups[1])
     table = measured(more, Items(modality, drawn, real, other, parts.note, train, val, both))
     return replace(

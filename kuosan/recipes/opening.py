@@ -140,6 +140,19 @@ def settle(
     return Plan(out or default_folder(source), facts, dataset, start, found.codec, count)
 
 
+def prepared(plan: Plan) -> Plan:
+    """The plan with what its modality learns of the training data before all else, if anything: not of a model's that
+    it starts from, which has learned it."""
+    facts = plan.facts
+    first = dense.FIRST.get(plan.data.modality.name)
+    if first is None or plan.start is not None:
+        return plan
+    data, choice, took = first(plan.data, facts.recipe, machine.device(), facts.seconds)
+    left = None if facts.seconds is None else max(1.0, facts.seconds - took)
+    facts = replace(facts, modality=data.modality.spec(), choices=[*facts.choices, choice], seconds=left)
+    return replace(plan, data=data, facts=facts)
+
+
 def data_fingerprint(data: Dataset) -> str:
     """Changes with the items, their names (which order them), their conditions and their side."""
     sides = [[s.names, {k: v.tolist() for k, v in s.labels.items()}] for s in (data.train, data.val)]
@@ -173,7 +186,7 @@ def prepare(
     if is_begun(path, asked):
         world.tell(str(path.absolute()))
         return reopen(path, started=started)
-    plan = settle(data, path, recipe, asked, started=started)
+    plan = prepared(settle(data, path, recipe, asked, started=started))
     for name, content in plan.data.modality.files().items():  # before the recipe, which is what makes a run
         checkpoint.write_bytes(path / name, content)
     checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())

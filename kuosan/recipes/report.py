@@ -232,6 +232,10 @@ def _sheets(session: Session) -> list[tuple[str, Image.Image]]:
 def _codec(session: Session, found: Evaluation, roof: Ceiling) -> dict[str, Any]:
     """The codec's section: what it is, what it loses, and how much of the samples' distance that is."""
     run, coding = session.run, session.coding
+    if roof.words:
+        n = min(4, len(roof.x))
+        strip = run.modality.show(run.modality.decode(torch.cat([roof.x[:n], roof.y[:n]])), n)
+        return {"words": [roof.words], "pairs": strip, "metrics": roof.to_json(), "log": []}
     shape, latent = ("×".join(map(str, s)) for s in (run.shape, run.latent_shape))
     fewer = torch.Size(run.shape).numel() / torch.Size(run.latent_shape).numel()
     first = (

@@ -19,7 +19,6 @@ from kuosan.core.curves import Curve
 from kuosan.core.entropy import EntropyProfile
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
-from kuosan.core.shapes import as_time, at
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.calibrated import Calibrated
 from kuosan.denoisers.diffusers import is_diffusers
@@ -35,10 +34,11 @@ from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.heat import heat_of, tempered
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.samples import Samples, write_samples
+from kuosan.recipes.steering import Steered, Steering, begun, onward, walked
 from kuosan.recipes.student import Ends, check_sampling, student_grid
 from kuosan.recipes.tokens import Rules, token_sampler, walk_tokens
 from kuosan.recipes.weights import foreign_model, trained_model
-from kuosan.solvers import Step, trajectory
+from kuosan.solvers import Step
 from kuosan.solvers.sequence import CHURN, Sequence
 from kuosan.training.checkpoint import load_weights
 
@@ -274,17 +274,24 @@ class Run:
         denoiser: Denoiser | None = None,
         noise: Tensor | None = None,
         rules: Rules | None = None,
+        steered: Steered | None = None,
     ) -> Iterator[Step]:
         """The trajectory of these examples, step by step, of the run's own denoiser or of another one of its kind
-        (the one in training), from the seeds' noise or from the standard normal ``noise`` that is given; of latents,
-        where there is a codec: see `decoded`. ``rules`` are what samples of a text must keep to."""
+        (the one in training), from the seeds' noise or from the standard normal ``noise``; of latents where there is a
+        codec, see `decoded`. ``rules`` are what texts must keep to, and ``steered`` is what steers numbers."""
         if self.facts.recipe.process.discrete:
             yield from walk_tokens(self, seeds, cond, steps, solver_name, grid, w, denoiser, rules)
+            return
+        if steered is not None and steered.onward:
+            same: Any = {"steps": steps, "solver_name": solver_name, "grid": grid, "w": w}
+            yield from onward(steered, seeds, lambda one, its: self.walk(its, cond, steered=one, **same))
             return
         sampling, student = self.facts.recipe.sampling, bool(self.facts.recipe.distil.steps)
         if student:
             check_sampling(self.facts, self.path, solver_name, grid, 1.0 if w is None else w)
         chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None else None
+        if steered is not None and chosen and chosen.state and not steered.whole:
+            chosen = None  # coefficients of its own are for the whole grid
         name = sampling.solver if solver_name == "auto" else solver_name
         rule = chosen.rule() if chosen else build_solver(name, (denoiser or self.denoiser).process)
         if denoiser is None:
@@ -293,21 +300,15 @@ class Run:
             denoiser = self.calibrated(denoiser) if rule.spread and not student else denoiser
         if student:
             denoiser = Ends(denoiser)
+        denoiser = denoiser if steered is None else steered.around(denoiser)
         process = denoiser.process
         assert isinstance(process, AdditiveProcess)
         device = next(denoiser.parameters()).device
-        x = process.prior(torch.empty(len(seeds), *self.latent_shape, device=device), seeds.fold("prior"))
-        if noise is not None:
-            x = noise.to(x) * at(process.schedule.sigma(as_time(1.0, 1)), x)
-        cond = {k: v.to(device) for k, v in cond.items()}
-        if chosen:
-            times = chosen.grid_of()
-            # Where a sequence begins, the state is the noise of that level and nothing else.
-            ends = process.schedule.sigma(torch.stack([times[0], torch.ones_like(times[0])]))
-            x = x * float(ends[0] / ends[1])
-        else:
-            times = self.grid(sampling.steps if steps is None else steps, grid, process.schedule)
-        yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
+        count = sampling.steps if steps is None else steps
+        times = chosen.grid_of() if chosen else self.grid(count, grid, process.schedule)
+        like = torch.empty(len(seeds), *(steered.shape if steered else self.latent_shape), device=device)
+        x, times = begun(process, like, seeds, times, noise, sequence=chosen is not None, steered=steered)
+        yield from walked(denoiser, rule, times, x, seeds, cond)
 
     def sample(
         self,
@@ -324,10 +325,11 @@ class Run:
         noise: Noise | None = None,
         rules: Rules | None = None,
         length: int | str | None = None,
+        steering: Steering | None = None,
     ) -> Samples:
         """Samples number ``first`` to ``first + n - 1`` of a seed; with ``noise``, from its rows of these numbers
         and under its conditions, except those that ``where`` names. Keeping to ``rules``, and of a ``length`` that is
-        not the window's: of texts so many tokens at most, of music "16bars".
+        not the window's: of texts so many tokens at most, of music "16bars"; by ``steering``, as `steer` makes it.
 
         Sample i of a seed is the same state, within 1e-5, however many are drawn beside it; with ``exact`` to
         the bit, as then the work is done in whole chunks of one size, each sample always at its own place.
@@ -335,14 +337,7 @@ class Run:
         Raises:
             UserError: an unknown solver, grid, condition or value, or more samples than there is noise.
         """
-        if noise is not None and first + n > len(noise):
-            raise UserError(
-                f"there is noise for {len(noise):,} samples, not for number {first + n - 1:,}: give a smaller -n"
-            )
-        if n < 1 or first < 0:
-            raise UserError(
-                f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
-            )
+        verbs.check_numbers(n, first, None if noise is None else len(noise))
         if length is not None or (rules is not None and rules.canvas is not None):
             same = {"steps": steps, "solver": solver, "grid": grid, "w": w, "rules": rules}
             return verbs.sample_long(self, n, length, seed=seed, first=first, where=where, **same)
@@ -360,17 +355,21 @@ class Run:
                 z, cond = None, self.conditions(seed, numbers, where)
                 if noise is not None:
                     z, cond = noise.rows(numbers, cond, where or {})
+                cond = steering.conditions(numbers, cond, where or {}) if steering else cond
                 for step in self.walk(
-                    seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z, rules=rules
-                ):
+                    seeds, cond, steps=steps, solver_name=solver, grid=grid, w=w, noise=z, rules=rules,
+                    steered=steering.of(self, numbers) if steering else None,
+                ):  # fmt: skip
                     last = step
                 zs.append(last.x.cpu())
-                xs.append(self.decoded(last.x).cpu())
+                x = self.decoded(last.x).cpu()
+                xs.append(steering.finish(x, numbers) if steering else x)
                 conds.append(cond)
         part = slice(first - start, first - start + n)
         cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
         z = None if self.codec is None else torch.cat(zs)[part].clone()
-        return Samples(torch.cat(xs)[part].clone(), cond, first, self.modality, z, self.facts.columns)
+        modality = steering.modality if steering else self.modality
+        return Samples(torch.cat(xs)[part].clone(), cond, first, modality, z, self.facts.columns)
 
     averaged = verbs.averaged
     autoguided = verbs.autoguided
@@ -382,6 +381,7 @@ class Run:
     encode = verbs.encode
     decode = verbs.decode
     interpolate = verbs.interpolate
+    steer = verbs.steer
 
     def write(self, samples: Samples, out: str | Path, overview: Image.Image | None = None) -> list[Path]:
         """`kuosan.recipes.samples.write_samples`."""

@@ -55,6 +55,12 @@ class DataPart(_Part):
         0.0, ge=0, le=1, description="share of training texts in the words of the model of --init"
     )
 
+    names: str = Field(
+        "auto", description="audio: what files' names say, such as {digit}_{speaker}_{take}, or none"
+    )
+    vocoder: Annotated[int, Field(ge=0)] | Auto = Field(
+        "auto", description="audio: steps that the vocoder is trained for; with 0, Griffin-Lim"
+    )
     transpose: int = Field(
         6, ge=0, le=24, description="music: semitones that training is transposed by at most"
     )
@@ -194,6 +200,9 @@ class TrainingPart(_Part):
     augment_p: float = Field(0.15, ge=0, le=1, description="probability of each")
     crops: Share | Auto = "auto"
     route: Share | Auto = "auto"
+    given: Annotated[float, Field(ge=0, le=1)] | Auto = Field(
+        "auto", description="share of the examples that have given parts"
+    )
     coupling: Literal["auto", "independent", "nearest", "transport"] = "auto"
 
 

@@ -89,7 +89,7 @@ class Session:
                 curve.requires_grad_(False)
         of = self.lessons or self.coding or data
         train: TrainingItems = of.train
-        objective = self.lessons.objective if self.lessons else objective_of(r)
+        objective = self.lessons.objective if self.lessons else objective_of(r, run.modality)
         if r.process.discrete:
             train = varied(data.train, r.data, run.path, denoiser if start else None, r.seed)
         elif of is data and (how := augmentation_of(r.training)):
@@ -261,14 +261,15 @@ class Session:
         run, started = self.run, time.monotonic()
         cond, columns = preview_conditions(run.facts)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
-        x = run.decoded(self._drawn(seeds, cond))
-        took = time.monotonic() - started
+        x = run.decoded(self._drawn(seeds, cond)).cpu()
+        shown = Samples(x, cond, 0, run.modality, None, self.facts.columns)
+        raws = shown.raws() if self.world.leads else []
+        took = time.monotonic() - started  # with raws: sounds take longer to decode than to draw
         self.seconds_per_sample, self.seconds_per_preview = took / len(seeds), took
         self._previewing += took
         if not self.world.leads:
             return
-        shown = Samples(x.cpu(), cond, 0, run.modality, None, self.facts.columns)
-        picture = run.modality.show(shown.raws(), columns)
+        picture = run.modality.show(raws, columns)
         folder = run.path / "samples"
         folder.mkdir(exist_ok=True)
         file = folder / f"step_{self.training.count.step:08d}.png"

@@ -15,6 +15,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import Modality
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import read_tokeniser
+from kuosan.networks.given import made_to_see
 from kuosan.networks.sides import counts_of, each
 from kuosan.networks.stock_lm import is_masked_lm, read_masked_lm
 from kuosan.recipes.facts import Facts
@@ -57,10 +58,7 @@ class Start:
                 f"data.size={size} is not that of the start, whose codec was made for {self.size[0]}×{self.size[1]}: "
                 "leave data.size away"
             )
-        spec = self.modality.spec()
-        return type(self.modality).from_spec(
-            spec | {"format": spec["format"] | {"height": height, "width": width}}
-        )
+        return self.modality.sized((height, width))
 
     def network(self, shape: tuple[int, ...], columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """The specification of the start's network for states of another size and grown vocabularies."""
@@ -75,11 +73,14 @@ class Start:
 
     def weights_for(self, network: Mapping[str, Any]) -> Mapping[str, Tensor]:
         """The weights for `network`: the rows of new values at the mean of those that there were."""
+        weights = self.weights
+        if network.get("given") and not self.of.network.get("given"):
+            weights = made_to_see(weights, self.of.network, "network.")
         old, new = self.of.network.get("conditions") or {}, network.get("conditions") or {}
         if self.wider or old == new:
-            return self.weights
-        rows = {k: v for k, v in self.weights.items() if k.endswith(_ROWS) and len(v)}
-        return dict(self.weights) | {k: _grown(v, old, new) for k, v in rows.items()}
+            return weights
+        rows = {k: v for k, v in weights.items() if k.endswith(_ROWS) and len(v)}
+        return dict(weights) | {k: _grown(v, old, new) for k, v in rows.items()}
 
     def facts(self) -> dict[str, Any]:
         """Network, schedule and objective, which stand, and the noise."""

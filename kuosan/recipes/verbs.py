@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kuosan.core.curves import Curve
     from kuosan.recipes.inverse import Noise
     from kuosan.recipes.run import Run
+    from kuosan.recipes.steering import Steering
 
 
 def averaged(run: Run, length: float) -> Run:
@@ -89,6 +90,25 @@ def interpolate(
     _ = run.denoiser  # a model of tokens should say so before anybody's items are read
     where = asked.pop("where", None)
     return interpolate(run, (one_item(run, a, where), one_item(run, b, where)), n, **asked)[0]
+
+
+def steer(run: Run, **wishes: Any) -> Steering | None:
+    """What steers samples, for `Run.sample`: `kuosan.recipes.wishes.steering`, whose arguments these are."""
+    from kuosan.recipes.wishes import steering
+
+    return steering(run, **wishes)
+
+
+def check_numbers(n: int, first: int, noises: int | None) -> None:
+    """Raises `UserError` where there are no samples ``first`` to ``first + n - 1``, or no noise for all of them."""
+    if noises is not None and first + n > noises:
+        raise UserError(
+            f"there is noise for {noises:,} samples, not for number {first + n - 1:,}: give a smaller -n"
+        )
+    if n < 1 or first < 0:
+        raise UserError(
+            f"-n {n} samples from number {first} is not a range: give -n 1 or more and --first 0 or more"
+        )
 
 
 def sample_long(run: Run, n: int, length: int | str | None, **asked: Any) -> Samples:

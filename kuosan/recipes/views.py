@@ -1,4 +1,4 @@
-"""What training shows of pictures, and which noise goes with them: the leaves ``crops``, ``route`` and ``coupling``.
+"""What training shows, and which noise goes with it: the leaves ``crops``, ``route``, ``coupling`` and ``given``.
 
 ``auto`` is none of them. At equal processor time, from 25 to 75 s (benchmarks/results/efficiency.md), held-out
 error and Fréchet distance in pixels over those of the default, one training seed (digits with routes: two):
@@ -18,26 +18,43 @@ from __future__ import annotations
 from typing import Any
 
 from kuosan.errors import UserError
+from kuosan.modalities import modality_class
+from kuosan.networks.given import FIRST
 from kuosan.recipes.schema import Recipe, TrainingPart
 
 Choice = tuple[str, Any, str]
 
-LEAVES = ("crops", "route", "coupling")
-USUAL: dict[str, Any] = {"crops": 0.0, "route": 0.0, "coupling": "independent"}
+LEAVES = ("crops", "route", "coupling", "given")
+USUAL: dict[str, Any] = {"crops": 0.0, "route": 0.0, "coupling": "independent", "given": 0.0}
+GIVEN = 0.3  # share of the examples with given parts, of what has a time
 
 
 def choose_views(recipe: Recipe, network: dict[str, Any]) -> tuple[dict[str, Any], list[Choice]]:
-    """The three leaves of a recipe whose other leaves are decided, and the reasons for those that are not as usual.
+    """The four leaves of a recipe whose other leaves are decided, and the reasons for those that are not as usual.
 
     Args:
-        network: the specification; a U-Net that is to see crops is given coordinates.
+        network: the specification; a U-Net that is to see crops is given coordinates, and one with given parts is told.
 
     Raises:
         UserError: the network cannot be shown that, or the objective asks for independent noise.
     """
     training = recipe.training
     asked = {leaf: value for leaf in LEAVES if (value := getattr(training, leaf)) != "auto"}
+    reasons = dict.fromkeys(asked, "asked for")
     leaves = USUAL | asked
+    if "given" not in asked and (why := _told(recipe, network)):
+        leaves["given"], reasons["given"] = GIVEN, why
+    if leaves["given"]:
+        if network["kind"] not in FIRST:
+            raise UserError(
+                f"training.given is for networks over numbers, and this is a {network['kind']}: leave it away"
+            )
+        if recipe.adapter.rank and not network.get("given"):
+            raise UserError(
+                f"training.given changes what the first layer of {recipe.init} sees, and adapters leave that alone: "
+                "leave it away, or train all weights with `kuosan train --init`"
+            )
+        network["given"] = True
     if leaves["crops"]:
         _check_crops(recipe, network)
         if network["kind"] == "unet":
@@ -46,7 +63,6 @@ def choose_views(recipe: Recipe, network: dict[str, Any]) -> tuple[dict[str, Any
         _check_route(network)
     if leaves["coupling"] != "independent":
         _check_coupling(recipe, leaves["coupling"])
-    reasons = dict.fromkeys(asked, "asked for")
     return leaves, [(f"training.{leaf}", leaves[leaf], why) for leaf, why in reasons.items()]
 
 
@@ -59,9 +75,18 @@ def without_views(training: TrainingPart, what: str) -> dict[str, Any]:
     for leaf in LEAVES:
         if (value := getattr(training, leaf)) not in ("auto", USUAL[leaf]):
             raise UserError(
-                f"training.{leaf}={value} is for pictures, and the data are {what}: leave it away"
+                f"training.{leaf}={value} is for states of numbers, and the data are {what}: leave it away"
             )
     return USUAL
+
+
+def _told(recipe: Recipe, network: dict[str, Any]) -> str:
+    """Why parts are given in training although nobody asked; nothing where they are not."""
+    if network.get("given"):
+        return f"{recipe.init} was trained with given parts"
+    if not recipe.init and "time" in modality_class(recipe.data.modality).axes:
+        return "so that what has a time can be continued and filled in"
+    return ""
 
 
 def _check_crops(recipe: Recipe, network: dict[str, Any]) -> None:

@@ -187,7 +187,7 @@ def task_of(
 ) -> Task:
     """The task of a resolved recipe: its own loss on its own first items, or on zeros in the shape of their latents,
     which cost as much."""
-    objective, size = objective_of(recipe), len(data.train)
+    objective, size = objective_of(recipe, data.modality), len(data.train)
 
     def loss(items: int) -> Tensor:
         x, cond = data.train.batch(torch.arange(items) % size)

@@ -46,9 +46,11 @@ from kuosan.core.shapes import State, Time, as_time, at, leaves, per_example
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.denoisers.outputs import weight_of_output
+from kuosan.networks.given import GIVEN, told
 from kuosan.networks.view import View
 from kuosan.processes.base import Bridged
 from kuosan.training.coupling import Coupling, Independent
+from kuosan.training.given import NOTHING, Masks
 from kuosan.training.timing import Timing, UniformTiming
 from kuosan.training.views import EVERYTHING, Views
 
@@ -159,6 +161,7 @@ class Denoising(Objective):
     balance: float = 0.0  # κ of eq. 2
     coupling: Coupling = Independent()
     views: Views = EVERYTHING
+    given: Masks = NOTHING
 
     def at_quantiles(
         self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor
@@ -194,10 +197,17 @@ class Denoising(Objective):
         density = torch.where(t == drawn, density, torch.inf)
         process = denoiser.process
         x_t = process.between(x, self.coupling.draw(x, process.noise, seeds, cond), t)
+        free: Tensor | None = None  # examples without given parts, by number
+        if self.given.share:
+            some, mask = self.given.draw(x, seeds.fold("given"))
+            free, mask = (~some).nonzero()[:, 0].to(x.device), mask.to(x.device)
+            cond = cond | {GIVEN: told(x, mask)}
         # Through `forward` wherever there is no view: a denoiser may have hooks.
         posterior: Any = denoiser(x_t, t, **cond) if view is None else denoiser.seen(x_t, t, view, cond)
         level = schedule.level(t)
         squared = (x - posterior.mean).square()
+        if free is not None:
+            squared = squared.masked_fill(mask, 0)
         weight = WEIGHTS[self.weight](denoiser, level, density)
         total = per_example(squared)
         loss = total * weight.to(squared)
@@ -205,9 +215,13 @@ class Denoising(Objective):
             u = at(_output(denoiser, level, density).sqrt(), x)
             spread = posterior.variance
             surprise = (u * u * spread).log() + squared.detach() / spread
+            surprise = surprise if free is None else surprise.masked_fill(mask, 0)
             loss = loss + self.balance * per_example(surprise) / 2
         size = x[0].numel()
-        return Found(loss / size, (level.log_snr.detach(), total.detach() / size))
+        levels, errors = level.log_snr.detach(), total.detach() / size
+        if free is not None:  # what is given tells of the rest, so these are not the errors of the data
+            levels, errors = levels[free.to(levels.device)], errors[free]
+        return Found(loss / size, (levels, errors))
 
     def timed(self, timing: Timing) -> Denoising:
         return replace(self, timing=timing)
@@ -216,7 +230,9 @@ class Denoising(Objective):
         return replace(self, views=self.views.at(progress))
 
     def judged(self) -> Denoising:
-        return replace(self, timing=self.timing.fixed, coupling=Independent(), views=EVERYTHING)
+        return replace(
+            self, timing=self.timing.fixed, coupling=Independent(), views=EVERYTHING, given=NOTHING
+        )
 
 
 @dataclass(frozen=True)

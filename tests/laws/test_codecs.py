@@ -1,136 +1,37 @@
-"""Laws of codecs: closed forms of the linear code, proper bounds, padding, neighbours, what training reports."""
+"""Laws of codecs: closed forms of the linear code, proper bounds, padding, neighbours."""
 
 from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import mpmath
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Independent, Normal, kl_divergence
 
 from kuosan.codecs import (
-    KLVAE,
     build_codec,
-    calibrate,
-    codec_settings,
-    encode_items,
     likelihood_terms,
-    load_codec,
-    round_trip,
-    save_codec,
-    train_codec,
 )
 from kuosan.codecs.likelihood import distortion, entropy, kl_to_normal
 from kuosan.codecs.objective import bands, codec_loss, crops, strength, texture
 from kuosan.core.posteriors import Gaussian
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
-from kuosan.training import ema
-from kuosan.training.checkpoint import save_weights
 
-F64 = torch.float64
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(seed: int, *shape: int) -> Tensor:
-    return Seeds.of(seed, shape[0]).normal(torch.empty(shape, dtype=F64))
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Items of the training loop."""
-
-    x: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.x[index], {}
-
-
-def edges(n: int, side: int = 16, seed: int = 0) -> Tensor:
-    """Half-planes at random places and angles in two grey levels, float32: easy for eyes, hard for linear codes."""
-    angle, where, low, high = torch.rand(4, n, 1, 1, generator=generator(seed))
-    y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
-    distance = (6.3 * angle).cos() * x + (6.3 * angle).sin() * y - where + 0.5
-    return (torch.where(distance > 0, high, -low) * 0.9)[:, None]
-
-
-def lively(channels: int = 2, height: int = 8, width: int = 12, seed: int = 3, **leaves: int) -> KLVAE:
-    """A float64 codec none of whose weights is zero, as after training."""
-    codec = KLVAE(
-        channels, height, width, **{"factor": 4, "latent": 3, "base": 8, **leaves}, generator=generator(seed)
-    ).double()
-    source = generator(seed + 1)
-    with torch.no_grad():
-        for p in codec.parameters():
-            p += 0.1 * torch.randn(p.shape, generator=source, dtype=F64)
-        codec.shift += torch.randn(codec.latent, generator=source, dtype=F64)
-        codec.scale *= 1 + torch.rand(codec.latent, generator=source, dtype=F64)
-    return codec.requires_grad_(False)
-
-
-# -- the linear code: everything is known -------------------------------------------------------------------
-
-
-def correlated(n: int) -> Tensor:
-    """Pictures (n, 1, 4, 4) of independent 2×2 patches whose four pixels are correlated and not of mean 0."""
-    mix = noise(7, 4, 4) * torch.tensor([1.0, 0.5, 0.3, 0.2], dtype=F64)
-    patches = noise(8, n * 4, 4) @ mix.T + noise(9, 1, 4)
-    return F.pixel_shuffle(patches.view(n, 2, 2, 4).permute(0, 3, 1, 2), 2)
-
-
-def linear() -> tuple[KLVAE, Tensor]:
-    x = correlated(200)
-    codec = KLVAE(1, 4, 4, factor=2, latent=2, base=4, generator=generator()).double().requires_grad_(False)
-    codec.start(x.split(37))
-    return codec, x
-
-
-def patches_of(x: Tensor) -> Tensor:
-    """(n, patches, D)."""
-    return F.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)
-
-
-def exact_nats(codec: KLVAE, x: Tensor) -> Tensor:
-    """−log p(x) of the linear codec's decoder under z ~ N(0, I), by its marginal's covariance."""
-    w = codec.synthesis.weight[:, :, 0, 0]
-    model = MultivariateNormal(
-        codec.synthesis.bias, w @ w.T + codec.log_noise.exp() * torch.eye(4, dtype=F64)
-    )
-    return -model.log_prob(patches_of(x)).sum(1)
-
-
-def normal_nats(codec: KLVAE, z: Tensor) -> Tensor:
-    """−log density of scaled latents that are N(0, I) before they are scaled."""
-    raw = z * codec.scale.view(-1, 1, 1) + codec.shift.view(-1, 1, 1)
-    logs = Normal(0.0, 1.0).log_prob(raw) + codec.scale.log().view(-1, 1, 1)
-    return -logs.flatten(1).sum(1)
-
-
-def exact_sum(codec: KLVAE, x: Tensor) -> Tensor:
-    """The right side of eq. (1) with its expectations exact: both integrands are quadratic in z, and the 2n
-    points mean ± √n · deviation_i integrate those exactly."""
-    q = codec.posterior(x)
-    n = q.mean[0].numel()
-    total = torch.zeros(len(x), dtype=F64)
-    for i in range(n):
-        for sign in (-1, 1):
-            e = torch.zeros(n, dtype=F64)
-            e[i] = sign * n**0.5
-            z = q.mean + q.variance.sqrt() * e.view(1, *q.mean.shape[1:])
-            total += distortion(x, codec.decode(z), codec.log_noise) + normal_nats(codec, z)
-    return total / (2 * n) - entropy(q.variance)
+from .codec_cases import (
+    F64,
+    exact_nats,
+    exact_sum,
+    generator,
+    linear,
+    lively,
+    noise,
+    normal_nats,
+    patches_of,
+)
 
 
 def test_the_linear_code_is_principal_components() -> None:
@@ -317,12 +218,19 @@ def test_draws_have_the_posterior_s_moments() -> None:
     assert torch.allclose(codec.decode(q.mean), codec.picture(mean), rtol=1e-9)
 
 
+def test_larger_states_have_larger_latents_and_come_back_as_large() -> None:
+    codec = lively()
+    z = codec.encode(noise(0, 1, 2, 16, 12))
+    assert z.shape[2:] == (2 * codec.latent_shape[1], codec.latent_shape[2])
+    assert codec.decode(z).shape == (1, 2, 16, 12)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     codec = lively()
-    with pytest.raises(ValueError, match=r"states of shape \(b, 2, 8, 12\)"):
-        codec.encode(noise(0, 1, 2, 8, 8))
-    with pytest.raises(ValueError, match=r"latents of shape \(b, 3, 2, 3\)"):
-        codec.decode(noise(0, 1, 3, 3, 2))
+    with pytest.raises(ValueError, match=r"states of shape \(b, 2, height, width\)"):
+        codec.encode(noise(0, 1, 3, 8, 12))
+    with pytest.raises(ValueError, match=r"latents of shape \(b, 3, height, width\)"):
+        codec.decode(noise(0, 1, 2, 2, 3))
     with pytest.raises(UserError, match="1 to 8 latent channels"):
         build_codec(codec.spec() | {"factor": 2, "latent": 9}, generator())
     with pytest.raises(UserError, match="'nothing' is unknown"):
@@ -381,131 +289,3 @@ def test_crops_are_whole_patches_of_their_own_picture() -> None:
     inner = torch.arange(8)[:, None] * 24 + torch.arange(8)
     assert torch.equal(cut[:, 0] - corner.view(n, 1, 1), inner.expand(n, 8, 8).double())
     assert crops(place[:, None], 20, 4, Seeds.of(0, n)).shape == (n, 1, 16, 20)
-
-
-# -- training -----------------------------------------------------------------------------------------------
-
-
-def trained(steps: int = 60, seed: int = 0, **leaves: float) -> tuple[KLVAE, list]:
-    codec = KLVAE(1, 16, 16, factor=4, latent=2, base=16, generator=generator(seed))
-    settings = replace(codec_settings(steps=steps, seed=seed, batch=16), **leaves)
-    return codec, list(
-        train_codec(codec, Pictures(edges(96)), Pictures(edges(33, seed=1)), settings, crop=16)
-    )
-
-
-@pytest.fixture(scope="module")
-def edge_codec() -> tuple[KLVAE, list]:
-    return trained(steps=200)
-
-
-def test_training_beats_the_best_linear_code(edge_codec: tuple[KLVAE, list]) -> None:
-    codec, events = edge_codec
-    start = KLVAE(1, 16, 16, factor=4, latent=2, base=16, generator=generator()).requires_grad_(False)
-    start.start([edges(96)])
-    linear_trip = round_trip(start, Pictures(edges(33, seed=1)))
-    assert events[-1].round_trip.psnr > linear_trip.psnr + 1
-    assert [e.step for e in events] == list(range(1, 201)) and events[-1].progress == 1
-    assert all(e.round_trip is None for e in events[:-1])
-
-
-def test_the_reported_round_trip_is_that_of_decode_and_encode(edge_codec: tuple[KLVAE, list]) -> None:
-    codec, events = edge_codec
-    trip, x = events[-1].round_trip, edges(33, seed=1)
-    psnr = 10 * torch.log10(4 / (x - codec.decode(codec.encode(x))).square().mean((1, 2, 3)))
-    assert trip.n == 33
-    assert trip.psnr == pytest.approx(float(psnr.mean()), rel=1e-5)
-    assert trip.psnr_stderr == pytest.approx(float(psnr.std() / 33**0.5), rel=1e-3)
-    mean, log_var = codec.moments(x)
-    q = Normal(mean, (log_var / 2).exp())
-    kl = kl_divergence(q, Normal(torch.zeros_like(mean), torch.ones_like(mean))).mean((1, 2, 3))
-    assert trip.kl == pytest.approx(float(kl.mean()), rel=1e-4)
-    assert trip.kl_stderr == pytest.approx(float(kl.std() / 33**0.5), rel=1e-3)
-
-
-def test_latents_of_the_training_set_have_mean_0_and_variance_1(edge_codec: tuple[KLVAE, list]) -> None:
-    codec = edge_codec[0]
-    q = codec.posterior(edges(96))
-    assert isinstance(q, Gaussian)
-    assert torch.allclose(q.mean.mean((0, 2, 3)), torch.zeros(2), atol=1e-4)
-    assert torch.allclose((q.mean**2 + q.variance).mean((0, 2, 3)), torch.ones(2), rtol=1e-4)
-
-
-def test_the_decoder_s_variance_is_the_most_likely_one(edge_codec: tuple[KLVAE, list]) -> None:
-    codec, x, seeds = edge_codec[0], edges(96), Seeds.of(4, 96)
-    again = copy.deepcopy(codec)
-    calibrate(again, Pictures(x), seeds)
-    assert torch.allclose(again.shift, codec.shift, atol=1e-4) and torch.allclose(
-        again.scale, codec.scale, rtol=1e-4
-    )
-    y = codec.decode(codec.encode(x, seeds))
-    nats = [float(distortion(x, y, again.log_noise + step).mean()) for step in (-1e-2, 0, 1e-2)]
-    # At the minimum of D/2 (e^−h + h) both sides rise by D h²/4 (128 numbers in a half of 256).
-    assert nats[0] - nats[1] == pytest.approx(256 * 1e-4 / 4, rel=0.02)
-    assert nats[2] - nats[1] == pytest.approx(256 * 1e-4 / 4, rel=0.02)
-
-
-def test_training_is_a_function_of_its_seed() -> None:
-    (a, first), (b, second), (c, _) = trained(6), trained(6), trained(6, seed=1)
-    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
-    assert first[-1].round_trip == second[-1].round_trip
-    assert not torch.equal(a.analysis.weight, c.analysis.weight)
-
-
-def test_the_end_is_the_average_over_the_run() -> None:
-    """With a rate that does not ask for the end, a run of four steps passes through the ends of a run of three."""
-    level = {"warmup": 0.0, "decay": 0.0}
-    codec = KLVAE(1, 16, 16, factor=4, latent=2, base=16, generator=generator())
-    settings = replace(codec_settings(steps=4, batch=16), **level)
-    average = None
-    for event in train_codec(codec, Pictures(edges(96)), Pictures(edges(0)), settings, crop=16):
-        if event.step < 4:
-            here = copy.deepcopy(codec)
-            average = here if average is None else average
-            with torch.no_grad():
-                ema.update(average, here, event.step, ema.gamma_of(settings.ema))
-    ends = trained(3, **level)[0]
-    assert average is not None and event.round_trip is None
-    for (name, mine), theirs in zip(ends.named_parameters(), average.parameters(), strict=True):
-        assert name == "log_noise" or torch.equal(mine, theirs), name
-    assert not any(p.requires_grad for p in ends.parameters())
-
-
-def test_a_loss_that_is_not_finite_is_told() -> None:
-    broken = Pictures(noise(0, 8, 1, 16, 16).float() * 1e30)
-    codec = KLVAE(1, 16, 16, factor=4, latent=2, base=4, generator=generator())
-    with pytest.raises(UserError, match="not finite at step"):
-        list(train_codec(codec, broken, broken, codec_settings(steps=20, batch=4), crop=8))
-
-
-def test_weights_and_specification_rebuild_a_codec(tmp_path: Path, edge_codec: tuple[KLVAE, list]) -> None:
-    codec, x = edge_codec[0], edges(3)
-    save_codec(tmp_path / "codec.safetensors", codec)
-    again = load_codec(tmp_path / "codec.safetensors", codec.spec())
-    assert torch.equal(again.encode(x), codec.encode(x)) and float(again.log_noise) == float(codec.log_noise)
-    assert torch.equal(again.decode(again.encode(x)), codec.decode(codec.encode(x)))
-    save_weights(tmp_path / "other.safetensors", {"w": torch.zeros(1)}, {})
-    with pytest.raises(UserError, match="do not fit"):
-        load_codec(tmp_path / "other.safetensors", codec.spec())
-
-
-@dataclass(frozen=True)
-class Labelled(Pictures):
-    """Items with a condition."""
-
-    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.x[index], {"class": index * 7}
-
-
-def test_stored_latents_are_draws_of_their_own_items(edge_codec: tuple[KLVAE, list]) -> None:
-    codec, x = edge_codec[0], edges(96)
-    latents, fewer = encode_items(codec, Labelled(x), 5), encode_items(codec, Labelled(x[:11]), 5)
-    index = torch.tensor([90, 3, 17])
-    z, cond = latents.batch(index)
-    expected = codec.encode(x[index], Seeds.of(5, index.tolist()).fold("latents"))
-    assert z.dtype == torch.float32 and torch.allclose(z, expected, rtol=1e-3, atol=1e-4)
-    assert torch.equal(cond["class"], index * 7) and len(latents) == 96
-    assert torch.allclose(latents.z[:11].float(), fewer.z.float(), rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(encode_items(codec, Labelled(x), 6).batch(index)[0], z, atol=0.01)
-    # 96 · 16 numbers per channel, those of one picture correlated: variance 1 within a fifth.
-    assert torch.allclose(latents.z.float().var((0, 2, 3)), torch.ones(2), atol=0.2)

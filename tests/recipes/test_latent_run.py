@@ -6,11 +6,9 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -28,55 +26,9 @@ from kuosan.recipes.export import export
 from kuosan.recipes.opening import prepare, reopen, settle
 from kuosan.recipes.run import CODEC
 from kuosan.recipes.schema import Recipe
-from kuosan.recipes.session import Session
 from kuosan.training import checkpoint
 from kuosan.training.interrupt import Interrupted
-
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-STEPS, CODEC_STEPS = 8, 6
-LEAVES: dict[str, Any] = {
-    "budget": f"{STEPS}steps",
-    "codec": "kl_vae",
-    "codec.factor": 2,
-    "codec.latent": 3,
-    "codec.base": 4,
-    "codec.steps": CODEC_STEPS,
-    "codec.batch": 4,
-    "codec.crop": 8,
-    "network": "transformer",
-    "network.patch": 2,
-    "network.dim": 32,
-    "network.depth": 1,
-    "network.heads": 1,
-    "training.batch": 8,
-    "training.validations": 2,
-    "training.save_seconds": 0.0,
-    "sampling.steps": 2,
-}
-
-
-def pictures(folder: Path, count: int = 40, height: int = 12, width: int = 14) -> Path:
-    """Discs in colour: in two classes, by their size."""
-    rng = np.random.Generator(np.random.Philox(key=3))
-    y, x = np.mgrid[:height, :width]
-    for i in range(count):
-        name, radius = (("small", 0.2), ("large", 0.35))[i % 2]
-        cy, cx = rng.uniform(0.35, 0.65, 2) * (height, width)
-        disc = 1 / (1 + np.exp(np.hypot(y - cy, x - cx) - radius * height))
-        colour = 255 * disc[..., None] * rng.uniform(0.3, 1, 3)
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.rint(colour).astype(np.uint8)).save(folder / name / f"{i:03d}.png")
-    return folder
-
-
-def session(data: Path, out: Path, **leaves: Any) -> Session:
-    asked = LEAVES | {name.replace("__", "."): value for name, value in leaves.items()}
-    return prepare(data, out=out, recipe=Recipe().updated(asked), asked=asked)
-
-
-def trained(data: Path, out: Path, **leaves: Any) -> kuosan.Run:
-    words = {k.replace(".", "__"): v for k, v in LEAVES.items()} | leaves
-    return kuosan.train(data, out=out, **words)
+from tests.recipes.latents import CODEC_STEPS, CPU, CUDA, pictures, session, trained
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +238,28 @@ def test_the_inverse_goes_by_way_of_latents(latent: kuosan.Run, discs: Path) -> 
     assert torch.allclose(back.x, latent.decoded(back.z))
 
 
+def test_parts_of_pictures_stay_to_the_bit_though_latents_are_what_is_walked(
+    latent: kuosan.Run, discs: Path
+) -> None:
+    x, _ = load_data(discs, like=latent.modality, columns=latent.facts.columns).val.batch(torch.arange(2))
+    asked: dict[str, Any] = {"steps": 2, "solver": "ddim"}
+    steering = latent.steer(given=x, keep=["height:0-6"])
+    assert steering is not None
+    given = steering.of(latent, range(2)).given
+    assert given is not None and given.x.shape[1:] == latent.latent_shape
+    rows = (
+        given.mask[0, 0].any(1).tolist()
+    )  # three patches and a half; the third has a neighbour that is to be made
+    assert rows == [True, True, False, False, False, False] and torch.equal(given.x, latent.encoded(x))
+    made = latent.sample(2, steering=steering, **asked)
+    assert torch.equal(made.x[:, :, :7], x[:, :, :7]) and not torch.equal(made.x[:, :, 7:], x[:, :, 7:])
+    # nothing of the codec's size is cut off: 13×15 is no whole number of patches
+    wide = latent.sample(2, steering=latent.steer(given=x, size="13x15"), **asked)
+    assert wide.x.shape == (2, 3, 13, 15) and torch.equal(wide.x[:, :, :12, :14], x)
+    none = latent.sample(2, steering=latent.steer(vary=x, strength=0.0), **asked)
+    assert torch.allclose(none.x, latent.decoded(latent.encoded(x)), atol=1e-5)
+
+
 def test_training_sees_latents_of_unit_variance(discs: Path, tmp_path: Path) -> None:
     one = session(discs, tmp_path / "run")
     for _ in one.codec_steps():
@@ -350,71 +324,10 @@ def test_a_run_that_starts_from_another_has_its_codec(
         settle(discs, None, Recipe().updated(words | {"codec": "none"}), {})
 
 
-# -- autoencoders of diffusers' -----------------------------------------------------------------------------
-
-
 def test_a_codec_of_our_own_is_not_exported(latent: kuosan.Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="codec=stock"):
         export(latent, "diffusers", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Saves a small autoencoder of so many channels."""
-
-    def save(channels: int) -> Path:
-        from tests.laws.test_stock_codecs import KL
-        from tests.laws.test_stock_codecs import stock as model
-
-        folder = tmp_path_factory.mktemp("vae")
-        model("AutoencoderKL", KL | {"in_channels": channels, "out_channels": channels}).save_pretrained(
-            folder
-        )
-        return folder
-
-    return save
-
-
-@pytest.mark.foreign_rng("diffusers draws from the global generator as it builds a network")
-def test_a_stock_run_is_trained_and_exported_whole(stock: Callable[[int], Path], tmp_path: Path) -> None:
-    from diffusers import DDIMScheduler, DiffusionPipeline
-
-    data = pictures(tmp_path / "data", 24, 16, 16)
-    leaves = {
-        "codec": "stock",
-        "codec__path": str(stock(3)),
-        "codec__factor": "auto",
-        "codec__latent": "auto",
-    }
-    run = trained(data, tmp_path / "run", network__patch=1, **leaves)
-    assert run.latent_shape == (3, 4, 4)
-    x, _ = load_data(data, like=run.modality).train.batch(torch.arange(20))
-    assert run.codec is not None
-    assert 0.8 < float(run.codec.encode(x, Seeds.of(0, 20)).var()) < 1.2  # measured on these data
-    export(run, "diffusers", tmp_path / "out")
-    pipe = DiffusionPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    images = pipe(
-        class_labels=[1] * 2, guidance_scale=1.0, num_inference_steps=4, output_type="np",
-        generator=torch.Generator().manual_seed(0),
-    ).images  # fmt: skip
-    assert images.shape == (2, 16, 16, 3)
-    # The same noise through our own sampler: DDIM's trailing times are even ones.
-    from kuosan.solvers import sample, solver
-
-    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    times = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0], dtype=torch.float64)
-    z = sample(run.denoiser, solver("ddim"), times, x, Seeds.of(0, 2), **{"class": torch.tensor([1, 1])})
-    ours = (run.decoded(z) / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-    assert np.abs(images - ours).max() < 0.02
-
-
-def test_an_autoencoder_of_other_channels_is_refused(stock: Callable[[int], Path], discs: Path) -> None:
-    leaves = {"codec": "stock", "codec.path": str(stock(1))}
-    with pytest.raises(UserError, match="1 channels.*these have 3"):
-        settle(discs, None, Recipe().updated(leaves), {})
 
 
 def test_a_student_learns_its_teachers_latents(latent: kuosan.Run, tmp_path: Path) -> None:

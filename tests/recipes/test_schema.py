@@ -212,7 +212,14 @@ def test_the_settings_are_the_parts_leaves() -> None:
     part = TrainingPart(**chosen, weight_decay=0.2)  # type: ignore[arg-type]
     settings = build_settings(part, 5, Budget(images=1000), None)
     assert (settings.seed, settings.batch, settings.steps, settings.seconds) == (5, 16, 63, None)
-    others = {"augment", "augment_p", "crops", "route", "coupling"}  # the data's, and the objective's
+    others = {
+        "augment",
+        "augment_p",
+        "crops",
+        "route",
+        "coupling",
+        "given",
+    }  # the data's, and the objective's
     for name, value in part.model_dump(exclude=others).items():
         assert getattr(settings, name) == value
     plain = build_settings(TrainingPart(batch=16, lr=1e-3), 5, Budget(steps=1), None)

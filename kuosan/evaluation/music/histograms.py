@@ -107,5 +107,5 @@ class Overlap(Metric):
 def _shares(counts: Tensor) -> Tensor:
     total = counts.sum()
     if not float(total) > 0:
-        raise ValueError("overlap: there is nothing to count, not a single note")
+        raise ValueError("overlap: there is nothing to count")
     return counts / total

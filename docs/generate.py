@@ -45,12 +45,17 @@ MEANINGS = {
     "data.vocoder": "audio: steps that the vocoder is trained for; `auto` is 5 % of a budget of time, at most 2 "
     "minutes, or a fourth of one of steps, at most 400; 0 for Griffin-Lim alone",
     "data.transpose": "music: semitones that training pieces are transposed by at most; 0 for none",
-    "data.scale": "shapes: `common` keeps their sizes relative to one another, `each` makes every one as large as fits; "
-    "`auto` is `common` where nine of ten are at least two fifths as long as the longest",
+    "data.scale": "shapes: `common` keeps their sizes relative to one another, `each` makes every one as large as "
+    "fits; `auto` is `common` where nine of ten are at least two fifths as long as the longest",
     "data.up": "shapes: axis of meshes and arrays that is up; `auto` is what their format says (y of OBJ and glTF, "
     "else z)",
     "data.mirror": "shapes: axes along which training also sees them mirrored; `auto`: those along which they are "
     "nearly symmetric, unless a condition speaks of left and right",
+    "data.volume": "medical: `slices`, `volume` (all of one scan is an item), or `auto`: volumes where there are at "
+    "least 32 and none is longer than 32",
+    "data.spacing": "medical: millimetres that all scans are resampled to; without it they only shrink until they fit",
+    "data.span": "medical: `low..high`, the values in units (`-160..240` HU) outside of which all is clipped",
+    "data.moments": "medical: of several volumes in time in one file the `first` alone, or `all`",
     "data.paraphrase": "share of training texts in the words of the model of `--init`, made once",
     "process.kind": "`additive`: noise on numbers, see below; of tokens `masked`, `uniform`, `blocks` (masked, block "
     "by block) or `autoregressive` (blocks of one): [which](../guides/text.md#other-processes). `auto` goes with the "

@@ -23,6 +23,7 @@ from cyclopts import (
 
 import kuosan
 from kuosan.cli import later
+from kuosan.cli.anomaly import anomaly
 from kuosan.cli.answer import Answer, to_json
 from kuosan.cli.cite import cite
 from kuosan.cli.compare import compare
@@ -52,6 +53,7 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     sample,
     encode,
     interpolate,
+    anomaly,
     evaluate,
     compare,
     tune,

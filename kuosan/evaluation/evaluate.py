@@ -5,6 +5,7 @@
     fd, kd, kd_rbf, swd, c2st       in every space: distance of the laws    (fd_pixels or fd_raw, kd_encoder, …)
     fd_inf                          in the encoder's space, where n allows: the same, free of bias
     precision, recall, density, coverage    in the encoder's space, else in pixels: fidelity and diversity
+    tstr_accuracy                   with labels, if asked: of a classifier that samples taught, on held-out items
     class_accuracy                  with labels: is the class asked for recognised?
     copies, nearest_distance        in pixels: are samples copied from training?
 
@@ -30,6 +31,7 @@ from kuosan.evaluation.estimates import nearest
 from kuosan.evaluation.features import FeatureSpace, states
 from kuosan.evaluation.found import Evaluation, Found, Sides, copied, distances, neighbours, recognised
 from kuosan.evaluation.roles import Roles, roles
+from kuosan.evaluation.taught import taught_by_samples
 from kuosan.modalities.base import PICTURE
 from kuosan.networks.sides import times
 
@@ -50,13 +52,15 @@ def evaluate_samples(
     seed: int = 0,
     seconds: float = 30.0,
     inception: Path | str | None = None,
+    teach: float = 0.0,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
     """Every measurement that these states allow; the same bits for the same arguments.
 
     `axes` are their sides (`Modality.axes`) and `noun` what they are called. `labels` are the classes asked of the
     samples; `train_labels` and `val_labels` the true ones. `seconds` is what the whole may take on two slow cores, half
-    of it to train the encoder. `inception` is a local safetensors file of FID weights. With `out`, evaluation.json and
+    of it to train the encoder; `teach` are seconds beside these for classifiers that samples teach (`taught`), none
+    unless given. `inception` is a local safetensors file of FID weights. With `out`, evaluation.json and
     the encoder are written there.
     Raises UserError on states of other shapes or with numbers that are not finite.
     """
@@ -84,6 +88,20 @@ def evaluate_samples(
             trained.save(out)
     neighbours(found, fine, rows)
     _classes(found, trained, samples, val, labels, val_labels)
+    if teach:
+        taught_by_samples(
+            found,
+            samples,
+            labels,
+            train,
+            train_labels,
+            val,
+            val_labels,
+            axes=axes,
+            seed=seed,
+            seconds=teach,
+            device=device,
+        )
     table = _copies(found, space, samples, train, val)
     if inception is not None:
         from kuosan.evaluation.inception import Inception

@@ -119,6 +119,15 @@ METRICS: dict[str, tuple[str, str]] = {
     "one_piece": ("Of one piece", "How many hang together?"),
     "volume_gap": ("Volumes", "How far are volumes from those of real {noun}, relative to their mean?"),
     "area_gap": ("Surface areas", "The same of the areas of surfaces."),
+    "tstr_accuracy": (
+        "Taught by samples",
+        "How many held-out {noun} does a classifier know that only saw samples? Its floor learned from real ones.",
+    ),
+    "value_distance": ("Values", "How far are values from those of real {noun}, in their unit?"),
+    "implausible": (
+        "Implausible values",
+        "How many are darker or brighter than any real {noun}, in some part?",
+    ),
     "copies": ("Near-copies", "How many samples lie closer to a training item than held-out {noun} do?"),
     "nearest_distance": (
         "Distance to training",

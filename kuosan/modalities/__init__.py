@@ -11,6 +11,9 @@ from kuosan.modalities.dataset import Dataset, Split, Survey, load, resolve
 from kuosan.modalities.grid import as_rgb, grid_picture
 from kuosan.modalities.image import ImageModality
 from kuosan.modalities.image_format import ImageFormat
+from kuosan.modalities.medical import MedicalModality
+from kuosan.modalities.medical_form import MedicalForm
+from kuosan.modalities.medical_scan import Scan
 from kuosan.modalities.motion import MotionModality
 from kuosan.modalities.motion_skeleton import Motion, Skeleton
 from kuosan.modalities.music import MusicModality
@@ -35,6 +38,8 @@ __all__ = [
     "Field",
     "ImageFormat",
     "ImageModality",
+    "MedicalForm",
+    "MedicalModality",
     "Modality",
     "Motion",
     "MotionModality",
@@ -43,6 +48,7 @@ __all__ = [
     "Part",
     "Picture",
     "Ragged",
+    "Scan",
     "Score",
     "Skeleton",
     "Sound",

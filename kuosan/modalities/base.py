@@ -67,7 +67,8 @@ class Gathered:
     stay on one side (by default, items of one hash); items of one hash have one group.  Where items are parts of
     works, `firsts` are the first of each: columns describe works, so these decide what a condition is.
     `totals` counts what else there is to count, by name, and `duplicates` says what copies there are that are
-    not exact.  `reached` are values of columns that no item has, but that a view of one can have.
+    not exact.  `reached` are values of columns that no item has, but that a view of one can have.  `split_why` says
+    why `sides` are as they are, where that was not the folder's doing.
     """
 
     modality: Modality[Any]
@@ -87,6 +88,7 @@ class Gathered:
     totals: dict[str, float] = field(default_factory=dict)
     duplicates: dict[str, Any] = field(default_factory=dict)
     reached: dict[str, list[str]] = field(default_factory=dict)
+    split_why: str = ""
 
 
 class Modality(ABC, Generic[Raw]):
@@ -116,6 +118,11 @@ class Modality(ABC, Generic[Raw]):
         return None
 
     @property
+    def scale(self) -> float:
+        """How much of a file's own unit 1 is in a state: differences of states in units are so many times as large."""
+        return 1.0
+
+    @property
     def most_decoded(self) -> int:
         """How many items of a set are decoded at most, to measure them; fewer where decoding takes long."""
         return 1000
@@ -128,6 +135,11 @@ class Modality(ABC, Generic[Raw]):
     def described_form(self) -> str:
         """What one state is, for a sentence that begins with how many: "grey pictures of 28×28 pixels"."""
         return f"{self.noun} of {'×'.join(map(str, self.shape))} values"
+
+    @classmethod
+    def spoken(cls, folder: Folder) -> Folder:
+        """The folder as reports may speak of it: names of files can be names of people."""
+        return folder
 
     @classmethod
     @abstractmethod
@@ -241,6 +253,11 @@ class Modality(ABC, Generic[Raw]):
     def clip(self, raw: Raw) -> tuple[str, bytes] | None:
         """An item as something that plays in a browser, small: its MIME type and its bytes; None where `show` shows all
         that there is."""
+        return None
+
+    def write_map(self, values: Tensor, path: Path) -> Path | None:
+        """A number in the files' unit for each place of a state, in a file that readers of such items open; None where
+        there is no such kind."""
         return None
 
     @abstractmethod

@@ -67,7 +67,7 @@ class Survey:
 @dataclass(frozen=True)
 class Split:
     """Items of one side: storage `x` (n …), and `labels`, `names` and `captions` ("" for none) of each; `words` are
-    what the labels number."""
+    what the labels number. Items of one of `groups` are of one whole (a patient), where there are such."""
 
     modality: Modality[Any]
     x: Storage
@@ -75,6 +75,7 @@ class Split:
     names: tuple[str, ...]
     captions: tuple[str, ...] = field(default=())
     words: Vocabulary = field(default_factory=dict)
+    groups: tuple[bytes, ...] = field(default=())
 
     def __len__(self) -> int:
         return len(self.names)
@@ -153,6 +154,7 @@ def load(
     """
     folder = open_folder(data, like.name if like is not None else modality)
     kind = modality_class(folder.modality)
+    folder = kind.spoken(folder)
     _check_failed(folder, folder.failed, data)
     asked = {"image": {"max_side": max_side, "size": size}} | dict(options or {})
     gathered = kind.gather(folder, like, **asked.get(folder.modality, {}))
@@ -175,7 +177,9 @@ def load(
     )
     unknown = [len(values) for values in vocabulary.values()]
     labels = [tuple(-1 if v == u else v for v, u in zip(row, unknown, strict=True)) for row in rows]
-    plan = plan_split(gathered.hashes, labels, gathered.sides, gathered.names, gathered.groups)
+    plan = plan_split(
+        gathered.hashes, labels, gathered.sides, gathered.names, gathered.groups, gathered.split_why
+    )
 
     kept = torch.tensor(plan.train + plan.val, dtype=torch.int64)
     classes = {
@@ -213,6 +217,7 @@ def _take(gathered: Gathered, numbers: dict[str, Tensor], items: list[int], voca
         tuple(gathered.names[i] for i in items),
         tuple(gathered.captions[i] for i in items),
         vocabulary,
+        tuple(gathered.groups[i] for i in items) if gathered.groups else (),
     )
 
 

@@ -18,6 +18,7 @@ from kuosan.errors import UserError
 from kuosan.modalities.audio_container import holds_sounds
 from kuosan.modalities.base import Skip, Unreadable, known_modalities, modality_class
 from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, SUFFIXES, TABLES
+from kuosan.modalities.medical_magic import is_dicom
 from kuosan.modalities.motion_json import is_motion_json
 from kuosan.modalities.music_grid import is_grid
 from kuosan.modalities.music_xml import is_musicxml
@@ -120,6 +121,8 @@ def _told(listing: Listing, modality: str) -> Listing:
 
     def kind(found: Found) -> str | None:
         suffix = posixpath.splitext(found.name)[1].lower()
+        if found.kind is None and not suffix.strip(".0123456789") and is_dicom(found.path):
+            return "medical"  # scanners name their files by numbers
         if found.kind == ARRAY and suffix == ".npz" and holds_sounds(found.path):
             return "audio"
         if found.kind == ARRAY and modality in ("auto", "shape") and suffix in SUFFIXES[ARRAY]:

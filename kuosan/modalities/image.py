@@ -65,6 +65,10 @@ class ImageModality(Modality[Picture]):
     def level(self) -> float | None:
         return None if self.format.dtype == "float32" else 2 / (self.format.high - self.format.low)
 
+    @property
+    def scale(self) -> float:
+        return (self.format.high - self.format.low) / 2
+
     def sized(self, sides: Sequence[int]) -> ImageModality:
         height, width = sides
         return ImageModality(replace(self.format, height=height, width=width))

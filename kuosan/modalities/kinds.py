@@ -34,7 +34,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "motion": (".bvh", ".amc", ".asf"),
     "shape": (".obj", ".stl", ".ply", ".glb", ".gltf", ".off", ".vox"),
     "plan": (".svg", ".dxf", ".geojson"),
-    "medical": (".dcm", ".nii", ".nii.gz"),
+    "medical": (".dcm", ".dicom", ".ima", ".nii", ".nii.gz"),
     ARRAY: (".npy", ".npz"),
 }
 MODALITIES = tuple(name for name in SUFFIXES if name != ARRAY)

@@ -46,10 +46,12 @@ def plan_split(
     sides: Sequence[str],
     names: Sequence[str],
     groups: Sequence[bytes] | None = None,
+    why: str = "",
 ) -> Plan:
     """Removes exact copies and splits; all sequences have one element per item.
 
-    Items of one of `groups` (the hashes unless given) are never divided, and copies always count as one.
+    Items of one of `groups` (the hashes unless given) are never divided, and copies always count as one; `why` says
+    who decided `sides` (the data unless given).
     """
     first: dict[bytes, bytes] = {}
     together = [first.setdefault(h, g) for h, g in zip(hashes, groups or hashes, strict=True)]
@@ -61,7 +63,7 @@ def plan_split(
     kept, copies = _without_copies([i for i in pool if hashes[i] not in held], hashes, labels)
     if explicit:
         train, val = kept, val_given
-        choices = [("held-out items", f"{len(val):,}", "the data comes with its own held-out part")]
+        choices = [("held-out items", f"{len(val):,}", why or "the data comes with its own held-out part")]
         choices += _across_choice(len(across))
     else:
         train, val = _by_hash(kept, together)

@@ -23,6 +23,9 @@ OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
     "video": lambda recipe: recipe.data.model_dump(include={"max_side", "size", "rate", "length"}),
     "motion": lambda recipe: recipe.data.model_dump(include={"length", "rate"}),
     "shape": shapes.options,
+    "medical": lambda recipe: recipe.data.model_dump(
+        include={"size", "max_side", "volume", "spacing", "span", "moments"}
+    ),
 }
 """By modality: the options of its `gather` that a recipe holds."""
 

@@ -65,6 +65,7 @@ def measure(
     seed: int = 0,
     inception: str | Path | None = None,
     most: int = 20_000,
+    teach: float = 0.0,
     out: Path | None = None,
 ) -> Evaluation:
     """All that can be measured of these samples against up to ``most`` items of either side of the data."""
@@ -95,8 +96,10 @@ def measure(
         seed=seed,
         seconds=seconds,
         inception=inception,
+        teach=teach,
     )
-    own = with_own(found, run.modality, samples.x, train, val, seed, out)
+    groups = tuple(split.groups[: len(x)] for split, x in ((data.train, train), (data.val, val)))
+    own = with_own(found, run.modality, samples.x, train, val, seed, out, groups=groups)
     others = [
         Asked(k, samples.cond[k], data.train.labels[k][: len(train)], data.val.labels[k][: len(val)])
         for k in several
@@ -177,6 +180,7 @@ def evaluate(
         samples,
         seconds=seconds,
         inception=inception,
+        teach=seconds / 2,
         out=None if run.foreign else run.path / "evaluation",
     )
     about = {

@@ -17,13 +17,15 @@ from torch import Tensor
 
 from kuosan.evaluation.audio import evaluate_sounds
 from kuosan.evaluation.conditions import Asked, recognise
+from kuosan.evaluation.copies import Nearest
 from kuosan.evaluation.encoder import Encoder, load_encoder
 from kuosan.evaluation.evaluate import Evaluation
 from kuosan.evaluation.found import Found
+from kuosan.evaluation.medical import evaluate_scans
 from kuosan.evaluation.motion import clips_of, measure_motions
 from kuosan.evaluation.roles import roles
 from kuosan.evaluation.video import evaluate_clips
-from kuosan.modalities import Modality, MotionModality
+from kuosan.modalities import MedicalModality, Modality, MotionModality
 from kuosan.recipes import shapes
 
 FEWEST, MOST_NUMBERS = 100, 2**27  # of each side in single precision: 512 MiB
@@ -33,7 +35,8 @@ FEWEST, MOST_NUMBERS = 100, 2**27  # of each side in single precision: 512 MiB
 class Items:
     """What is measured, decoded: ``samples``, the real items of the ``reference`` and other real ones for the
     ``floor``, no item being in both; ``note`` says how these were made. ``training`` and ``heldout`` are the states of
-    all of either side, ``encoder`` the space that was learned of this data, where there is one."""
+    all of either side, ``groups`` says which whole each is of (`Split.groups`), and ``encoder`` is the space that was
+    learned of this data, where there is one."""
 
     modality: Modality[Any]
     samples: Sequence[Any]
@@ -42,6 +45,7 @@ class Items:
     note: str
     training: Tensor
     heldout: Tensor
+    groups: tuple[Sequence[bytes], Sequence[bytes]] = ((), ())
     encoder: Encoder | None = None
 
     def states(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,13 +74,22 @@ def _clips(found: Found, items: Items) -> None:
     evaluate_clips(found, *items.states(), items.note, items.encoder)
 
 
-MEASURES: dict[str, Callable[[Found, Items], None]] = {
+def _scans(found: Found, items: Items) -> tuple[Nearest, ...] | None:
+    assert isinstance(items.modality, MedicalModality)
+    return evaluate_scans(
+        found, items.modality, items.samples, items.reference, items.floor, items.training, items.heldout, items.groups,
+        items.note,
+    )  # fmt: skip
+
+
+MEASURES: dict[str, Callable[[Found, Items], tuple[Nearest, ...] | None]] = {
     "audio": _sounds,
+    "medical": _scans,
     "motion": _motions,
     "shape": shapes.measure,
     "video": _clips,
 }
-"""By modality."""
+"""By modality; what they return is a table of the nearest that takes the place of the usual one."""
 
 
 def with_own(
@@ -87,6 +100,8 @@ def with_own(
     val: Tensor,
     seed: int,
     out: Path | None = None,
+    *,
+    groups: tuple[Sequence[bytes], ...] = ((), ()),
 ) -> Evaluation:
     """An evaluation with what the modality measures of its own, if anything; ``out`` is where its encoder lies."""
     measured = MEASURES.get(modality.name)
@@ -97,9 +112,11 @@ def with_own(
     more = Found(generator)
     reference, most = torch.cat([val, train[parts.borrowed]]), modality.most_decoded
     drawn, real, other = (modality.decode(x[:most]) for x in (samples, reference, train[parts.pool]))
+    both = (groups[0], groups[1])
     encoder = load_encoder(out) if out is not None and "encoder" in found.spaces else None
-    measured(more, Items(modality, drawn, real, other, parts.note, train, val, encoder))
-    return _joined(found, more)
+    table = measured(more, Items(modality, drawn, real, other, parts.note, train, val, both, encoder))
+    joined = _joined(found, more)
+    return joined if table is None else replace(joined, nearest=table)
 
 
 def with_conditions(

@@ -73,6 +73,20 @@ class DataPart(_Part):
     mirror: Literal["auto", "none", "x", "y", "xy"] = Field(
         "auto", description="shapes: axes along which training also sees them mirrored"
     )
+    volume: Literal["auto", "slices", "volume"] = Field(
+        "auto", description="medical: whether an item is a slice or a whole volume"
+    )
+    spacing: float | None = Field(
+        None,
+        gt=0,
+        description="medical: millimetres from value to value that all are brought to; as they are",
+    )
+    span: str | None = Field(
+        None, description="medical: low..high, the values in units outside of which all is clipped"
+    )
+    moments: Literal["first", "all"] = Field(
+        "first", description="medical: of several volumes in time in one file the first alone, or all"
+    )
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -23,11 +23,14 @@ from kuosan.modalities import (
     Dataset,
     ImageFormat,
     ImageModality,
+    MedicalForm,
+    MedicalModality,
     Modality,
     Motion,
     MotionModality,
     MusicModality,
     Picture,
+    Scan,
     Shape,
     ShapeForm,
     ShapeModality,
@@ -94,6 +97,16 @@ def music() -> Case:
     return Case(modality, modality.decode(modality.encode(raws)), ".mid")
 
 
+def scans(*sides: int) -> Case:
+    """Slices in Hounsfield units, and volumes of no unit."""
+    rng = np.random.default_rng(4)
+    unit, kind, spacing = ("HU", "CT", (0.5, 0.75)) if len(sides) == 2 else ("raw", "MR", (2.0, 0.5, 0.75))
+    modality = MedicalModality(MedicalForm(sides, -1024.0, 1000.0, unit, kind, True, spacing, "SPL"))
+    values = rng.integers(-1024, 1001, (24, *sides)).astype(np.float32)
+    raws = [Scan(v, unit, kind, modality.form.affine, whole=True) for v in values]
+    return Case(modality, raws, ".dcm" if len(sides) == 2 else ".nii.gz")
+
+
 def sounds(channels: int) -> Case:
     """A state has the levels of bands and no phases: what is within 25 dB of the loudest comes back within 3 dB on
     average, of pure tones, which are the worst; and a sound's length exactly."""
@@ -156,6 +169,7 @@ CASES = {
     "audio": [sounds(1), sounds(2)],
     "image": [pictures()],
     "motion": [motions()],
+    "medical": [scans(6, 5), scans(4, 6, 5)],
     "music": [music()],
     "shape": [blocks(), surfaces()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],
@@ -170,6 +184,8 @@ def same(one: Any, other: Any) -> bool:
         return one.same(other)
     if isinstance(one, Picture):
         return one.mode == other.mode and np.array_equal(one.pixels, other.pixels)
+    if isinstance(one, Scan):
+        return one.same(other)
     if isinstance(one, Sound):
         return one.same(other)
     if isinstance(one, Motion):

@@ -1,0 +1,60 @@
+"""Scans as a person looks at them: within a window, MONOCHROME1 with large values dark.
+
+Of volumes the three planes through the middle stand beside each other: from below, from the front, from the side.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kuosan.modalities.grid import grid_picture
+from kuosan.modalities.medical_scan import Scan, Values
+from kuosan.modalities.pixels import Picture
+
+FRAME = 90  # milliseconds of a slice
+
+
+def shades(values: Values, window: tuple[float, float], inverted: bool) -> NDArray[np.uint8]:
+    """Grey, 0 to 255, of values: black up to the window's first end and white from its second (or the reverse)."""
+    low, high = window
+    unit = np.clip((np.nan_to_num(values, nan=low).astype(np.float64) - low) / (high - low), 0, 1)
+    return np.rint(255 * (1 - unit if inverted else unit)).astype(np.uint8)
+
+
+def planes(values: Values) -> Values:
+    """A picture of a slice, or of a volume's middle planes."""
+    if values.ndim == 2:
+        return values
+    z, y, x = (n // 2 for n in values.shape)
+    parts = [values[z], values[::-1, y], values[::-1, :, x]]
+    height = max(part.shape[0] for part in parts)
+    low = float(np.nanmin(values))
+    return np.hstack([np.pad(p, ((0, height - p.shape[0]), (0, 0)), constant_values=low) for p in parts])
+
+
+def picture(scan: Scan, window: tuple[float, float]) -> Picture:
+    return Picture(shades(planes(scan.values), window, scan.inverted)[..., None], "L")
+
+
+def sheet(
+    scans: Sequence[Scan], window: tuple[float, float], columns: int | None, scale: int | None
+) -> Image.Image:
+    """All on one sheet."""
+    return grid_picture([picture(scan, window) for scan in scans], columns, scale)
+
+
+def flight(scan: Scan, window: tuple[float, float]) -> bytes:
+    """A volume from below to above, slice by slice, as an animated WebP."""
+    times = max(1, 128 // max(scan.values.shape[1:]))
+    frames = [
+        Image.fromarray(shades(v, window, scan.inverted).repeat(times, 0).repeat(times, 1))
+        for v in scan.values
+    ]
+    out = io.BytesIO()
+    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:], duration=FRAME, loop=0, quality=70)
+    return out.getvalue()

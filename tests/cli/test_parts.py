@@ -43,6 +43,7 @@ CONTRACT = {
     "distil": "--steps --budget --w --seed --data --out",
     "finetune": "--budget --seed --set --track --out",
     "tune": "--steps --w --guidance --churn --pairs --budget --seed --out",
+    "anomaly": "--level --seed --out",
     "sample": "-n --steps --solver --grid --seed --where --out --w --exact --first --noise --stream --adapter",
     "encode": "-n --steps --where --w --out",
     "interpolate": "-n --steps --where --w --out --live --seconds --seed",

@@ -8,7 +8,8 @@ A decoded sound has the length that its state says, so that the silence which st
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ from kuosan.modalities.audio_gather import frames_of_sound, gather_sounds
 from kuosan.modalities.audio_mel import PAST, frames_of, to_unit
 from kuosan.modalities.audio_storage import Sounds
 from kuosan.modalities.audio_vocoder import Vocoder, sounded
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, places, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.kinds import SUFFIXES
 
@@ -168,11 +169,19 @@ class AudioModality(Modality[Sound]):
         """Windows that stay among these windows."""
         return storage.confined()
 
+    def units(self, axis: str) -> Mapping[str, float]:
+        rate = self.form.frame_rate
+        return {"s": rate, "ms": rate / 1000, "frames": 1.0} if axis == "time" else {}
+
+    def sized(self, sides: Sequence[int]) -> AudioModality:
+        """The same form of another length."""
+        bands, frames = sides
+        if bands != self.form.bands:
+            raise UserError(f"sounds have {self.form.bands} bands, not {bands}: give another length alone")
+        return AudioModality(replace(self.form, frames=frames), self.vocoder)
+
     def places(self, axis: str, text: str) -> range:
-        """As `Modality.places` has it; along time also in seconds ("0-0.5s"), along frequency in hertz ("0-1000hz")."""
-        if axis == "time":
-            rate = self.form.frame_rate
-            return places(text, axis, self.form.frames, {"s": rate, "ms": rate / 1000, "frames": 1.0})
+        """As `Modality.places` has it; along frequency also in hertz ("0-1000hz"), which no unit is even in."""
         found = HERTZ.fullmatch(text.lower()) if axis == "frequency" else None
         if found is None:
             return super().places(axis, text)

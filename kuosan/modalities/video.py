@@ -9,7 +9,7 @@ size.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, places, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.grid import grid_picture
 from kuosan.modalities.image import ImageModality
@@ -152,11 +152,14 @@ class VideoModality(Modality[Clip]):
         """Items whose windows stay among these items."""
         return storage.confined()
 
-    def places(self, axis: str, text: str) -> range:
-        """As ever, and along time also in "s" and "frames": "0-0.5s", "2-8frames"."""
-        if axis != "time":
-            return super().places(axis, text)
-        return places(text, axis, self.format.frames, {"s": self.format.rate, "frames": 1.0})
+    def units(self, axis: str) -> Mapping[str, float]:
+        return {"s": self.format.rate, "frames": 1.0} if axis == "time" else {}
+
+    def sized(self, sides: Sequence[int]) -> VideoModality:
+        """The same form at another length or size."""
+        frames, height, width = sides
+        frame = replace(self.format.frame, height=height, width=width)
+        return VideoModality(replace(self.format, frames=frames, frame=frame))
 
     def clip(self, raw: Clip) -> tuple[str, bytes]:
         """A small animation for a page."""

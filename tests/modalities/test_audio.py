@@ -324,3 +324,16 @@ def test_long_recordings_keep_a_rate_that_is_worth_hearing(rate: int, kept: int)
     assert any(what == "length" and "through windows" in why for what, _, why in choices)
     asked, _ = choose_form([SoundHeader(rate, 1, rate * 200, "PCM_16")] * 3, False, "2s", rate)
     assert asked.rate == rate and asked.seconds == pytest.approx(2, abs=4 * asked.hop / rate)
+
+
+def test_lengths_are_in_seconds_and_a_longer_form_writes_longer_sounds() -> None:
+    modality = AudioModality(FORM)
+    rate = FORM.frame_rate
+    assert modality.count("time", "0.5s") == round(0.5 * rate) == modality.count("time", "500ms")
+    assert modality.places("time", "0-0.1s") == range(round(0.1 * rate))
+    longer = modality.sized((FORM.bands, 2 * FORM.frames))
+    assert longer.shape == (FORM.channels, FORM.bands, 2 * FORM.frames)
+    (sound,) = longer.decode(longer.encode([tone(400, 1.5 * FORM.seconds)]))
+    assert abs(len(sound.samples) / RATE - 1.5 * FORM.seconds) < 2 * FORM.hop / RATE
+    with pytest.raises(UserError, match="bands"):
+        modality.sized((FORM.bands // 2, FORM.frames))

@@ -73,7 +73,10 @@ def taught_by_samples(
         needs = {"labels": truth, "reference_labels": truth}
         out = ClassAccuracy()(synthetic, real, space="classifier", **needs)
         always = float(torch.bincount(truth).max()) / len(truth)
-        note = f"always the most common class: {always:.3f}; taught by {n} samples, tried on {len(val)} held-out items; ceiling: taught by {n} real training items"
+        note = (
+            f"taught by {n} samples, tried on {len(val)} held-out items; ceiling: taught by {n} real training items; "
+            f"always the most common class: {always:.3f}"
+        )
         return replace(out, note=note)
 
     found.attempt(NAME, measured)

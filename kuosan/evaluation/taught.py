@@ -72,7 +72,11 @@ def taught_by_samples(
         truth = torch.searchsorted(classes, val_labels)
         needs = {"labels": truth, "reference_labels": truth}
         out = ClassAccuracy()(synthetic, real, space="classifier", **needs)
-        note = f"taught by {n} samples, tried on {len(val)} held-out items; ceiling: taught by {n} real training items"
+        always = float(torch.bincount(truth).max()) / len(truth)
+        note = (
+            f"taught by {n} samples, tried on {len(val)} held-out items; ceiling: taught by {n} real training items; "
+            f"always the most common class: {always:.3f}"
+        )
         return replace(out, note=note)
 
     found.attempt(NAME, measured)

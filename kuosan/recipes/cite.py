@@ -132,6 +132,7 @@ _METRICS = (
     ({"mauve"}, ("pillutla2021",)),
     ({"class", "accuracy"}, ("ravuri2019",)),
     ({"copies"}, ("vovk2005",)),
+    ({"tstr"}, ("esteban2017",)),
     ({"c2st"}, ("lopezpaz2017",)),
     ({"swd"}, ("bonneel2015",)),
     ({"nna"}, ("lopezpaz2017", "yang2019")),

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from kuosan.cli.answer import Answer
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
@@ -68,7 +66,7 @@ def about_parts(steering: Steering | None, folder: Path) -> Answer:
         given = steering.given
         share = float(given.mask.double().mean())
         shape = steering.modality.shape[1:]
-        seen = torch.where(given.mask, given.x, torch.zeros(()))[:SHOWN]
+        seen = given.x.masked_fill(~given.mask, 0.0)[:SHOWN]
         path = folder / GIVEN
         steering.modality.show(steering.modality.decode(seen[:, :, *(slice(n) for n in shape)])).save(path)
         what = "told of it" if steering.trained else "not trained for it, so corrected"

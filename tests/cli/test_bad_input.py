@@ -69,7 +69,7 @@ def flip(path: Path, at: float = 0.7) -> None:
         (["trian", "squares"], ["trian", "`kuosan train`"]),
         (["--nonsense"], ["--nonsense"]),
         *[([verb, "squares"], [f"kuosan {verb} is not part of this version (0.1)"]) for verb in (
-            "compare", "audit", "explain", "serve", "zoo",
+            "audit", "explain", "serve", "zoo",
         )],
     ],
 )  # fmt: skip

@@ -18,7 +18,7 @@ SETS = ("entropy_characters", "entropy_words", "distinct_1", "distinct_2", "dist
         "repetition", "known_words")  # fmt: skip
 COPYING = ("longest_span", "copies", "nearest_distance")
 SPACES = ("fd_ngrams", "kd_ngrams", "kd_rbf_ngrams", "fd_inf_ngrams", "precision", "recall", "density", "coverage",
-          "mauve")  # fmt: skip
+          "mauve", "c2st_ngrams", "swd_ngrams")  # fmt: skip
 EVERYTHING = {*SETS, *COPYING, *SPACES, "class_accuracy"}
 
 

@@ -5,7 +5,7 @@
 
     entropy_*, distinct_*, self_bleu, repetition, known_words     diversity, and words that there are (diversity.py)
     longest_span, copies, nearest_distance                        is it copied from training, in passages? (spans.py)
-    fd, kd, kd_rbf, fd_inf        in every feature space: distance of the laws          (fd_ngrams, kd_sentences, …)
+    fd, kd, kd_rbf, swd, c2st, fd_inf    in every feature space: distance of the laws   (fd_ngrams, kd_sentences, …)
     precision, recall, density, coverage, mauve                   in the encoder's space, else in n-grams
     class_accuracy                                                with labels: is the class asked for recognised?
 
@@ -217,7 +217,7 @@ def _spaces(
         space = fit_ngrams(_pick(real.train, taught), seed)
         finest = space.name, compared(space, parts.unseen)
     except ValueError as error:
-        for name in ("fd", "kd", "kd_rbf", "fd_inf"):
+        for name in ("fd", "kd", "kd_rbf", "swd", "c2st", "fd_inf"):
             found.left_out[f"{name}_ngrams"] = str(error)
         reason = str(error)
     if encoder is not None:

@@ -196,6 +196,9 @@ def _beside(m: Mapping[str, Any], things: str, show: Callable[..., str] | None =
 
 def suggestions(run: str, facts: Facts) -> list[str]:
     """Commands to try next."""
+    from kuosan.modalities import modality_class
+    from kuosan.modalities.base import PICTURE
+
     place = shlex.quote(run)
     where = ""
     if facts.columns:
@@ -208,9 +211,13 @@ def suggestions(run: str, facts: Facts) -> list[str]:
         if facts.recipe.data.modality == "music":
             gap = [f"kuosan sample {place} --length 16bars --format wav"]
         return [f"kuosan sample {place}{where}", *gap, f"kuosan evaluate {place}"]
-    held = facts.recipe.noise.gaussian and facts.recipe.distil.steps < 2  # by a pipeline of diffusers'
+    axes = modality_class(facts.recipe.data.modality).axes
+    held = (
+        facts.recipe.noise.gaussian and facts.recipe.distil.steps < 2 and axes == PICTURE
+    )  # by a diffusers pipeline
     export = [f"kuosan export {place} --to diffusers {place}-diffusers"] if held else []
-    return [f"kuosan sample {place}{where}", f"kuosan evaluate {place}", *export]
+    longer = [f"kuosan sample {place} --length 4s"] if "time" in axes else []
+    return [f"kuosan sample {place}{where}", *longer, f"kuosan evaluate {place}", *export]
 
 
 def skipped_lines(survey: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from kuosan.codecs import StockCodec
 from kuosan.denoisers.diffusers import export_diffusers
 from kuosan.errors import UserError
+from kuosan.modalities.base import PICTURE
 from kuosan.modalities.dataset import resolve
 from kuosan.recipes.run import Run
 
@@ -46,6 +47,11 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
             f"{run.path} is a model of {run.modality.noun}, and diffusers has no pipeline for its "
             "network: sample it with `kuosan sample`; its weights are in model.safetensors, its tokeniser in "
             "tokenizer.json"
+        )
+    if run.modality.axes != PICTURE:
+        raise UserError(
+            f"{run.path} is a model of {run.modality.noun}, and the pipelines of diffusers that this can fill are of "
+            "pictures: sample it with `kuosan sample`; its weights are in model.safetensors"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: give the export a new one")

@@ -88,8 +88,8 @@ def test_pictures_may_be_of_another_size(run: kuosan.Run, tmp_path: Path) -> Non
 
 
 def test_positions_of_another_size_lie_middle_on_middle() -> None:
-    assert torch.equal(positions(3, 5, 16, (3, 5)), positions(3, 5, 16))
-    fine, coarse = positions(6, 4, 16, (3, 2)).view(6, 4, 16), positions(3, 2, 16).view(3, 2, 16)
+    assert torch.equal(positions((3, 5), 16, (3, 5)), positions((3, 5), 16))
+    fine, coarse = positions((6, 4), 16, (3, 2)).view(6, 4, 16), positions((3, 2), 16).view(3, 2, 16)
     # sin and cos of (i + ½)/2 - ½, the frequencies 1, 10⁻¹ …
     across = (torch.arange(4) + 0.5) / 2 - 0.5
     assert torch.allclose(fine[0, :, 0], across.sin()) and torch.allclose(fine[2, :, 4], across.cos())

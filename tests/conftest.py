@@ -65,11 +65,13 @@ def _no_global_randomness(request: pytest.FixtureRequest) -> Iterator[None]:
 def _short_ends() -> Iterator[None]:
     """Runs of a few steps are measured as briefly: by the same code, on fewer samples, pairs and items."""
     from kuosan.evaluation.likelihood import Effort
-    from kuosan.recipes import average, finish, music_heat, sequences
+    from kuosan.recipes import average, evaluate, finish, music_heat, sequences
 
     brief = Effort(n=32, train=8, steps=(10,), step_items=8, flow=0, fitted=64, planned=8, count=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "MOST", 128)
+        patch.setattr(finish, "MEASURING", 2.0)
+        patch.setattr(evaluate, "MEASURING", 2.0)
         patch.setattr(average, "LENGTHS", average.LENGTHS[:3])
         patch.setattr(finish, "LONGEST", 0.0)  # sections that have tests of their own
         patch.setattr(music_heat, "WINDOWS", 4)

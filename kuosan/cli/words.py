@@ -196,8 +196,8 @@ def _beside(m: Mapping[str, Any], things: str, show: Callable[..., str] | None =
 
 def suggestions(run: str, facts: Facts) -> list[str]:
     """Commands to try next."""
+    from kuosan.core.shapes import PICTURE
     from kuosan.modalities import modality_class
-    from kuosan.modalities.base import PICTURE
 
     place = shlex.quote(run)
     where = ""

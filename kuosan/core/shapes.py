@@ -20,6 +20,7 @@ from torch import Tensor
 
 # A Tensor or a Mapping[str, Tensor]. Which of them is settled by the process; a checker need not be told again.
 State: TypeAlias = Any
+PICTURE = ("height", "width")  # the sides of a picture behind its channels
 Time: TypeAlias = Float[Tensor, " b"]
 
 

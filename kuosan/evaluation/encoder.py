@@ -34,7 +34,7 @@ from kuosan.evaluation.features import FeatureSpace
 WIDTHS = (16, 24, 48, 96)
 DIMENSIONS = 64
 # Of states of one, two, three sides: larger ones are averaged down to this first, which bounds the time of an item.
-LARGEST_SIDE = {1: 512, 2: 48, 3: 24}
+LARGEST_SIDE = {1: 512, 2: 48, 3: 16}
 FEWEST_PLACES = 16  # of a state, 4×4 pixels
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORMS: dict[int, Any] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -42,8 +42,10 @@ POOLS = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_p
 
 
 def smaller(sides: Sequence[int], largest: int) -> tuple[int, ...]:
-    """Sides in proportion of which none is longer, nor shorter than 4 unless it was."""
-    shrink = min(1.0, largest / max(sides))
+    """Sides in proportion of which none is longer, nor shorter than 4 unless it was; of three sides those of as large a
+    cube, as a clip has more places than frames."""
+    longest = max(sides) if len(sides) < 3 else math.prod(sides) ** (1 / 3)
+    shrink = min(1.0, largest / longest)
     return tuple(max(min(side, 4), round(side * shrink)) for side in sides)
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpolate, normalize
 
+from kuosan.core.shapes import PICTURE
 from kuosan.evaluation.encoder import (
     DIMENSIONS,
     FEWEST_PLACES,
@@ -28,7 +29,6 @@ from kuosan.evaluation.encoder import (
 )
 from kuosan.evaluation.estimates import share_stderr
 from kuosan.evaluation.recognition import accuracy
-from kuosan.modalities.base import PICTURE
 
 BATCH = 128
 MULTIPLY_ADDS_PER_SECOND = 2.5e10  # forward, measured while training beside its backward pass; two slow cores

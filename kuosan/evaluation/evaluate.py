@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
 from kuosan.evaluation.copies import Nearest, honest_distances
 from kuosan.evaluation.encoder import FEWEST_PLACES, Encoder
@@ -32,7 +33,6 @@ from kuosan.evaluation.features import FeatureSpace, states
 from kuosan.evaluation.found import Evaluation, Found, Sides, copied, distances, neighbours, recognised
 from kuosan.evaluation.roles import Roles, roles
 from kuosan.evaluation.taught import taught_by_samples
-from kuosan.modalities.base import PICTURE
 from kuosan.networks.sides import times
 
 FEWEST_TAUGHT = 64  # below this, an encoder is not worth its name

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from kuosan.modalities.base import PICTURE
+from kuosan.core.shapes import PICTURE
 from kuosan.networks.sides import times
 
 MOST_PIXELS = 1024

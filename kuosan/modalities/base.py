@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from kuosan.modalities.folder import Folder
 
 Raw = TypeVar("Raw")
-PICTURE = ("height", "width")  # the axes of a picture
 Spec = dict[str, Any]
 Read = Callable[[str], bytes]  # the contents of a file that stands beside the recipe, by its name
 # A Tensor (n …), or `Ragged` where items differ in length. Which of them is settled by the modality.
@@ -105,6 +104,9 @@ class Modality(ABC, Generic[Raw]):
 
     formats: ClassVar[tuple[str, ...]] = ()
     """Kinds of files that `write` can be asked for, by their suffixes without dots, its own choice first."""
+
+    ending: ClassVar[float] = 0.0
+    """Seconds of one core that drawing and measuring such items take at the end of a run, beyond those of pictures."""
 
     whole: ClassVar[tuple[str, ...]] = ()
     """Those of `axes` along which a transformer's patches are not cut: what lies along them is of one moment."""

@@ -22,9 +22,10 @@ from PIL import Image
 from torch import Tensor
 
 from kuosan.core.random import Seeds
+from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
 from kuosan.modalities import tiff
-from kuosan.modalities.base import PICTURE, Gathered, Modality, Read, Spec, Unreadable, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.grid import grid_picture
 from kuosan.modalities.image_format import ImageFormat

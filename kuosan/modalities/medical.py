@@ -20,8 +20,9 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from kuosan.core.random import Seeds
+from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
-from kuosan.modalities.base import PICTURE, Gathered, Modality, Read, Spec, Unreadable, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.kinds import SUFFIXES
 from kuosan.modalities.medical_dicom import read_frames, read_scan

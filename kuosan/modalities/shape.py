@@ -48,6 +48,7 @@ class ShapeModality(Modality[Shape]):
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["shape"]
     axes: ClassVar[tuple[str, ...]] = AXES
     noun: ClassVar[str] = "shapes"
+    ending: ClassVar[float] = 80.0
     formats: ClassVar[tuple[str, ...]] = ("glb", "stl", "obj", "ply", "off", "vox", "npz")
 
     def __init__(self, form: ShapeForm, symmetric: str = "", flat_base: bool = False) -> None:

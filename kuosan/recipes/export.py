@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kuosan.codecs import StockCodec
+from kuosan.core.shapes import PICTURE
 from kuosan.denoisers.diffusers import export_diffusers
 from kuosan.errors import UserError
-from kuosan.modalities.base import PICTURE
 from kuosan.modalities.dataset import resolve
 from kuosan.recipes.run import Run
 

@@ -16,7 +16,7 @@ from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
 from kuosan.recipes.music_finish import finish_music
 from kuosan.recipes.pace import WRITTEN, cost_of
-from kuosan.recipes.profile import keep_profile
+from kuosan.recipes.profile import CALLS, keep_profile
 from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_decided import decided
 from kuosan.recipes.report_residual import residual
@@ -27,6 +27,7 @@ from kuosan.recipes.text_finish import finish_texts
 from kuosan.training.checkpoint import write_bytes, write_json
 
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
+MEASURING = 30.0  # seconds that measuring may take on two slow cores, where no budget of time says
 MOST_NUMBERS = 2**26  # in them: 341 colour pictures of 256×256
 FEWEST_REAL, MOST_REAL, REAL_PER_SECOND = 2000, 20_000, 700  # real items, by the time that measuring has
 SHARE, LONGEST = 0.15, 30.0  # of what measuring left, and in seconds, for each section of its own
@@ -52,11 +53,11 @@ def finish(session: Session) -> dict[str, Any]:
     effort = None if student else _effort(session, 0.1)
     if effort is not None:
         keep_variances(run, session.data, effort.fitted)
-    if not student:
+    if not student and (run.variances is not None or _affords(session, CALLS)):
         keep_profile(run, session.data)
     samples = run.sample(n, seed=SEED)
     spare = session.remaining(cost)  # the rest is done whatever it takes
-    seconds, most = 30.0, MOST_REAL
+    seconds, most = MEASURING, MOST_REAL
     if spare is not None:
         seconds = max(1.0, 0.6 * spare / session.pace.slowness)
         most = int(max(FEWEST_REAL, min(MOST_REAL, REAL_PER_SECOND * seconds)))
@@ -94,6 +95,13 @@ def _choose_sampler(session: Session) -> None:
         sequences.measured(run, sampling.steps, sampling.w)
     else:
         sequences.unmeasured(run)
+
+
+def _affords(session: Session, calls: int) -> bool:
+    """Whether so many calls of the network take no more than their share of what the budget has left."""
+    left = session.remaining()
+    per_call = session.seconds_per_sample / session.facts.recipe.sampling.steps
+    return left is None or calls * per_call < SHARE * left
 
 
 def _effort(session: Session, share: float, cost: float = 0.0) -> Effort | None:

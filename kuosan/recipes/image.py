@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
+from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
-from kuosan.modalities.base import PICTURE
 from kuosan.modalities.dataset import Dataset
 from kuosan.networks import choose_network
 from kuosan.networks.sides import times

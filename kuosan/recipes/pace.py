@@ -51,7 +51,7 @@ def cost_of(data: Dataset) -> float:
     if data.modality.name == "text":
         return TEXTS + GRAMS * min(3.0, float(data.survey.totals.get("characters", 0)) / LONG)
     x, _ = data.train.batch(torch.zeros(1, dtype=torch.int64))
-    return PICTURES + SPACE * min(1.0, x.numel() / DIMENSIONS) ** 2
+    return data.modality.ending + PICTURES + SPACE * min(1.0, x.numel() / DIMENSIONS) ** 2
 
 
 def reserve(seconds: float, cost: float, slowness: float = 1.0) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kuosan.codecs import Drawn
-from kuosan.denoisers.calibrated import Calibrated
+from kuosan.denoisers.calibrated import LEVELS, Calibrated
 from kuosan.evaluation.likelihood.fold import shuffled
 from kuosan.modalities import Dataset
 from kuosan.processes.gaussian import GaussianProcess
@@ -14,6 +14,7 @@ from kuosan.training.checkpoint import write_json
 from kuosan.training.data import Items
 
 FEW = 16  # items that it is measured on where no variances were fitted
+CALLS = FEW * LEVELS  # of the network, of one item each
 UNIT = "nats per element and unit of log-SNR"
 
 

@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
-from kuosan.modalities.base import PICTURE
 from kuosan.modalities.picture_file import read_picture
 from kuosan.modalities.pixels import convert
 from kuosan.modalities.resize import cover

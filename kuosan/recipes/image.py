@@ -118,8 +118,8 @@ def resolve(
             choices.append(("objective.variance", "learned", "asked for"))
         decide("schedule", "kind", "cosine", "variance preserving: the state always has the data's scale")
         shift = max(1.0, math.prod(sides) ** 0.5 / BASE_SIDE)
-        what = data.modality.noun if recipe.codec.kind == "none" else "latents"
-        why = f"{times(sides)} {what} " + (
+        what = data.modality.noun if data.modality.axes == PICTURE else "states"
+        why = f"{times(sides)} {what if recipe.codec.kind == 'none' else 'latents'} " + (
             "are no larger than the schedule was made for"
             if shift == 1
             else "need more noise to hide as much"

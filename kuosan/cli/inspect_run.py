@@ -36,7 +36,7 @@ def inspect_run(run: Run) -> Answer:
     if evaluation and evaluation.get("metrics"):
         count = evaluation.get("about", {}).get("samples", 0)
         lines += [f"Measured on {count:,} samples:"]
-        lines += [metric_table(evaluation["metrics"], noun(recipe.data.modality)), ""]
+        lines += [metric_table(evaluation["metrics"], noun(str(facts.modality["modality"]))), ""]
     if facts.choices:
         lines += [choices_table(facts.choices), ""]
     lines += [f"warning: {p}" for p in problems]

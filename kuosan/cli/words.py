@@ -90,7 +90,7 @@ def closing(summary: Mapping[str, Any], facts: Facts) -> str:
     """The paragraph that a training ends with."""
     from kuosan.training.budget import clock
 
-    run, things = str(summary["run"]), noun(facts.recipe.data.modality)
+    run, things = str(summary["run"]), noun(str(facts.modality["modality"]))
     lines = [
         f"Trained {summary['steps']:,} steps in {clock(summary['seconds'])}; stopped {summary['stopped']}."
     ]
@@ -211,7 +211,7 @@ def suggestions(run: str, facts: Facts) -> list[str]:
         if facts.recipe.data.modality == "music":
             gap = [f"kuosan sample {place} --length 16bars --format wav"]
         return [f"kuosan sample {place}{where}", *gap, f"kuosan evaluate {place}"]
-    axes = modality_class(facts.recipe.data.modality).axes
+    axes = modality_class(str(facts.modality["modality"])).axes
     held = (
         facts.recipe.noise.gaussian and facts.recipe.distil.steps < 2 and axes == PICTURE
     )  # by a diffusers pipeline

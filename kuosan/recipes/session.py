@@ -20,7 +20,7 @@ from torch import Tensor
 from kuosan.codecs import Codec, CodecProgress
 from kuosan.core.random import Seeds
 from kuosan.denoisers.tokens import TokenDenoiser
-from kuosan.modalities import Dataset
+from kuosan.modalities import Dataset, modality_class
 from kuosan.recipes import average, machine
 from kuosan.recipes.adapters import Adapter
 from kuosan.recipes.augment import varied
@@ -327,11 +327,13 @@ def _apart(facts: Facts) -> set[str]:
 
 def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:
     """Conditions that show every value of the first column in turn, and the number of columns to draw."""
-    few = 3 if facts.recipe.process.discrete else 4  # texts and latents are large
+    discrete, kind = facts.recipe.process.discrete, modality_class(str(facts.modality["modality"]))
+    wide = "time" in kind.axes
+    few = 3 if discrete or wide else 4  # texts, latents and strips of frames are large
     if not facts.columns:
-        return {}, 9 if facts.recipe.process.discrete else 4 if facts.codec else 8
+        return {}, 9 if discrete else 3 if wide else 4 if facts.codec else 8
     name, values = next(iter(facts.columns.items()))
-    k = min(len(values), few if facts.codec or facts.recipe.process.discrete else 12)
+    k = min(len(values), few if facts.codec or discrete or wide else 12)
     n = preview_count(facts, k)
     cond = {other: torch.full((n,), facts.null[other], dtype=torch.int64) for other in facts.columns}
     cond[name] = torch.arange(n) % k

@@ -61,7 +61,7 @@ class Answer:
         title = (
             "seconds per sample"
             if self.metric == "seconds_per_sample"
-            else metric_title(self.metric, "items")[0].lower()
+            else metric_title(self.metric, "items")[0]
         )
         head = f"For {self.question} ({title}, {self.better} is better)"
         text = f"{head}: {said(self.best)} is best"
@@ -72,8 +72,7 @@ class Answer:
             low, high = sorted((abs(d.low), abs(d.high)))
             text += f"; {said(method)} is behind by {number(low)} to {number(high)}"
         if self.without:
-            verb = "has" if len(self.without) == 1 else "have"
-            text += f"; {' and '.join(NAMES[m] for m in self.without)} {verb} none"
+            text += f"; of {' and '.join(NAMES[m] for m in self.without)} none was measured"
         return f"{text}."
 
 

@@ -5,13 +5,13 @@ A folder of arrays alone is taken for pictures; these arrays cannot be any (`sha
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from kuosan.modalities.array_headers import shapes
+from kuosan.modalities.base import Unreadable
 
 SHAPES = ("voxels", "voxel", "occupancy", "occupancies", "sdf", "tsdf", "points", "point_clouds", "clouds")
 PLACES = ("xyz", "positions", "coords")
@@ -22,8 +22,8 @@ MANY_POINTS = 256  # below this, (n, p, 3) may as well be the joints of a skelet
 def holds_shapes(path: Path) -> bool:
     """Whether the names and the axes of the arrays in a file are those of shapes and of nothing else."""
     try:
-        found = {name.lower(): (shape, dtype) for name, shape, dtype in _headers(path)}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, SyntaxError):
+        found = {name.lower(): (shape, dtype) for name, shape, dtype in shapes(path)}
+    except Unreadable:
         return False  # named when it is read
     if any(name in found and found[name][0][1:] == (3,) for name in PLACES) and "offsets" in found:
         return True
@@ -59,22 +59,3 @@ def _nameless(shape: tuple[int, ...], dtype: Any) -> bool:
     kind = layout(shape, dtype)
     cubes = kind == "voxels" and shape[-1] > 2 * SMALLEST and (len(shape) == 4 or dtype.kind == "b")
     return cubes or kind == "points"
-
-
-def _headers(path: Path) -> Iterator[tuple[str, tuple[int, ...], Any]]:
-    def header(file: Any) -> tuple[tuple[int, ...], Any]:
-        version = np.lib.format.read_magic(file)
-        read = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(file)
-        return shape, dtype
-
-    if path.suffix.lower() == ".npy":
-        with path.open("rb") as file:
-            yield path.stem, *header(file)
-        return
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as part:
-                yield name.removesuffix(".npy"), *header(part)

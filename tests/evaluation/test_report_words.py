@@ -12,18 +12,7 @@ from hypothesis import strategies as st
 
 from kuosan.evaluation import plots
 from kuosan.evaluation.report_words import count, duration, number, verdict
-
-
-def metric(**changes: Any) -> dict[str, Any]:
-    base = {
-        "value": 3.41,
-        "stderr": 0.12,
-        "n": 1437,
-        "space": "encoder",
-        "better": "lower",
-        "note": "held out",
-    }
-    return {**base, "floor": 2.42, "floor_stderr": 0.09, **changes}
+from tests.evaluation.test_report import metric
 
 
 def test_the_loss_curve_is_drawn_where_the_numbers_are() -> None:

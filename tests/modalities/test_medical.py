@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from kuosan.modalities import Dataset, MedicalForm, MedicalModality, Scan, Unrea
 from kuosan.modalities.medical_dicom import read_frames, read_scan
 from kuosan.modalities.medical_nifti import read_volume, write_volume
 from kuosan.modalities.medical_scan import axes_affine, codes_of
-from kuosan.modalities.medical_series import NIFTI
-from tests.modalities.medical import NAME, SECRETS, dicom, patient, phantom, read
+from tests.modalities.medical import NAME, dicom, patient, phantom, read
 
 FORM = MedicalForm((16, 16), -1024.0, 1000.0, "HU", "CT", True, (0.5, 0.75), "SPL")
 
@@ -341,57 +339,6 @@ def test_brightness_is_relative_where_scans_have_no_common_one(tmp_path: Path) -
     data = load(tmp_path)
     tops = [float(x.max()) for x in states(data)]
     assert data.modality.form.unit == "relative" and max(tops) - min(tops) < 0.1
-
-
-@pytest.mark.parametrize("kind", ["CT", "MR", "OT"])
-@pytest.mark.parametrize("whole", [True, False])
-def test_dicom_says_that_it_is_synthetic(tmp_path: Path, kind: str, whole: bool) -> None:
-    form = MedicalForm((6, 5), -20.0, 300.0, "raw", kind, whole, (0.5, 0.75), "SPL", model="abc")
-    values = np.random.default_rng(0).uniform(-20, 300, (6, 5)).astype(np.float32)
-    raw = MedicalModality(form).decode(MedicalModality(form).encode([Scan(values, whole=whole)]))[0]
-    modality = MedicalModality(form)
-    paths = [modality.write(raw, tmp_path / f"0000{i}") for i in range(2)]
-    one, two = (read(path) for path in paths)
-    assert paths[0].name == "00000.dcm" and paths[0].read_bytes() == paths[1].read_bytes()
-    assert list(one.ImageType[:2]) == ["DERIVED", "SECONDARY"] and one.SyntheticData == "YES"
-    assert one.PatientName == one.PatientID == "SYNTHETIC" and one.BurnedInAnnotation == "NO"
-    assert "abc" in one.SeriesDescription and "research" in one.DerivationDescription
-    assert (
-        not (one.StudyDate or one.PatientBirthDate or one.StudyTime)
-        and one.SOPInstanceUID == two.SOPInstanceUID
-    )
-    back = modality.read(paths[0])
-    assert np.abs(back.values - raw.values).max() <= (0 if whole else 320 / 65535 / 2 * 1.01)
-    assert back.spacing == pytest.approx((0.5, 0.75)) and np.allclose(back.affine, raw.affine)  # type: ignore[arg-type]
-
-
-def test_volumes_are_written_as_nifti(tmp_path: Path) -> None:
-    form = MedicalForm((4, 6, 5), 0.0, 300.0, "raw", "MR", True, (3.0, 0.5, 0.75), "SPL")
-    modality = MedicalModality(form)
-    raw = modality.decode(torch.zeros(1, 1, 4, 6, 5))[0]
-    path = modality.write(raw, tmp_path / "00000")
-    assert path.name == "00000.nii.gz" and path.name.endswith(NIFTI)
-    assert np.allclose(np.sort(nibabel.load(path).header.get_zooms()), [0.5, 0.75, 3.0])
-    assert modality.read(path).same(raw) and modality.axes == ("depth", "height", "width")
-    with pytest.raises(UserError, match="nii.gz"):
-        modality.write(raw, tmp_path / "a.dcm")
-
-
-def test_nothing_of_a_person_is_said(tmp_path: Path) -> None:
-    """Of names, numbers, dates and identifiers nothing reaches a survey, a specification or a file."""
-    for i in range(6):
-        patient(tmp_path / "in" / f"{NAME}_{i}", f"{i}", i, 4)
-    (tmp_path / "in" / f"{NAME}.log").write_text("notes on Erika", encoding="utf-8")
-    (tmp_path / "in" / f"{NAME}_bad.dcm").write_bytes(b"Erika Mustermann")
-    data = load(tmp_path / "in")
-    said = json.dumps(data.survey.to_json() | {"source": ""}) + json.dumps(data.modality.spec())
-    said += repr((data.modality, data.columns, data.train.names, data.val.names))
-    assert not [secret for secret in SECRETS if secret in said]
-    raws = data.modality.decode(states(data)[:3])
-    for kind in data.modality.formats:
-        for i, raw in enumerate(raws):
-            content = data.modality.write(raw, tmp_path / f"{i}.{kind}").read_bytes()
-            assert not [secret for secret in SECRETS if secret.encode() in content]
 
 
 def test_real_series_are_read_in_order(shared_data: Any) -> None:

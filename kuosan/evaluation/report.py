@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from kuosan.evaluation import plots
 from kuosan.evaluation.report_data import survey_view
 from kuosan.evaluation.report_likelihood import likelihood_view
-from kuosan.evaluation.report_section import Section, section_view
+from kuosan.evaluation.report_section import Section, section_view, templates
 from kuosan.evaluation.report_words import (
     count,
     duration,
@@ -117,44 +117,39 @@ def render_report(facts: ReportFacts) -> str:
     Raises:
         ValueError: a metric without its sample count `n`; a number without it must not be shown.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["count"] = count
 
     def svg(text: str | None) -> Markup | None:
         return Markup(text) if text else None  # ours, from plots.py, which escapes what it draws
 
     survey = survey_view(facts.survey)
-    page = environment.get_template("report.html.jinja").render(
-        facts=facts,
-        samples=[
-            (name, picture(image, 560 if i == 0 else 176)) for i, (name, image) in enumerate(facts.samples)
-        ],
-        previews=_previews(facts.previews),
-        frames=_frames(facts.denoising),
-        loss=svg(plots.loss_chart(facts.log)),
-        levels=svg(plots.level_chart(facts.log)),
-        nearness=svg(plots.nearness_chart(facts.log)),
-        training=plots.training_summary(facts.log),
-        curves=[(title, svg(chart)) for title, chart in plots.schedule_charts(facts.curves)],
-        metrics=[_metric(name, metric, facts.noun) for name, metric in facts.metrics.items()],
-        likelihood=likelihood_view(facts.likelihood),
-        surprising=[(text, picture(image, 480)) for text, image in facts.surprising],
-        codec=_codec(facts.codec, facts.noun, svg),
-        drawings={name: svg(plots.floor_drawing(metric)) for name, metric in facts.metrics.items()},
-        nearest=_nearest(facts.nearest),
-        extra=[section_view(section, lambda image: picture(image, 1000)) for section in facts.sections],
-        survey=survey,
-        choices=[*facts.choices, *survey.choices],
-        environment=[(label(key), _text(key, value)) for key, value in facts.environment.items()],
+    page = (
+        templates()
+        .get_template("report.html.jinja")
+        .render(
+            facts=facts,
+            samples=[
+                (name, picture(image, 560 if i == 0 else 176))
+                for i, (name, image) in enumerate(facts.samples)
+            ],
+            previews=_previews(facts.previews),
+            frames=_frames(facts.denoising),
+            loss=svg(plots.loss_chart(facts.log)),
+            levels=svg(plots.level_chart(facts.log)),
+            nearness=svg(plots.nearness_chart(facts.log)),
+            training=plots.training_summary(facts.log),
+            curves=[(title, svg(chart)) for title, chart in plots.schedule_charts(facts.curves)],
+            metrics=[_metric(name, metric, facts.noun) for name, metric in facts.metrics.items()],
+            likelihood=likelihood_view(facts.likelihood),
+            surprising=[(text, picture(image, 480)) for text, image in facts.surprising],
+            codec=_codec(facts.codec, facts.noun, svg),
+            drawings={name: svg(plots.floor_drawing(metric)) for name, metric in facts.metrics.items()},
+            nearest=_nearest(facts.nearest),
+            extra=[section_view(section, lambda image: picture(image, 1000)) for section in facts.sections],
+            survey=survey,
+            choices=[*facts.choices, *survey.choices],
+            environment=[(label(key), _text(key, value)) for key, value in facts.environment.items()],
+        )
     )
     # Names of files may hold bytes that are no text (lone surrogates); those cannot be written as UTF-8.
     return page.encode("utf-8", "replace").decode("utf-8")

@@ -9,12 +9,15 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kuosan.evaluation.report_words import count
 from kuosan.training.checkpoint import write_bytes
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from PIL.Image import Image
 
 
@@ -98,19 +101,30 @@ def section_view(section: Section, inline: Any) -> dict[str, Any]:
             "figures": figures}  # fmt: skip
 
 
+@cache
+def templates() -> Environment:
+    """The templates of a report, each of which is compiled once."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["count"] = count
+    return environment
+
+
 def insert(section: Section, path: Path) -> bool:
     """Put a section of charts into a report that is there already, in the place of an earlier one of its id; whether
     there was a report."""
-    from jinja2 import Environment, FileSystemLoader
-
     if not path.is_file():
         return False
     page = path.read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     view = section_view(section, lambda picture: None)
-    text = environment.get_template("report_section.html.jinja").render(section=view).rstrip() + "\n"
+    text = templates().get_template("report_section.html.jinja").render(section=view).rstrip() + "\n"
     old = re.compile(rf'<section id="{re.escape(section.id)}">.*?</section>\n', re.DOTALL)
     if old.search(page):
         page = old.sub(lambda _: text, page, count=1)

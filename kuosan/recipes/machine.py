@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,16 @@ def memory_mib() -> float:
 def versions() -> dict[str, str]:
     """Python, Kuosan and the libraries that decide results."""
     out = {"python": platform.python_version(), "kuosan": kuosan.__version__}
-    for name in _LIBRARIES:
-        try:
-            out[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            out[name] = "not installed"
-    return out
+    return out | {name: _version(name) for name in _LIBRARIES}
+
+
+@cache
+def _version(name: str) -> str:
+    """Of an installed library; none is installed while a process runs."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def facts() -> dict[str, Any]:

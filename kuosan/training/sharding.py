@@ -12,12 +12,12 @@ other half to activations.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
@@ -80,9 +80,16 @@ def layers(module: nn.Module) -> Iterator[nn.Module]:
 
 def own(x: Tensor) -> Tensor:
     """What this process holds of a tensor."""
-    return x.to_local() if isinstance(x, DTensor) else x
+    return x.to_local() if _is_shared_out(x) else x
 
 
 def whole(x: Tensor) -> Tensor:
     """All of it, for every process."""
-    return x.full_tensor() if isinstance(x, DTensor) else x
+    return x.full_tensor() if _is_shared_out(x) else x
+
+
+def _is_shared_out(x: Any) -> bool:
+    """Whether it is a `DTensor`. Their module takes longer to import than all of Kuosan, so that it is not imported to
+    find out: a process without it has none."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)

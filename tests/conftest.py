@@ -10,7 +10,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,30 @@ torch.set_num_threads(1)
 settings.register_profile("kuosan", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("kuosan")
+
+
+LONGEST = ("tests/docs", "tests/recipes", "tests/cli")  # folders whose tests train models
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file goes to one worker, so that what its tests share (trained runs, mostly) is made once; the pages of the
+    documentation share little, and go to whoever is free. With ``--dist`` of one's own, that."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if nodeid.startswith("tests/docs/test_pages.py") else nodeid.partition("::")[0]
+
+    if config.getvalue("dist") != "load":
+        return None
+    config.option.loadscopereorder = False  # the order is that of the collection
+    return ByFile(config, log)
 
 
 def global_rng_state() -> str:
@@ -64,10 +90,19 @@ def _no_global_randomness(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _short_ends() -> Iterator[None]:
     """Runs of a few steps are measured as briefly: by the same code, on fewer samples, pairs and items."""
+    from kuosan.adapt import tune as fitting
+    from kuosan.adapt.candidates import Search
     from kuosan.evaluation.likelihood import Effort
-    from kuosan.recipes import average, evaluate, finish, music_heat, sequences
+    from kuosan.recipes import average, evaluate, expected, finish, music_heat, sequences, tune
 
-    brief = Effort(n=32, train=8, steps=(10,), step_items=8, flow=0, fitted=64, planned=8, count=4)
+    brief = Effort(
+        n=32, train=8, steps=(10,), step_items=8, flow=0, fitted=64, planned=8, count=4, levels=6, cells=16
+    )
+    glance, whole = Search(("deis",), few=2, some=4, shortlist=2, looks=False), Effort.of
+
+    def of(n: int, *options: Any) -> Effort:
+        return replace(whole(n, *options), fitted=64, planned=8, levels=6, cells=16)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finish, "MOST", 128)
         patch.setattr(finish, "MEASURING", 2.0)
@@ -77,7 +112,12 @@ def _short_ends() -> Iterator[None]:
         patch.setattr(music_heat, "WINDOWS", 4)
         patch.setattr(sequences, "FEW", 4)
         patch.setattr(sequences, "SOME", 4)
+        patch.setattr(sequences, "QUICK", glance)
+        patch.setattr(tune, "QUICK", glance)
+        patch.setattr(fitting, "QUICK", glance)
+        patch.setattr(expected, "PROBE", 0.0)
         patch.setattr(Effort, "short", lambda: brief)
+        patch.setattr(Effort, "of", of)
         yield
 
 

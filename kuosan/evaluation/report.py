@@ -123,33 +123,29 @@ def render_report(facts: ReportFacts) -> str:
         return Markup(text) if text else None  # ours, from plots.py, which escapes what it draws
 
     survey = survey_view(facts.survey)
-    page = (
-        templates()
-        .get_template("report.html.jinja")
-        .render(
-            facts=facts,
-            samples=[
-                (name, picture(image, 560 if i == 0 else 176))
-                for i, (name, image) in enumerate(facts.samples)
-            ],
-            previews=_previews(facts.previews),
-            frames=_frames(facts.denoising),
-            loss=svg(plots.loss_chart(facts.log)),
-            levels=svg(plots.level_chart(facts.log)),
-            nearness=svg(plots.nearness_chart(facts.log)),
-            training=plots.training_summary(facts.log),
-            curves=[(title, svg(chart)) for title, chart in plots.schedule_charts(facts.curves)],
-            metrics=[_metric(name, metric, facts.noun) for name, metric in facts.metrics.items()],
-            likelihood=likelihood_view(facts.likelihood),
-            surprising=[(text, picture(image, 480)) for text, image in facts.surprising],
-            codec=_codec(facts.codec, facts.noun, svg),
-            drawings={name: svg(plots.floor_drawing(metric)) for name, metric in facts.metrics.items()},
-            nearest=_nearest(facts.nearest),
-            extra=[section_view(section, lambda image: picture(image, 1000)) for section in facts.sections],
-            survey=survey,
-            choices=[*facts.choices, *survey.choices],
-            environment=[(label(key), _text(key, value)) for key, value in facts.environment.items()],
-        )
+    template = templates().get_template("report.html.jinja")
+    page = template.render(
+        facts=facts,
+        samples=[
+            (name, picture(image, 560 if i == 0 else 176)) for i, (name, image) in enumerate(facts.samples)
+        ],
+        previews=_previews(facts.previews),
+        frames=_frames(facts.denoising),
+        loss=svg(plots.loss_chart(facts.log)),
+        levels=svg(plots.level_chart(facts.log)),
+        nearness=svg(plots.nearness_chart(facts.log)),
+        training=plots.training_summary(facts.log),
+        curves=[(title, svg(chart)) for title, chart in plots.schedule_charts(facts.curves)],
+        metrics=[_metric(name, metric, facts.noun) for name, metric in facts.metrics.items()],
+        likelihood=likelihood_view(facts.likelihood),
+        surprising=[(text, picture(image, 480)) for text, image in facts.surprising],
+        codec=_codec(facts.codec, facts.noun, svg),
+        drawings={name: svg(plots.floor_drawing(metric)) for name, metric in facts.metrics.items()},
+        nearest=_nearest(facts.nearest),
+        extra=[section_view(section, lambda image: picture(image, 1000)) for section in facts.sections],
+        survey=survey,
+        choices=[*facts.choices, *survey.choices],
+        environment=[(label(key), _text(key, value)) for key, value in facts.environment.items()],
     )
     # Names of files may hold bytes that are no text (lone surrogates); those cannot be written as UTF-8.
     return page.encode("utf-8", "replace").decode("utf-8")

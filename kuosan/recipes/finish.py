@@ -52,7 +52,7 @@ def finish(session: Session) -> dict[str, Any]:
     student = bool(session.lessons)
     effort = None if student else _effort(session, 0.1)
     if effort is not None:
-        keep_variances(run, session.data, effort.fitted)
+        keep_variances(run, session.data, effort.fitted, effort.levels)
     if not student and (run.variances is not None or _affords(session, CALLS)):
         keep_profile(run, session.data)
     samples = run.sample(n, seed=SEED)

@@ -15,7 +15,7 @@ from torch import Tensor
 from kuosan.codecs import Drawn
 from kuosan.core.random import Seeds
 from kuosan.denoisers.base import Denoiser
-from kuosan.denoisers.calibrated import Calibrated, calibrate
+from kuosan.denoisers.calibrated import LEVELS, Calibrated, calibrate
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood, measure_latent_likelihood, measure_likelihood
 from kuosan.evaluation.likelihood.fold import shuffled
@@ -44,17 +44,17 @@ class Known:
         return x, {k: v for k, v in cond.items() if k in self.names}
 
 
-def fit_variances(run: Run, items: Items) -> Calibrated:
+def fit_variances(run: Run, items: Items, levels: int = LEVELS) -> Calibrated:
     """The run's denoiser with the reverse variances that are optimal for these items, or latents of them."""
     model, batches = run.denoiser, []
     device, n = next(model.parameters()).device, len(items)
     for low in range(0, n, BATCH):
         x, cond = items.batch(torch.arange(low, min(low + BATCH, n)))
         batches.append((x.to(device), {k: v.to(device) for k, v in cond.items()}))
-    return calibrate(model, batches, Seeds.of(0, BATCH).fold("variances"))
+    return calibrate(model, batches, Seeds.of(0, BATCH).fold("variances"), levels)
 
 
-def keep_variances(run: Run, data: Dataset, most: int) -> None:
+def keep_variances(run: Run, data: Dataset, most: int, levels: int = LEVELS) -> None:
     """Fit them to up to ``most`` held-out items and keep them, for ``kuosan sample --solver ancestral``."""
     if run.facts.recipe.objective.variance == "learned":
         return
@@ -62,7 +62,7 @@ def keep_variances(run: Run, data: Dataset, most: int) -> None:
     items = items if run.codec is None else Drawn(run.codec, items)
     path = run.path / VARIANCES
     path.parent.mkdir(exist_ok=True)
-    save_weights(path, fit_variances(run, items).tensors(), {"items": len(items)})
+    save_weights(path, fit_variances(run, items, levels).tensors(), {"items": len(items)})
     run.__dict__.pop("variances", None)
 
 
@@ -89,7 +89,7 @@ def likelihood(
     learned = run.facts.recipe.objective.variance == "learned"
 
     def fit(items: Items) -> Denoiser:
-        return run.denoiser if learned else fit_variances(run, items)
+        return run.denoiser if learned else fit_variances(run, items, effort.levels)
 
     codec = run.codec
     measured = measure_likelihood if codec is None else partial(measure_latent_likelihood, codec)

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from kuosan.cli import main
 from kuosan.cli.app import build
 from kuosan.cli.later import VERBS as LATER
 from kuosan.cli.options import spread
+from tests.cli.test_theory import LITTLE
 from tests.docs.pages import PAGES, ROOT, TINY, TINY_TEXTS, Block, argv, blocks, commands, python
 
 DEMO, DIGITS = "runs/demo", "runs/demo-data"
@@ -69,7 +71,19 @@ def call(words: list[str]) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_looks() -> Iterator[None]:
+    """What a page asks for is worked out as briefly as its trainings."""
+    from kuosan.adapt import tune
+    from kuosan.explain import theory
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune, "FASTER", tune.FASTER[:2])
+        patch.setattr(theory, "Study", LITTLE)
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo(short_looks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what `kuosan demo` leaves, small."""
     folder = tmp_path_factory.mktemp("demo")
     write_digits(folder / DIGITS)

@@ -32,7 +32,7 @@ from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood.checks import checked
 from kuosan.evaluation.likelihood.decoder import Decoder, fit_decoder
-from kuosan.evaluation.likelihood.times import Times, edges, surplus
+from kuosan.evaluation.likelihood.times import CELLS, Times, edges, surplus
 from kuosan.processes.discrete import DiscreteProcess
 
 Batch = tuple[State, Mapping[str, Tensor]]
@@ -143,15 +143,22 @@ def finite_bound(
 
 
 @torch.no_grad()
-def plan(denoiser: Denoiser, batches: Sequence[Batch], seeds: Seeds, *, level: float | None = None) -> Times:
+def plan(
+    denoiser: Denoiser,
+    batches: Sequence[Batch],
+    seeds: Seeds,
+    *,
+    level: float | None = None,
+    cells: int = CELLS,
+) -> Times:
     """The times to ask at, and t0, chosen on other data than those to be measured.
 
     Args:
         batches: states and conditions, a few hundred examples in all.
-        seeds: one for each example of the largest batch.
+        seeds: one for each example of the largest batch. cells: to choose from.
     """
     process = checked(denoiser, batches[0][0], level)
-    even = Times.even(edges(process))
+    even = Times.even(edges(process, cells))
     cells, lows, widths = len(even.mass), even.edges[:-1], even.edges.diff()
     rates, extras = [], []
     for j, (x, cond) in enumerate(batches):

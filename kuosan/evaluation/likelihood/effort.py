@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kuosan.denoisers.calibrated import LEVELS
 from kuosan.evaluation.likelihood.flow import TOLERANCE
+from kuosan.evaluation.likelihood.times import CELLS
 
 LEAST = 8  # items on which anything is measured
 CHOSEN = 8  # items on which the dequantisation is chosen
@@ -18,7 +19,7 @@ _CHOICE = 2 * 4 * 200 * CHOSEN
 class Effort:
     """Items of the bound, of the bound of training items, of each number of steps, of the flow, and of the fits of
     variances and of times; calls per item of the bound; probes of the flow (None: see `flow_likelihood`) and its
-    tolerance."""
+    tolerance; between how many noise levels variances are fitted, and how many cells times are chosen from."""
 
     n: int = 1000
     train: int = 256
@@ -30,6 +31,8 @@ class Effort:
     count: int = 16
     probes: int | None = None
     tolerance: float = TOLERANCE
+    levels: int = LEVELS
+    cells: int = CELLS
 
     @classmethod
     def of(cls, n: int, probes: int | None = None, tolerance: float = TOLERANCE) -> Effort:

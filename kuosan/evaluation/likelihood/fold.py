@@ -95,7 +95,8 @@ class Fold:
         rounds.tell("fitting variances")
         denoiser = fit(Chosen(other, torch.arange(min(effort.fitted, len(other)))))
         batches = rounds("choosing times", other, effort.planned, lambda x, seeds, **cond: (x, cond))
-        times = plan(denoiser, batches, Seeds.of(rounds.seed, CHUNK).fold("plan"), level=level)
+        seeds = Seeds.of(rounds.seed, CHUNK).fold("plan")
+        times = plan(denoiser, batches, seeds, level=level, cells=effort.cells)
         noise = NORMAL
         if effort.flow and level is not None:
 

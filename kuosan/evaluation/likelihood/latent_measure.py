@@ -96,7 +96,7 @@ def _fitted(fit: Fit, latents: Items, effort: Effort, rounds: Rounds) -> tuple[D
     rounds.tell("fitting variances")
     denoiser = fit(latents)
     batches = rounds("choosing times", latents, effort.planned, lambda x, seeds, **cond: (x, cond))
-    return denoiser, plan(denoiser, batches, Seeds.of(rounds.seed, CHUNK).fold("plan"))
+    return denoiser, plan(denoiser, batches, Seeds.of(rounds.seed, CHUNK).fold("plan"), cells=effort.cells)
 
 
 def _one(

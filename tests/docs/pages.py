@@ -5,6 +5,7 @@ leaves (``runs/demo`` and ``runs/demo-data``, here a few digits and a few steps)
 their names. An HTML comment just above a block, which readers do not see and editors do, changes that:
 
     <!-- run: tiny -->              budgets become 12 steps of a small network, -n at most 24, tuning a second
+                                    (and whatever `tests/conftest.py` makes brief)
     <!-- run: tiny texts -->        the same, of a network over tokens
     <!-- run: fails -->             the commands end with exit status 2
     <!-- run: skip, REASON -->      not run; its commands are still parsed: verbs and flags, make's targets,

@@ -115,6 +115,11 @@ class Modality(ABC, Generic[Raw]):
     """What every file that a model makes must say of itself; kept in a table beside the files."""
 
     @property
+    def beside_channels(self) -> int:
+        """How many numbers stand beside every place of a state, in the condition `BESIDE` of `labels`; mostly none."""
+        return 0
+
+    @property
     def level(self) -> float | None:
         """How far apart two neighbouring values of a state are; None where they are continuous, or tokens."""
         return None

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from kuosan.networks.attention import attention
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
-from kuosan.networks.given import seen
+from kuosan.networks.given import channels_in, seen
 from kuosan.networks.sides import counts_of, cropped, each, padded, times
 from kuosan.networks.view import WHOLE, View
 
@@ -131,6 +131,7 @@ class Transformer(nn.Module):
         reach: patches along each side of the states that it was first trained on, where those were of another
             size: it takes the new ones for the same at another resolution.
         given: it is told of given parts, in as many channels more: see `networks.given`.
+        beside: channels that stand beside the state: see there.
         dropout: rate after attention and inside the MLP, in training mode.
         generator: source of the initial weights; the global random state is neither read nor changed.
     """
@@ -153,6 +154,7 @@ class Transformer(nn.Module):
         augment: int = 0,
         reach: Sequence[int] | None = None,
         given: bool = False,
+        beside: int = 0,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -162,13 +164,13 @@ class Transformer(nn.Module):
             raise ValueError(f"dim must be a multiple of 4 and of heads, got dim={dim}, heads={heads}")
         if min(channels, *self.sides, *self.patch, depth) < 1:
             raise ValueError("channels, sides, patch and depth must be at least 1")
-        self.out_channels, self.given = out_channels or channels, given
+        self.out_channels, self.given, self.beside = out_channels or channels, given, beside
         self.dim, self.depth, self.heads = dim, depth, heads
         self.counts = counts_of(self.sides, self.patch)
         self.reach = tuple(reach) if reach else self.counts
         values = math.prod(self.patch)
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
-            self.embed = nn.Linear((2 if given else 1) * channels * values, dim)
+            self.embed = nn.Linear(channels_in(channels, given, beside) * values, dim)
             self.label1 = nn.Linear(LABEL_FEATURES, dim)
             self.label2 = nn.Linear(dim, dim)
             blocks = [Block(dim, heads, dropout) for _ in range(depth)]
@@ -250,8 +252,7 @@ class Transformer(nn.Module):
         if view.corner is None and sides != self.sides:
             raise ValueError(f"built for states of {times(self.sides)}, got {times(sides)}")
         counts = counts_of(sides, p)
-        if self.given:
-            x, cond = seen(x, cond)
+        x, cond = seen(x, cond, self.given, self.beside)
         if self.drops and self.training:
             reseed(self.drops, label)
         m = self.modulation(F.silu(self.condition(label, cond)))

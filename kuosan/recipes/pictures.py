@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from kuosan.errors import UserError
-from kuosan.modalities import load
+from kuosan.modalities import ImageModality, Modality, load
+from kuosan.modalities.beside import Enlarging, Mapped
+from kuosan.modalities.folder import open_folder
+from kuosan.modalities.maps import find_maps
 from kuosan.recipes import codec as codecs
 from kuosan.recipes import image
+from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
+from kuosan.recipes.start import Start
+
+BESIDE = {"enlarge", "blur", "jpeg", "map"}
+"""Leaves of the data that say what stands beside each picture."""
 
 
 def settle(asked: Question) -> Settled:
@@ -22,15 +33,17 @@ def settle(asked: Question) -> Settled:
             "leave it away"
         )
     recipe = recipe.updated({"process.kind": "additive"})
+    recipe = _with_beside(recipe, source, start)
     known = not start and codecs.possible(recipe, device)
     sides = codecs.sides_of(source, recipe.data.modality) if known else []
     side = codecs.max_side(recipe, device, sides)
     data = load(
         source,
         modality=recipe.data.modality,
-        max_side=side,
-        size=recipe.data.size,
-        like=start.form(recipe.data.size) if start else None,
+        options={
+            "image": {"max_side": side, "size": recipe.data.size, **recipe.data.model_dump(include=BESIDE)}
+        },
+        like=_form(recipe, start) if start else None,
         columns=start.columns if start else None,
         grow=bool(start),
     )
@@ -68,3 +81,57 @@ def settle(asked: Question) -> Settled:
     assert isinstance(batch, int)
     part = codecs.resolved(recipe.codec, codec, asked.budget.steps_of(batch))
     return Settled(data, resolved.model_copy(update={"codec": part}), network, [*choices, *others], codec)
+
+
+def _with_beside(recipe: Recipe, source: Path, start: Start | None) -> Recipe:
+    """The recipe with its leaf ``map`` resolved; without a codec where something stands beside each picture, of pixels.
+
+    Raises:
+        UserError: a picture and a map are to stand there, a codec is asked for, or nothing would be enlarged.
+    """
+    part = recipe.data
+    if part.enlarge and part.map not in ("auto", "none"):
+        raise UserError(
+            f"data.enlarge={part.enlarge} and data.map={part.map} are two things beside each picture: choose one"
+        )
+    if part.enlarge == 1:
+        raise UserError("data.enlarge=1 enlarges nothing: choose 2 or more, or leave it away")
+    own = start.modality.spec().get("beside") if start else None
+    name = "none"
+    if not part.enlarge and not own:
+        name = find_maps(open_folder(source, "image"), part.map).name or "none"
+    recipe = recipe.updated({"data.map": name})
+    if not (part.enlarge or own or name != "none"):
+        return recipe
+    what = f"data.enlarge={part.enlarge}" if part.enlarge else f"a map of each picture, in {name},"
+    if recipe.codec.kind not in ("auto", "none") or (start and start.codec):
+        raise UserError(
+            f"{what} is for diffusion of pixels, and a codec makes latents: leave one of them away"
+        )
+    return recipe.updated({"codec.kind": "none"})
+
+
+def _form(recipe: Recipe, start: Start) -> Modality[Any]:
+    """The form of what a run starts from, with what the recipe wants to stand beside it.
+
+    Raises:
+        UserError: another thing stands there, or sides are no multiples of the factor.
+    """
+    form, part = start.form(recipe.data.size), recipe.data
+    assert isinstance(form, ImageModality)
+    own = form.beside.spec() if form.beside else {}
+    if part.enlarge and own and own.get("factor") != part.enlarge:
+        raise UserError(
+            f"{recipe.init} has something else beside its pictures: leave data.enlarge away, or --init"
+        )
+    if own or not (part.enlarge or part.map != "none"):
+        return form
+    if part.map != "none":
+        return form.like(beside=Mapped(part.map))
+    height, width = form.shape[1:]
+    if height % part.enlarge or width % part.enlarge:
+        raise UserError(
+            f"data.enlarge={part.enlarge} needs sides that are multiples of it, and {recipe.init} is of "
+            f"{height}×{width}: choose another factor, or data.size"
+        )
+    return form.like(beside=Enlarging(part.enlarge, form.shape[0], part.blur, part.jpeg), crops=True)

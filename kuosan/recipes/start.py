@@ -15,7 +15,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import Modality
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import read_tokeniser
-from kuosan.networks.given import made_to_see
+from kuosan.networks.given import made_to_look, made_to_see
 from kuosan.networks.sides import counts_of, each
 from kuosan.networks.stock_lm import is_masked_lm, read_masked_lm
 from kuosan.recipes.facts import Facts
@@ -76,6 +76,10 @@ class Start:
         weights = self.weights
         if network.get("given") and not self.of.network.get("given"):
             weights = made_to_see(weights, self.of.network, "network.")
+        if (beside := network.get("beside", 0)) and not self.of.network.get("beside"):
+            weights = made_to_look(
+                weights, {**self.of.network, "given": network.get("given")}, beside, "network."
+            )
         old, new = self.of.network.get("conditions") or {}, network.get("conditions") or {}
         if self.wider or old == new:
             return weights

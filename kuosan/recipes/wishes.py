@@ -26,6 +26,7 @@ from kuosan.modalities.picture_file import read_picture
 from kuosan.modalities.pixels import convert
 from kuosan.modalities.resize import cover
 from kuosan.networks.sides import times
+from kuosan.recipes.beside import enlarging, with_map
 from kuosan.recipes.inverse import items_of
 from kuosan.recipes.steering import Parts, Steering, Stitch
 from kuosan.recipes.student import needs_flow
@@ -46,6 +47,11 @@ def steering(
     length: str | int | None = None,
     stitch: Literal["auto", "blend", "continue"] = "auto",
     where: Mapping[str, str] | None = None,
+    enlarge: str | Path | Tensor | None = None,
+    factor: int | None = None,
+    loose: bool = False,
+    map: str | Path | None = None,
+    boxes: str | None = None,
 ) -> Steering | None:
     """What these wishes come to; None where there are none.
 
@@ -60,13 +66,24 @@ def steering(
         stitch: how larger samples are made of windows: blended, or going on from each other. ``auto`` goes on where
             time alone is longer and the model was trained with given parts.
         where: conditions, over those of the items.
+        enlarge: pictures to make larger, by ``factor``; with ``loose`` their averages need not be those pictures.
+        map: of a run with maps: a map, in a file, of what is to be where; or ``boxes``, "rbc:10,10,30,30".
 
     Raises:
         UserError: what cannot be read, does not fit the run, or leaves nothing to do.
     """
     _lonely(given, keep, mask, vary, strength)
+    if enlarge is not None:
+        if not given is vary is size is length is map is boxes is None:
+            raise UserError("--enlarge makes a picture of one that there is: leave other wishes away")
+        return enlarging(run, enlarge if isinstance(enlarge, Tensor) else Path(enlarge), factor, loose=loose)
+    if factor is not None or loose:
+        raise UserError(
+            f"--{'loose' if loose else 'factor'} says how to enlarge, and nothing is: add --enlarge FILE"
+        )
+    shown = map is not None or boxes is not None
     if given is vary is size is length is None:
-        return None
+        return with_map(run, None, Path(map) if map else None, boxes, None) if shown else None
     _ = run.denoiser  # a model of tokens says so
     if given is not None or vary is not None:
         needs_flow(run.facts, run.path, "keeping parts of items, and varying them,")
@@ -89,11 +106,19 @@ def steering(
             f"--given has {len(parts.x):,} items and --vary {len(begin):,}, and sample number i is made of item i of "  # type: ignore[union-attr, arg-type]
             "both: give as many of each"
         )
-    return Steering(
+    made = Steering(
         modality, sides, len(items) if items else 0, items.cond if items else None, parts, begin,
         0.5 if strength is None else strength, larger, _stitch(run, sides, stitch),
         bool(run.facts.network.get("given")),
     )  # fmt: skip
+    if shown:
+        return with_map(run, made, Path(map) if map else None, boxes, (sides[-2], sides[-1]))
+    if larger and run.facts.network.get("beside"):
+        raise UserError(
+            f"larger pictures than {run.path} was trained on need something beside them that is as large: add --map or "
+            "--boxes, or use --enlarge"
+        )
+    return made
 
 
 def _lonely(given: Any, keep: Any, mask: Any, vary: Any, strength: float | None) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import State, Time, moved
+from kuosan.core.shapes import BESIDE, State, Time, at, moved
 from kuosan.denoisers.base import Denoiser
 from kuosan.training.objective import Found, Objective
 from kuosan.training.parallel import World
@@ -57,12 +57,13 @@ def batch_index(seed: int, step: int, batch: int, count: int) -> Int64[Tensor, "
 def drop_conditions(
     cond: dict[str, Tensor], null: Mapping[str, int], share: float, seeds: Seeds
 ) -> dict[str, Tensor]:
-    """Conditions with some hidden (set to their null index), all of an example's together."""
+    """Conditions with some hidden (at their null index, and what stands beside at 0), all of an example's together."""
     if not cond or share <= 0:
         return cond
     hidden = seeds.fold("drop").uniforms() < share
+    null = {BESIDE: 0, **null}
     return {
-        name: torch.where(hidden.to(value.device), null[name], value) if name in null else value
+        name: torch.where(at(hidden, value), null[name], value) if name in null else value
         for name, value in cond.items()
     }
 

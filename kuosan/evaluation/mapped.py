@@ -23,6 +23,7 @@ from kuosan.evaluation.found import FEWEST_JUDGED, Found
 NAME, CHANCE = "map_accuracy", "map_by_chance"
 WIDTH, BATCH = 24, 16
 OPERATIONS = 1e10  # multiply-adds per second and core, forward, while training beside its backward pass
+OVERHEAD = 0.02  # seconds of a step beside its operations
 FEWEST, MOST = 30, 400  # steps
 
 
@@ -60,7 +61,7 @@ def segmenter(
                 layer.weight.fill_(1)
                 layer.bias.zero_()
     cost = 9 * WIDTH * (c + 4 * WIDTH) * h * w * min(BATCH, len(x)) / OPERATIONS
-    steps = max(FEWEST, min(MOST, int(seconds / cost)))
+    steps = max(FEWEST, min(MOST, int(seconds / (OVERHEAD + cost))))
     counts = torch.bincount(maps[maps < classes], minlength=classes).double().clamp_min(1)
     weight = (1 / counts.sqrt()).float()  # rare classes count more often than they come
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)

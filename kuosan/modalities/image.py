@@ -91,6 +91,13 @@ class ImageModality(Modality[Picture]):
         pixels = self._dense(storage, None)
         return self.beside.small(self._state(pixels), pixels[:, self.format.channels :])
 
+    def shelves(self, storage: Tensor | Loose) -> list[Tensor]:
+        if not self.shapes or isinstance(storage, Tensor):
+            return []
+        sizes = storage.sizes
+        found = [torch.tensor([i for i, size in enumerate(sizes) if size == shape]) for shape in self.shapes]
+        return [index for index in found if len(index)]
+
     @property
     def beside_channels(self) -> int:
         return self.beside.channels if self.beside else 0

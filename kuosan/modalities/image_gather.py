@@ -25,6 +25,7 @@ from kuosan.errors import UserError
 from kuosan.modalities.arrays import Block, read_arrays
 from kuosan.modalities.base import Choice, Gathered, Skip, Unreadable
 from kuosan.modalities.beside import UNKNOWN, Beside, Enlarging, Mapped
+from kuosan.modalities.buckets import choose_shapes
 from kuosan.modalities.folder import CLASS, Entry, Folder
 from kuosan.modalities.image_format import ImageFormat, choose_format, usable_channels
 from kuosan.modalities.loose import Loose
@@ -61,12 +62,13 @@ def gather_pictures(
     blur: float = 0.0,
     jpeg: int = 0,
     map: str = "none",
+    aspect: str = "crop",
 ) -> Gathered:
     """Every picture of `folder` in one format: that of `like`, or one chosen from the data (`choose_format`).
 
     `enlarge` is how many times smaller a picture stands beside each, which is a crop of one at its own size, with at
     most that much `blur`, and compressed by that quality of `jpeg` at least (`beside.Enlarging`); `map` is the folder
-    of maps (`maps.find_maps`).
+    of maps (`maps.find_maps`); `aspect` says whether there may be several shapes (`buckets.choose_shapes`).
 
     Raises `UserError` where no picture can be read.
     """
@@ -92,7 +94,15 @@ def gather_pictures(
             beside = Enlarging(enlarge, form.channels, blur, jpeg)
         elif found.name:
             beside = Mapped(found.name)
-        reader = like.like(format=form) if like else kind(form, beside=beside, crops=bool(enlarge))
+        shapes: list[tuple[int, int]] = []
+        if like is None and not enlarge:
+            shapes, more = choose_shapes(headers, (form.height, form.width), aspect)
+            choices += more
+            height, width = shapes[0] if shapes else (form.height, form.width)
+            form = replace(form, height=height, width=width)
+        reader = (
+            like.like(format=form) if like else kind(form, beside=beside, crops=bool(enlarge), shapes=shapes)
+        )
         filled = _Filled(sources, reader, found.paths, book)
         if not filled.failed:
             break
@@ -181,7 +191,7 @@ class _Filled:
                     if self.dense:
                         storage[n] = kept.transpose(2, 0, 1)
                     else:
-                        loose.append(np.ascontiguousarray(kept.transpose(2, 0, 1)))
+                        loose.append(np.array(kept.transpose(2, 0, 1), order="C"))
                     self._labels.append(labels if labels is None else nearest(labels, *kept.shape[:2]))
                     self.names.append(name)
                     self.hashes.append(content_hash(pixels, mode, labels))

@@ -118,6 +118,7 @@ class UNet(nn.Module):
         coordinates: bool = False,
         given: bool = False,
         beside: int = 0,
+        free: bool = False,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -125,7 +126,7 @@ class UNet(nn.Module):
 
         super().__init__()
         self.channels, self.sides, self.coordinates = channels, tuple(sides), coordinates
-        self.given, self.beside = given, beside
+        self.given, self.beside, self.free = given, beside, free
         self.conditions = dict(conditions or {})
         self.factor = 2 ** (len(mults) - 1)
         self.config = unet_config(
@@ -160,6 +161,11 @@ class UNet(nn.Module):
         """What a crop's sides and corner are multiples of: then every level halves it where it halves the whole."""
         return (self.factor,) * len(self.sides)
 
+    def _around(self, sides: tuple[int, ...]) -> Float[Tensor, "s *sides"]:
+        """Coordinates of a state of other sides, about the same middle and as far apart."""
+        scale = torch.tensor([n / m for n, m in zip(sides, self.sides, strict=True)])
+        return coordinates_of(sides) * scale[:, None, None]
+
     def labels(self, cond: Mapping[str, Int64[Tensor, "b"]], batch: int) -> Tensor | None:
         """What `UNet2DModel` wants as `class_labels`: nothing, indices (b) or summed rows (b, 4·base)."""
         if len(self.conditions) != 1 or self.summed:
@@ -182,13 +188,14 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "b o h w"]:
         """See `Transformer.forward`: same arguments, same result."""
         sides = tuple(x.shape[2:])
-        if view.corner is None and sides != self.sides:
+        if view.corner is None and sides != self.sides and not self.free:
             raise ValueError(f"built for states of {times(self.sides)}, got {times(sides)}")
         if self.drops and self.training:
             reseed(self.drops, label)
         x, cond = seen(x, cond, self.given, self.beside)
         if self.coordinates:
-            x = torch.cat([x, places(self.where.to(x), view.corner, x)], 1)
+            where = self.where if view.corner is not None or sides == self.sides else self._around(sides)
+            x = torch.cat([x, places(where.to(x), view.corner, x)], 1)
         x = padded(x, [side + -side % self.factor for side in sides])
         y = self.unet(x, label, class_labels=self.labels(cond, len(x)), return_dict=False)[0]
         return cropped(y, sides)

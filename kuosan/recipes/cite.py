@@ -271,6 +271,13 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "crops", ("wang2023patch",)
     if training.route not in ("auto", 0):
         yield "routed tokens", ("krause2025", "park2025")
+    data = facts.recipe.data
+    if data.enlarge:
+        yield "small pictures beside large ones", ("saharia2023sr3", "ho2022cascaded", "wang2023ddnm")
+    elif network_beside := facts.network.get("beside"):
+        yield f"maps of {network_beside} classes", ("park2019spade",)
+    if data.aspect == "buckets":
+        yield "shapes of pictures", ("podell2023", "esser2024")
     if training.given not in ("auto", 0):
         yield "given parts", ("voleti2022", "saharia2022", "tashiro2021")
     yield "optimiser", ("loshchilov2019",)

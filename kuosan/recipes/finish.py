@@ -22,6 +22,7 @@ from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_decided import decided
 from kuosan.recipes.report_residual import residual
 from kuosan.recipes.report_returned import returned
+from kuosan.recipes.report_shapes import shapes_section
 from kuosan.recipes.session import Session
 from kuosan.recipes.summary import SUMMARY, summary_of
 from kuosan.recipes.text_finish import finish_texts
@@ -129,10 +130,6 @@ def _sections(session: Session) -> list[Section]:
     run, left = session.run, session.remaining(WRITTEN)
     seconds = LONGEST if left is None else min(LONGEST, SHARE * left)
     found = [show(run, session.data.val, seconds) for show in (returned, residual)]
-    made = (
-        beside_section(run, session.data.val),
-        average_section(run.path),
-        decided(run, session.training.objective.timing),
-        *found,
-    )
+    own = (beside_section(run, session.data.val), shapes_section(run, session.data.train))
+    made = (*own, average_section(run.path), decided(run, session.training.objective.timing), *found)
     return [section for section in made if section]

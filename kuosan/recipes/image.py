@@ -184,6 +184,13 @@ def resolve(
     if (steps := budget.steps_of(tree["training"]["batch"])) is not None:
         passes = steps * tree["training"]["batch"] / len(data.train)
         choices = [choice for choice in choices if choice[0] != "passes"]
+    if data.modality.shelves(data.train.x):
+        if network["kind"] not in ("transformer", "unet"):
+            raise UserError(
+                f"data.aspect=buckets is for a transformer or a U-Net, and the network is a {network['kind']}: leave "
+                "one of them away"
+            )
+        network = network | {"free": True}
     if beside := data.modality.beside_channels:
         network = _with_beside(recipe, network, beside)
     leaves, more, reasons = choose_scarce(

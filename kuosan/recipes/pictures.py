@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from kuosan.errors import UserError
 from kuosan.modalities import ImageModality, Modality, load
@@ -37,12 +40,12 @@ def settle(asked: Question) -> Settled:
     known = not start and codecs.possible(recipe, device)
     sides = codecs.sides_of(source, recipe.data.modality) if known else []
     side = codecs.max_side(recipe, device, sides)
+    options = {"max_side": side, "size": recipe.data.size, "aspect": _aspect(recipe, device, sides)}
+    options |= recipe.data.model_dump(include=BESIDE)
     data = load(
         source,
         modality=recipe.data.modality,
-        options={
-            "image": {"max_side": side, "size": recipe.data.size, **recipe.data.model_dump(include=BESIDE)}
-        },
+        options={"image": options},
         like=_form(recipe, start) if start else None,
         columns=start.columns if start else None,
         grow=bool(start),
@@ -64,9 +67,14 @@ def settle(asked: Question) -> Settled:
         sides = sides if known else codecs.surveyed(data.survey)
         codec, choices = codecs.choose_codec(recipe, device, sides, shape)
     inside = codec.latent_shape if codec else shape
+    aspect = "buckets" if data.modality.shelves(data.train.x) else "crop"
     resolved, network, others = image.resolve(
         recipe.updated(
-            {"data.path": str(source.resolve()), "codec.kind": codec.spec()["kind"] if codec else "none"}
+            {
+                "data.path": str(source.resolve()),
+                "data.aspect": aspect,
+                "codec.kind": codec.spec()["kind"] if codec else "none",
+            }
         ),
         data,
         asked.seconds * (1 - recipe.codec.share if codec else 1),
@@ -81,6 +89,27 @@ def settle(asked: Question) -> Settled:
     assert isinstance(batch, int)
     part = codecs.resolved(recipe.codec, codec, asked.budget.steps_of(batch))
     return Settled(data, resolved.model_copy(update={"codec": part}), network, [*choices, *others], codec)
+
+
+def _aspect(recipe: Recipe, device: torch.device, sides: Sequence[int]) -> str:
+    """Whether pictures may keep several shapes.
+
+    Raises:
+        UserError: they are asked to, and something else needs one.
+    """
+    wish, part = recipe.data.aspect, recipe.data
+    reasons = {
+        f"data.enlarge={part.enlarge} shows crops": bool(part.enlarge),
+        "a codec's latents are of one size": codecs.wanted(recipe, device, sides)[0],
+        f"{recipe.init} stands as it is": bool(recipe.init),
+        "crops of training are told where they lie in one": recipe.training.crops not in ("auto", 0.0),
+    }
+    why = next((reason for reason, holds in reasons.items() if holds), "")
+    if wish == "buckets" and why:
+        raise UserError(
+            f"data.aspect=buckets has pictures keep their shapes, but {why}: leave one of them away"
+        )
+    return "crop" if why else wish
 
 
 def _with_beside(recipe: Recipe, source: Path, start: Start | None) -> Recipe:

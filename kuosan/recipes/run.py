@@ -17,6 +17,7 @@ from torch import Tensor
 from kuosan.codecs import Codec, load_codec
 from kuosan.core.curves import Curve
 from kuosan.core.entropy import EntropyProfile
+from kuosan.core.grids import resized
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
 from kuosan.core.shapes import BESIDE
@@ -292,7 +293,7 @@ class Run:
         if student:
             check_sampling(self.facts, self.path, solver_name, grid, 1.0 if w is None else w)
         chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None else None
-        if steered is not None and chosen and chosen.state and not steered.whole:
+        if steered is not None and chosen and chosen.state and not (steered.whole and steered.scale == 1):
             chosen = None  # coefficients of its own are for the whole grid
         name = sampling.solver if solver_name == "auto" else solver_name
         rule = chosen.rule() if chosen else build_solver(name, (denoiser or self.denoiser).process)
@@ -308,6 +309,8 @@ class Run:
         device = next(denoiser.parameters()).device
         count = sampling.steps if steps is None else steps
         times = chosen.grid_of() if chosen else self.grid(count, grid, process.schedule)
+        if steered is not None and steered.scale != 1:
+            times = resized(process.schedule, times, steered.scale)
         like = torch.empty(len(seeds), *(steered.shape if steered else self.latent_shape), device=device)
         x, times = begun(process, like, seeds, times, noise, sequence=chosen is not None, steered=steered)
         yield from walked(denoiser, rule, times, x, seeds, cond)

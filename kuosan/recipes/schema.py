@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from kuosan.errors import UserError
-from kuosan.recipes.schema_pictures import Blur, Enlarge, Jpeg, Map
+from kuosan.recipes.schema_pictures import Aspect, Blur, Enlarge, Jpeg, Map
 
 FORMAT = 1
 Auto = Literal["auto"]
@@ -41,6 +41,7 @@ class DataPart(_Part):
     blur: Blur = 0.0
     jpeg: Jpeg = 0
     map: Map = "auto"
+    aspect: Aspect = "auto"
     length: int | str = Field(
         "auto",
         description="tokens of a window of text, steps of one of music; of what has a time, also 2s or 48frames",

@@ -58,7 +58,7 @@ class Start:
                 f"data.size={size} is not that of the start, whose codec was made for {self.size[0]}×{self.size[1]}: "
                 "leave data.size away"
             )
-        return self.modality.sized((height, width))
+        return self.modality if (height, width) == self.size else self.modality.sized((height, width))
 
     def network(self, shape: tuple[int, ...], columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """The specification of the start's network for states of another size and grown vocabularies."""

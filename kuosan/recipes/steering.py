@@ -89,6 +89,8 @@ class Steering:
         trained: the network was trained with given parts.
         beside: what stands beside each.
         averages: of each.
+        scale: sides of states that the network takes as they are, over those that it was mostly trained on; 0: it is
+            given windows of those.
     """
 
     modality: Modality[Any]
@@ -103,6 +105,7 @@ class Steering:
     trained: bool = False
     beside: Tensor | None = None
     averages: Known | None = None
+    scale: float = 0.0
 
     def chunk(self, usual: int, shape: tuple[int, ...]) -> int:
         """How many samples are drawn at a time, where usual ones are of this shape: no more numbers."""
@@ -128,6 +131,7 @@ class Steering:
         """What it comes to for samples of these numbers, of what the run's network works on."""
         window, codec = run.latent_shape[1:], run.codec
         sides = self.sides if codec is None else tuple(-(-n // codec.factor) for n in self.sides)
+        window = sides if self.scale else window
         given = vary = None
         if self.given is not None:
             known = run.encoded(self.given.x[self._index(numbers)])
@@ -136,7 +140,7 @@ class Steering:
             vary = run.encoded(self.vary[self._index(numbers)])
         return Steered(
             (run.latent_shape[0], *sides), window, given, vary, self.strength,
-            self.trained, self.larger and self.stitch == "continue", self._known(numbers),
+            self.trained, self.larger and self.stitch == "continue", self._known(numbers), self.scale or 1.0,
         )  # fmt: skip
 
     def finish(self, x: Tensor, numbers: range) -> Tensor:
@@ -167,6 +171,7 @@ class Steered:
         trained: the network was trained with given parts.
         onward: windows go on from each other; else they are blended.
         averages: of each.
+        scale: of its sides, by which times of samplers are moved.
     """
 
     shape: tuple[int, ...]
@@ -177,6 +182,7 @@ class Steered:
     trained: bool = False
     onward: bool = False
     averages: Known | None = None
+    scale: float = 1.0
 
     def around(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser, of windows and with given parts and averages where there are any."""

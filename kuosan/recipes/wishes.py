@@ -10,6 +10,7 @@ and of several wishes all stay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -88,8 +89,9 @@ def steering(
     if given is not None or vary is not None:
         needs_flow(run.facts, run.path, "keeping parts of items, and varying them,")
     trained = run.modality
-    asked = _sides(trained, size, length)
-    sides = tuple(max(a, b) for a, b in zip(asked, trained.shape[1:], strict=True))
+    asked = _sides(trained, size, length, run.facts.network.get("free", False))
+    scale = native(trained, asked) if run.facts.network.get("free") else 0.0
+    sides = asked if scale else tuple(max(a, b) for a, b in zip(asked, trained.shape[1:], strict=True))
     larger = sides != trained.shape[1:]
     modality = trained if asked == trained.shape[1:] else trained.sized(asked)
     walked = trained if not larger else trained.sized(sides)
@@ -109,7 +111,7 @@ def steering(
     made = Steering(
         modality, sides, len(items) if items else 0, items.cond if items else None, parts, begin,
         0.5 if strength is None else strength, larger, _stitch(run, sides, stitch),
-        bool(run.facts.network.get("given")),
+        bool(run.facts.network.get("given")), scale=scale,
     )  # fmt: skip
     if shown:
         return with_map(run, made, Path(map) if map else None, boxes, (sides[-2], sides[-1]))
@@ -135,7 +137,25 @@ def _lonely(given: Any, keep: Any, mask: Any, vary: Any, strength: float | None)
         )
 
 
-def _sides(modality: Modality[Any], size: str | None, length: str | int | None) -> tuple[int, ...]:
+FARTHEST, AREAS = (
+    1.25,
+    (0.5, 2.0),
+)  # how much wider than any shape of training, and how large, are still near those
+
+
+def native(modality: Modality[Any], asked: tuple[int, ...]) -> float:
+    """How much longer sides are than those of the first of several shapes that a model was trained on, where it can be
+    asked for these as for those; 0 where that is too far from all of them."""
+    shapes = modality.spec().get("shapes") or [modality.shape[1:]]
+    aspects, aspect = [w / h for h, w in shapes], asked[1] / asked[0]
+    area = math.prod(asked) / math.prod(modality.shape[1:])
+    near = min(aspects) / FARTHEST <= aspect <= max(aspects) * FARTHEST
+    return math.sqrt(area) if near and AREAS[0] <= area <= AREAS[1] else 0.0
+
+
+def _sides(
+    modality: Modality[Any], size: str | None, length: str | int | None, free: bool
+) -> tuple[int, ...]:
     """The sides of samples that are asked for."""
     sides = dict(zip(modality.axes, modality.shape[1:], strict=True))
     if size is not None:
@@ -147,7 +167,8 @@ def _sides(modality: Modality[Any], size: str | None, length: str | int | None) 
                 f"--size is of pictures, and {modality.noun} have no height and width: use --length"
             )
         asked = dict(zip(PICTURE, [int(n) for n in numbers] * (3 - len(numbers)), strict=True))
-        if any(asked[axis] < sides[axis] for axis in PICTURE):
+        near = free and native(modality, tuple(asked.values()))
+        if not near and any(asked[axis] < sides[axis] for axis in PICTURE):
             trained = times([sides[axis] for axis in PICTURE])
             raise UserError(
                 f"--size {size} is smaller than the {trained} that this model makes: make those and crop or shrink them"

@@ -178,12 +178,13 @@ class _Filled:
         self.captions: list[str] = []
         self.failed: list[Skip] = []
         self._labels: list[Labels | None] = []
+        least = None if reader.crops else (form.height, form.width)
         room = math.isqrt(MOST_KEPT // max(1, total * form.channels))
         rows: list[dict[str, str | None]] = []
         n = 0
         for source in sources:
             try:
-                for name, pixels, mode in _pictures(source):
+                for name, pixels, mode in _pictures(source, least):
                     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
                         raise Unreadable("it holds values that are not finite (NaN or infinity)")
                     labels = book.read(maps[name]) if name in maps else None
@@ -259,12 +260,12 @@ def content_hash(pixels: Pixels, mode: str, labels: Labels | None = None) -> byt
     return digest.digest()
 
 
-def _pictures(source: _Source) -> Iterator[tuple[str, Pixels, str]]:
+def _pictures(source: _Source, least: tuple[int, int] | None) -> Iterator[tuple[str, Pixels, str]]:
     if source.block is not None:
         for name, pixels in zip(source.block.names, source.block.pixels, strict=True):
             yield name, pixels, source.block.mode
     elif source.entry is not None:
-        picture = read_picture(source.entry.path)
+        picture = read_picture(source.entry.path, least)
         yield source.name, picture.pixels, picture.mode
 
 

@@ -140,6 +140,8 @@ _METRICS = (
     ({"mmd", "chamfer"}, ("achlioptas2018",)),
     ({"watertight"}, ("lorensen1987", "lewiner2003", "vanderwalt2014")),
     ({"gap"}, ("vallender1974",)),
+    ({"ssim"}, ("wang2004ssim",)),
+    ({"map"}, ("park2019spade",)),
     ({"inception"}, ("szegedy2016",)),
     ({"bound"}, ("kingma2021",)),
     ({"steps"}, ("ho2020", "bao2022")),

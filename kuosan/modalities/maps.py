@@ -24,11 +24,11 @@ from kuosan.errors import UserError
 from kuosan.modalities.base import Unreadable
 from kuosan.modalities.beside import UNKNOWN
 from kuosan.modalities.folder import CLASS, Folder
+from kuosan.modalities.kinds import MAPS
 from kuosan.modalities.picture_file import named_errors
 
 Labels = NDArray[np.int32]  # (h, w)
 
-USUAL = ("masks", "mask", "maps", "map", "segmentation", "segmentationclass", "annotations")
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".xml")
 BACKGROUND, VOID = "background", 255
 MOST, NEARLY = 64, 0.9
@@ -52,7 +52,7 @@ def find_maps(folder: Folder, wish: str, needed: bool = True) -> Maps:
     """
     if wish == "none":
         return Maps(folder)
-    names = [wish] if wish != "auto" else sorted({n for n in _folders(folder) if n.lower() in USUAL})
+    names = [wish] if wish != "auto" else sorted({n for n in _folders(folder) if n.lower() in MAPS})
     for name in names:
         pictures = [e for e in folder.entries if name not in posixpath.dirname(e.name).split("/")]
         files: dict[Path, dict[str, Path]] = {}

@@ -40,7 +40,7 @@ def peek(path: Path) -> Header:
     with named_errors(path):
         start = _start(path)
         if start.startswith(_TIFF_MAGICS):
-            return _checked(tiff.peek(path))
+            return _checked(tiff.peek(path), MAX_PIXELS)
         with _opened(path, start) as image:
             width, height = image.size
             if _orientation(image) >= 5:
@@ -55,14 +55,14 @@ def read_picture(path: Path, least: tuple[int, int] | None = None) -> Picture:
     with named_errors(path):
         start = _start(path)
         if start.startswith(_TIFF_MAGICS):
-            header = _checked(tiff.peek(path))
+            header = _checked(tiff.peek(path), MAX_PIXELS)
             if not tiff.suits_pillow(path):
                 return tiff.read(path, header)
         with _opened(path, start) as image:
             if least and _most(image) > MAX_PIXELS and image.width * image.height > LARGE:
-                side = GAP * max(least)  # whichever way up it is
-                image.draft(image.mode, (side, side))
-            _checked(Header(image.height, image.width, 1, "L", "uint8"))
+                height, width = reversed(least) if _orientation(image) >= 5 else least
+                image.draft(image.mode, (GAP * width, GAP * height))
+            _checked(Header(image.height, image.width, 1, "L", "uint8"), MAX_PIXELS)
             if _is_deep_png(start):
                 return _read_deep_png(path, _orientation(image))
             mode, dtype = _mode(image, start)
@@ -138,7 +138,7 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _checked(header: Header, most: int = MAX_PIXELS) -> Header:
+def _checked(header: Header, most: int) -> Header:
     if header.width * header.height > most:
         raise Image.DecompressionBombError(f"{header.width}×{header.height}")
     return header

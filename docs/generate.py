@@ -28,6 +28,15 @@ MEANINGS = {
     "track": "`wandb` or `trackio`, told besides TensorBoard; also `--track`",
     "data.path": "the data; set by the command, and put in full when a run begins",
     "data.modality": "what kind of data; also `--modality`",
+    "data.enlarge": "pictures: how many times the model enlarges; it sees crops of `data.size` at their own size, and "
+    "each so many times smaller beside it; 0 for an ordinary model of pictures",
+    "data.blur": "of `data.enlarge`: half of the small pictures are blurred first, up to this standard deviation in "
+    "their own pixels",
+    "data.jpeg": "of `data.enlarge`: half of the small pictures are compressed, to this quality at worst; 0 for none",
+    "data.map": "pictures: the folder that holds a map of each, masks or boxes with the pictures' names; `auto` takes "
+    "`masks`, `maps`, `segmentation` or `annotations` where nine of ten pictures have one there; `none`",
+    "data.aspect": "pictures of several shapes: `crop` to one, `buckets` (each to the nearest of a few, a batch has "
+    "one), or `auto`: buckets where crops would lose more than 8 % of the pictures' area and there are 32 pictures",
     "data.length": "tokens of a window of text; `auto` covers 95 of 100 documents, 32 to 256; or steps of one of "
     "music; `auto` is up to 8 bars and 96 steps; of motions frames, `120frames` or `4s`; `auto` is up to 4 seconds",
     "data.rate": "of what has a time: samples or frames per second that all are brought to; `auto` of motions is the "

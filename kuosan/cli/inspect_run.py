@@ -23,6 +23,8 @@ SHAPE = (
     "length",
     "config",
     "given",
+    "beside",
+    "free",
 )  # of a network; told elsewhere
 
 
@@ -81,6 +83,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
     else:
         rows += [
             ("state", "×".join(map(str, run.shape))),
+            *_pictures(facts.modality),
             *_codec(run),
             ("network", network),
             ("schedule", recipe.schedule.kind),
@@ -94,6 +97,18 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
     for column, values in facts.columns.items():
         more = f", and {len(values) - MOST_VALUES:,} more" if len(values) > MOST_VALUES else ""
         rows.append((f"--where {column}=", ", ".join(values[:MOST_VALUES]) + more))
+    return rows
+
+
+def _pictures(form: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is particular to pictures of several shapes, or with something beside them."""
+    rows, beside = [], form.get("beside")
+    if shapes := form.get("shapes"):
+        rows.append(("shapes", ", ".join(f"{height}×{width}" for height, width in shapes)))
+    if beside and beside["kind"] == "enlarging":
+        rows.append(("beside each", f"the same picture, {beside['factor']} times smaller"))
+    elif beside:
+        rows.append(("beside each", f"a map of {', '.join(beside['classes'])}"))
     return rows
 
 

@@ -69,6 +69,11 @@ def sample(
     strength: float | None = None,
     size: str | None = None,
     stitch: Literal["auto", "blend", "continue"] = "auto",
+    enlarge: Path | None = None,
+    factor: int | None = None,
+    loose: Flag = False,
+    map: Path | None = None,
+    boxes: str | None = None,
     pitches: list[str] | None = None,
     formats: Annotated[str | None, Parameter(name="--format")] = None,
     soundfont: Path | None = None,
@@ -120,6 +125,11 @@ def sample(
         strength: how far those go: 0 is the item, 1 an ordinary sample; 0.5 unless given.
         size: of pictures: height and width, 96x160, larger than the model was trained on.
         stitch: how what is larger is made of windows: blended, or each continuing the one before.
+        enlarge: a picture, or a folder of them, to make larger: averaged back, the result is that picture exactly.
+        factor: how many times; 4, or what the model was trained for.
+        loose: only by a model that was trained for it: the averages may differ.
+        map: of models of pictures with maps: a map of what is to be where, a picture or boxes in XML.
+        boxes: the same in words: "rbc:10,10,30,30;wbc:0,0,5,5", left, top, right and bottom in pixels.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
         format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of sounds wav,
             flac, png; of clips mp4, webp, gif, apng, frames; of motions bvh, glb, gif, mp4, png; of shapes glb, stl,
@@ -138,6 +148,7 @@ def sample(
     }  # fmt: skip
     parts: dict[str, Any] = {
         "keep": tuple(keep or ()), "mask": mask, "vary": vary, "strength": strength, "size": size,
+        "enlarge": enlarge, "factor": factor, "loose": loose or None, "map": map, "boxes": boxes,
     }  # fmt: skip
     score = {
         "given": given, "voices": tuple(v.strip() for v in (voices or "").split(",") if v.strip()), "bars": bars,
@@ -175,7 +186,7 @@ def sample(
     tokens_of = facts.recipe.process.discrete
     steering = None if tokens_of else steered(loaded, score, parts, stitch, noise, fixed)
     if n is None:
-        several = steering.items if steering and steering.items > 1 else 64
+        several = steering.count if steering and steering.count else 64
         n = several if start is None else len(start) - first
     kinds = formats_of(loaded, formats, soundfont)
     with placed(out, loaded) if world.leads else nullcontext(Path()) as folder:

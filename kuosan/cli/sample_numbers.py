@@ -41,7 +41,8 @@ def steered(
     for name, path in (("given", given), ("vary", parts["vary"])):
         if path is not None and not path.exists():
             raise UserError(f"there is no file {path}: give --{name} one, or a folder of them")
-    return run.steer(given=given, length=length, stitch=stitch, where=where, **parts)
+    told = {name: value for name, value in parts.items() if value is not None}
+    return run.steer(given=given, length=length, stitch=stitch, where=where, **told)
 
 
 def no_parts(run: Run, parts: Mapping[str, Any]) -> None:
@@ -60,6 +61,10 @@ def about_parts(steering: Steering | None, folder: Path) -> Answer:
         return Answer("")
     text = ""
     data: dict[str, Any] = {"sides": list(steering.modality.shape[1:]), "stitch": steering.stitch}
+    if steering.averages is not None:
+        known = steering.averages
+        text = f"\n{known.factor} times larger; averaged back, each is the picture that it was made of, to the last bit"
+        data["factor"] = known.factor
     if steering.vary is not None:
         data["strength"] = steering.strength
     if steering.given is not None:

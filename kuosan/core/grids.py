@@ -109,6 +109,25 @@ class Entropy(Grid):
         return schedule.time_of(self.profile.split(noisy, clean, part, self.power))
 
 
+def resized(schedule: Schedule, times: Float[Tensor, " n+1"], scale: float) -> Float[Tensor, " n+1"]:
+    """The times of a grid for states whose sides are ``scale`` times as long: λ falls by 2 log(scale), as larger
+    pictures need more noise to hide as much (Hoogeboom et al. 2023, eq. 4). On the rectified schedule
+
+        t′ = scale t / (1 + (scale − 1) t),      scale = √(m/n) for m places in place of n            (1)
+
+    (Esser et al. 2024, eq. 23). The ends stay; near those of a schedule that stops short of pure noise, or of none, a
+    time goes no further than half of the way there.
+    """
+    ends = schedule.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64))
+    old = schedule.log_snr(times)
+    new = old - 2 * math.log(scale)
+    noisy, clean = (torch.where(ends.isfinite(), ends, torch.inf)[:, None] + old) / 2
+    new = torch.where(ends[0].isfinite(), torch.maximum(new, noisy), new)
+    new = torch.where(ends[1].isfinite(), torch.minimum(new, clean), new)
+    moved = schedule.time_of(new).clamp(0, 1)
+    return torch.where((times > 0) & (times < 1), moved, times)
+
+
 def grid(name: str, profile: EntropyProfile | None = None) -> Grid:
     """A grid by its name in a recipe: ``uniform``, ``logsnr``, ``karras``, ``karras:POWER``, ``entropy`` or
     ``entropy:POWER``, the last two of this profile.

@@ -23,6 +23,21 @@ VARIETY = ("entropy_", "distinct_", "self_bleu", "repetition", "jerk", "diversit
 
 # prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
 METRICS: dict[str, tuple[str, str]] = {
+    "enlarged_psnr": (
+        "Enlarged: signal to noise",
+        "How near, in decibels, do enlarged {noun} come to the true ones?",
+    ),
+    "bicubic_psnr": ("The same of bicubic interpolation", "What plain interpolation reaches."),
+    "enlarged_ssim": ("Enlarged: structural similarity", "The same of structure; 1 is the true picture."),
+    "bicubic_ssim": ("The same of bicubic interpolation", "What plain interpolation reaches."),
+    "enlarged_fd": ("Enlarged: Fréchet distance", "Do enlarged {noun} look like any real ones?"),
+    "bicubic_fd": ("The same of bicubic interpolation", "What plain interpolation reaches."),
+    "enlarged_off": ("Averages", "How far, in levels, are averages of enlarged {noun} from the small ones?"),
+    "map_accuracy": (
+        "Labels as asked",
+        "Does a segmenter trained on real {noun} see what the map asked for?",
+    ),
+    "map_by_chance": ("Control: maps of others", "The same against maps that were not asked for."),
     "codec_psnr": ("Peak signal to noise", "How near, in decibels of the data's range, do {noun} come back?"),
     "codec_mse": (
         "Mean squared error",

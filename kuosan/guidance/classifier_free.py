@@ -24,10 +24,9 @@ from torch import Tensor
 
 from kuosan.core.curves import Curve, curve
 from kuosan.core.posteriors import Categorical, Joint, Point, Posterior
-from kuosan.core.shapes import State, Time, is_shared, map_state, repeat_time
+from kuosan.core.shapes import BESIDE, GIVEN, State, Time, is_shared, map_state, repeat_time
 from kuosan.denoisers.base import Denoiser
 from kuosan.guidance.line import line
-from kuosan.networks.given import GIVEN
 from kuosan.processes.base import Process
 
 
@@ -79,6 +78,8 @@ class ClassifierFree(Denoiser):
         return line(*halves(self.denoiser(twice, doubled, **both)), w)
 
     def _nothing(self, name: str, c: Tensor) -> Tensor:
+        if name == BESIDE:
+            return torch.zeros_like(c)
         if name not in self.null:
             known = ", ".join(sorted(self.null)) or "no condition at all"
             raise ValueError(f"guidance needs the null index of condition {name!r}: it was given {known}")

@@ -20,7 +20,7 @@ resampling (RePaint, Lugmayr et al. 2022) at the same cost, and two as near as f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import ClassVar
 
@@ -29,13 +29,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kuosan.core.posteriors import Gaussian, Point, Posterior
-from kuosan.core.shapes import Time, at, per_example
+from kuosan.core.shapes import GIVEN, Time, at, per_example
 from kuosan.denoisers.base import Denoiser
-from kuosan.networks.given import GIVEN, told
+from kuosan.networks.given import told
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Process
 from kuosan.processes.gaussian import GaussianProcess
 
+Part = Callable[[Tensor], Tensor]
 CORRECTIONS = 2
 _FLAT = (
     0.02  # of the variance that unit data have left: what a network says beyond that is not to be believed
@@ -85,34 +86,46 @@ class Given(Denoiser):
         if self.trained:
             q = self.denoiser(x_t, t, **cond, **{GIVEN: told(known, mask)})
         elif self.corrections:
-            q = self._corrected(x_t, t, cond, known, mask)
+            q = corrected(self.denoiser, x_t, t, cond, known, lambda v: mask * v, self.corrections)
         else:
             q = self.denoiser(x_t, t, **cond)
         return pasted(q, known, mask)
 
-    def _corrected(
-        self, x_t: Tensor, t: Time, cond: dict[str, Tensor], known: Tensor, mask: Tensor
-    ) -> Posterior:
-        """Eq. 1 by conjugate gradients, example by example."""
-        level = self.process.schedule.level(t)
-        with torch.inference_mode(False), torch.enable_grad():
-            x_t, known, mask = (
-                v.detach().clone() for v in (x_t, known, mask)
-            )  # inference tensors have no gradients
-            q = self.denoiser(x_t.requires_grad_(), t, **{name: c.clone() for name, c in cond.items()})
-            mean = q.mean
 
-            def slope(v: Tensor) -> Tensor:
-                return torch.autograd.grad(mean, x_t, v, retain_graph=True)[0]
+def corrected(
+    denoiser: Denoiser,
+    x_t: Tensor,
+    t: Time,
+    cond: Mapping[str, Tensor],
+    known: Tensor,
+    part: Part,
+    steps: int,
+) -> Posterior:
+    """Eq. 1 by so many conjugate gradients, example by example.
 
-            # C without its factor, which eq. 1 does not feel; of data of unit variance α/(α² + σ²)
-            floor = _FLAT * (level.alpha / (level.alpha.square() + level.sigma.square())).to(x_t)
-            move = solve(slope, mask * (known - mean.detach()), mask, floor, self.corrections)
-        return moved_by(q, move)
+    Args:
+        known: y, as a state: only its part is read.
+        part: the orthogonal projection Mᵀ M on what is known.
+    """
+    process = denoiser.process
+    assert isinstance(process, AdditiveProcess)
+    level = process.schedule.level(t)
+    with torch.inference_mode(False), torch.enable_grad():
+        x_t, known = (v.detach().clone() for v in (x_t, known))  # inference tensors have no gradients
+        q = denoiser(x_t.requires_grad_(), t, **{name: c.clone() for name, c in cond.items()})
+        mean = q.mean
+
+        def slope(v: Tensor) -> Tensor:
+            return torch.autograd.grad(mean, x_t, v, retain_graph=True)[0]
+
+        # C without its factor, which eq. 1 does not feel; of data of unit variance α/(α² + σ²)
+        floor = _FLAT * (level.alpha / (level.alpha.square() + level.sigma.square())).to(x_t)
+        move = solve(slope, part(known - mean.detach()), part, floor, steps)
+    return moved_by(q, move)
 
 
 def solve(
-    covariance: Callable[[Tensor], Tensor], residual: Tensor, mask: Tensor, floor: Tensor, steps: int
+    covariance: Callable[[Tensor], Tensor], residual: Tensor, part: Part, floor: Tensor, steps: int
 ) -> Tensor:
     """C Mᵀ (M C Mᵀ)⁻¹ r of eq. 1 after so many conjugate gradients (Hestenes & Stiefel 1952), each example on its own,
     with C known up to a factor. Along directions where a network says less than ``floor`` (b,) steps are as if it said
@@ -126,7 +139,7 @@ def solve(
         least = torch.maximum(curvature, floor * per_example(p.square()))
         step = torch.where(fair, rr / least, torch.zeros_like(rr))
         move = move + at(step, p) * spread
-        r = r - at(step, p) * mask * spread
+        r = r - at(step, p) * part(spread)
         before, rr = rr, per_example(r.square())
         p = r + at(torch.where(fair, rr / before, torch.zeros_like(rr)), p) * p
     return move

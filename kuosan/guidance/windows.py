@@ -27,9 +27,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kuosan.core.posteriors import Gaussian, Point, Posterior
-from kuosan.core.shapes import Time
+from kuosan.core.shapes import SPATIAL, Time
 from kuosan.denoisers.base import Denoiser
-from kuosan.networks.given import GIVEN
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Process
 
@@ -43,6 +42,7 @@ class Windows(Denoiser):
         denoiser: of states (b, c, *sides).
         sides: of its states.
         overlap: of neighbouring windows at least, as a part of their side; below 1.
+        grain: of which their first places are multiples, where their sides are.
     """
 
     needs: ClassVar[type[Process]] = AdditiveProcess
@@ -50,17 +50,17 @@ class Windows(Denoiser):
 
     process: AdditiveProcess
 
-    def __init__(self, denoiser: Denoiser, sides: Sequence[int], overlap: float = OVERLAP):
+    def __init__(self, denoiser: Denoiser, sides: Sequence[int], overlap: float = OVERLAP, grain: int = 1):
         super().__init__()
         assert isinstance(denoiser.process, AdditiveProcess)
         if not 0 <= overlap < 1:
             raise ValueError(f"windows overlap by a part of their side below 1, not by {overlap:g}")
         self.denoiser, self.process = denoiser, denoiser.process
-        self.sides, self.overlap = tuple(sides), overlap
+        self.sides, self.overlap, self.grain = tuple(sides), overlap, grain
 
     def along(self, times: tuple[Time, ...], like: Tensor) -> Denoiser:
         window = like[(slice(None), slice(None), *(slice(side) for side in self.sides))]
-        return Windows(self.denoiser.along(times, window), self.sides, self.overlap)
+        return Windows(self.denoiser.along(times, window), self.sides, self.overlap, self.grain)
 
     def forward(self, x_t: Float[Tensor, "b c *larger"], t: Time, **cond: Tensor) -> Posterior:
         """The blended posterior.
@@ -72,7 +72,7 @@ class Windows(Denoiser):
         total = x_t.new_zeros(x_t.shape[2:])
         for place, g in self.places(x_t.shape[2:]):
             here = (slice(None), slice(None), *place)
-            mine = {name: c[here] if name == GIVEN else c for name, c in cond.items()}
+            mine = {name: c[here] if name in SPATIAL else c for name, c in cond.items()}
             q, g = self.denoiser(x_t[here], t, **mine), g.to(x_t)
             total[place] += g
             for i, moment in enumerate(moments(q)):
@@ -86,7 +86,7 @@ class Windows(Denoiser):
         """The windows on a state of these sides and their weights g."""
         axes = []
         for side, n in zip(self.sides, larger, strict=True):
-            starts = starts_of(n, side, self.overlap)
+            starts = starts_of(n, side, self.overlap, self.grain)
             lap = side - max((b - a for a, b in itertools.pairwise(starts)), default=side)
             axes.append([(slice(start, start + side), ramp(side, lap)) for start in starts])
         for window in itertools.product(*axes):
@@ -96,14 +96,17 @@ class Windows(Denoiser):
             yield tuple(place for place, _ in window), weight
 
 
-def starts_of(n: int, side: int, overlap: float) -> list[int]:
-    """Where windows of ``side`` begin along ``n`` places: as few as overlap by at least that part, evenly spread.
+def starts_of(n: int, side: int, overlap: float, grain: int = 1) -> list[int]:
+    """Where windows of ``side`` begin along ``n`` places: as few as overlap by at least that part, evenly spread; at
+    multiples of ``grain`` where both numbers are.
 
     Raises:
         ValueError: there are fewer places than a window has.
     """
     if n < side:
         raise ValueError(f"{n} places are fewer than the {side} of a window")
+    if grain > 1 and not (n % grain or side % grain):
+        return [grain * i for i in starts_of(n // grain, side // grain, overlap)]
     step = max(1, math.floor(side * (1 - overlap)))
     count = 1 + -(-(n - side) // step)
     return [round(k * (n - side) / max(1, count - 1)) for k in range(count)]

@@ -114,6 +114,16 @@ class Modality(ABC, Generic[Raw]):
     remark: ClassVar[str] = ""
     """What every file that a model makes must say of itself; kept in a table beside the files."""
 
+    def shelves(self, storage: Storage) -> list[Tensor]:
+        """The places in storage of the items of each shape, where `to_state` with seeds takes items of one; mostly
+        none: all are of one."""
+        return []
+
+    @property
+    def beside_channels(self) -> int:
+        """How many numbers stand beside every place of a state, in the condition `BESIDE` of `labels`; mostly none."""
+        return 0
+
     @property
     def level(self) -> float | None:
         """How far apart two neighbouring values of a state are; None where they are continuous, or tokens."""

@@ -80,6 +80,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def shelves(self) -> list[Int64[Tensor, " k"]]:
+        """The items of each shape, where they are of several, of which a batch with seeds has one; mostly none."""
+        return self.modality.shelves(self.x)
+
     def batch(
         self, index: Int64[Tensor, "b"], seeds: Seeds | None = None
     ) -> tuple[Float32[Tensor, "b ..."] | Int64[Tensor, "b ..."], dict[str, Int64[Tensor, "b"]]]:

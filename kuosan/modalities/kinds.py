@@ -42,6 +42,8 @@ MODALITIES = tuple(name for name in SUFFIXES if name != ARRAY)
 ALONE = {".json": "text"}
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.tsv")
 CLASS_NAMES = "classes.json"
+MAPS = ("masks", "mask", "maps", "map", "segmentation", "segmentationclass", "annotations")
+"""Usual names of folders that hold what is where in the pictures of another."""
 
 _KIND_OF_SUFFIX = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}
 # train-images-idx3-ubyte.gz, t10k-labels.idx1-ubyte, digits-images-idx3-ubyte

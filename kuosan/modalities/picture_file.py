@@ -4,6 +4,9 @@ Pillow decodes nearly everything, but turns 16-bit colour into 8 bits without a 
 of many bands or of floating point: those go to imagecodecs (PNG) and tifffile (TIFF).  Pictures come upright
 (EXIF orientation applied), palettes as the colours they stand for, animations as their first frame.
 
+A very large JPEG is decoded at a half, a quarter or an eighth of its size where that is enough (`least`): the decoder
+itself leaves out what is finer, so that a panorama takes no more memory than what it is brought to.
+
 Everything that a damaged or hostile file can do ends in one named error, `Unreadable`, with a plain reason.
 """
 
@@ -17,13 +20,17 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from kuosan.modalities import tiff
 from kuosan.modalities.base import Unreadable
 from kuosan.modalities.pixels import CHANNELS, Header, Picture, Pixels, upright
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit before it warns of a decompression bomb: 1 GiB / 4 / 3
+LARGE, MOST_DRAFTED = 2**24, 2**30  # pixels of a JPEG from which it is decoded smaller, and that it may claim
+GAP = 3  # times the size that is needed: the rest of the way is resampled
 _ORIENTATION = 0x0112
+_JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -33,30 +40,44 @@ def peek(path: Path) -> Header:
     with named_errors(path):
         start = _start(path)
         if start.startswith(_TIFF_MAGICS):
-            return _checked(tiff.peek(path))
-        with Image.open(path) as image:
+            return _checked(tiff.peek(path), MAX_PIXELS)
+        with _opened(path, start) as image:
             width, height = image.size
             if _orientation(image) >= 5:
                 width, height = height, width
             mode, dtype = _mode(image, start)
-            return _checked(Header(height, width, CHANNELS[mode], mode, dtype))
+            return _checked(Header(height, width, CHANNELS[mode], mode, dtype), _most(image))
 
 
-def read_picture(path: Path) -> Picture:
-    """The decoded picture.  Raises `Unreadable`."""
+def read_picture(path: Path, least: tuple[int, int] | None = None) -> Picture:
+    """The decoded picture; of a very large JPEG a smaller one, of at least `GAP` times the height and width ``least``
+    where it has as much.  Raises `Unreadable`."""
     with named_errors(path):
         start = _start(path)
         if start.startswith(_TIFF_MAGICS):
-            header = _checked(tiff.peek(path))
+            header = _checked(tiff.peek(path), MAX_PIXELS)
             if not tiff.suits_pillow(path):
                 return tiff.read(path, header)
-        with Image.open(path) as image:
-            _checked(Header(image.height, image.width, 1, "L", "uint8"))
+        with _opened(path, start) as image:
+            if least and _most(image) > MAX_PIXELS and image.width * image.height > LARGE:
+                height, width = reversed(least) if _orientation(image) >= 5 else least
+                image.draft(image.mode, (GAP * width, GAP * height))
+            _checked(Header(image.height, image.width, 1, "L", "uint8"), MAX_PIXELS)
             if _is_deep_png(start):
                 return _read_deep_png(path, _orientation(image))
             mode, dtype = _mode(image, start)
             image.load()
             return Picture(_pixels(ImageOps.exif_transpose(image), mode, dtype), mode)
+
+
+def _opened(path: Path, start: bytes) -> Image.Image:
+    """A file without its pixels: Pillow's own limit is for those that it could only decode whole."""
+    return JpegImageFile(path) if start.startswith(_JPEG_MAGIC) else Image.open(path)
+
+
+def _most(image: Image.Image) -> int:
+    """How many pixels it may claim."""
+    return MOST_DRAFTED if image.format == "JPEG" else MAX_PIXELS
 
 
 def _mode(image: Image.Image, start: bytes) -> tuple[str, str]:
@@ -117,8 +138,8 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _checked(header: Header) -> Header:
-    if header.width * header.height > MAX_PIXELS:
+def _checked(header: Header, most: int) -> Header:
+    if header.width * header.height > most:
         raise Image.DecompressionBombError(f"{header.width}×{header.height}")
     return header
 

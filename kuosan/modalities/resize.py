@@ -7,11 +7,15 @@ Colours are weighted by alpha first: the hidden colour of transparent pixels mus
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from kuosan.modalities.pixels import FULL, Pixels, has_alpha, quantise
 
+Number = TypeVar("Number", bound=np.generic)
 _DIRECT = ("L", "LA", "RGB", "RGBA", "CMYK")
 
 
@@ -40,6 +44,15 @@ def cover(pixels: Pixels, mode: str, height: int, width: int) -> Pixels:
         out[..., :-1] = np.divide(out[..., :-1], alpha, out=np.zeros_like(out[..., :-1]), where=alpha > 0)
     # Lanczos overshoots at edges; no value that the picture did not reach is invented
     return quantise(np.clip(out, low, high), dtype)
+
+
+def nearest(values: NDArray[Number], height: int, width: int) -> NDArray[Number]:
+    """What `cover` takes of (h, w, c), each place with the value that is nearest to it: for labels."""
+    h, w = values.shape[:2]
+    left, top, right, bottom = crop_box(h, w, height, width)
+    rows = (top + (np.arange(height) + 0.5) * ((bottom - top) / height)).astype(int).clip(0, h - 1)
+    columns = (left + (np.arange(width) + 0.5) * ((right - left) / width)).astype(int).clip(0, w - 1)
+    return values[rows[:, None], columns]
 
 
 def crop_box(h: int, w: int, height: int, width: int) -> tuple[float, float, float, float]:

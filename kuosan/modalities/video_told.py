@@ -6,7 +6,8 @@ frames          a folder whose pictures are called by one word and a number each
                 video is asked for and nothing else in the data is one. Else only where all folders of pictures,
                 two at least, are like that and count on without a gap, *and* neighbours look alike: the median
                 difference of one picture to the next is below a quarter of that between pictures of different
-                folders. Numbered class folders (0/0001.png …) are far from that
+                folders. Numbered class folders (0/0001.png …) are far from that, and pictures beside their maps
+                are none
 sheets          a picture that a metadata table gives `columns` is a grid of frames (`video_sheet`)
 arrays          called clips, videos or frames, with four axes or more, or five and more axes of bytes ending in
                 1, 3 or 4 channels; where video is asked for, all of them (`array_headers`)
@@ -25,7 +26,7 @@ from PIL import Image
 
 from kuosan.modalities.array_headers import holds_clips
 from kuosan.modalities.base import Unreadable
-from kuosan.modalities.kinds import ARRAY, TABLES
+from kuosan.modalities.kinds import ARRAY, MAPS, TABLES
 from kuosan.modalities.tables import read_table
 from kuosan.modalities.video_file import ANIMATED, is_animated, number_of, numbered
 from kuosan.modalities.video_sheet import COLUMNS
@@ -82,6 +83,8 @@ def _frames(root: Path, found: list[Found], sure: bool) -> list[Found]:
         path = files[0].path.parent
         if (name or sure) and len(files) > 1 and len(ordered := numbered(path)) == len(files):
             clips[name] = ordered
+    if not sure and any(posixpath.basename(name).lower() in MAPS for name in folders):
+        return found  # pictures and their maps
     if not clips or (not sure and not (len(clips) == len(folders) and _evident(list(clips.values())))):
         return found
     used = {one.name for name in clips for one in folders[name]}

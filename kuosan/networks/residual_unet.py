@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from kuosan.networks.attention import attention
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
-from kuosan.networks.given import seen
+from kuosan.networks.given import channels_in, seen
 from kuosan.networks.sides import coordinates_of, cropped, padded, places, times
 from kuosan.networks.transformer import LABEL_FEATURES, label_frequencies
 from kuosan.networks.view import WHOLE, View
@@ -91,7 +91,7 @@ class ResidualUNet(nn.Module):
         channels, sides: of the states, in and out.
         base, mults, blocks: level i has base·mults[i] channels and so many blocks, one more on the way up.
         attention: levels (0 is full resolution) with self-attention.
-        out_channels, conditions, augment, given, dropout, generator: as for `Transformer`.
+        out_channels, conditions, augment, given, beside, dropout, generator: as for `Transformer`.
         coordinates: more channels come in that say where each place lies along every side, so that crops can be shown.
     """
 
@@ -112,6 +112,7 @@ class ResidualUNet(nn.Module):
         augment: int = 0,
         coordinates: bool = False,
         given: bool = False,
+        beside: int = 0,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -124,7 +125,7 @@ class ResidualUNet(nn.Module):
         if bad := [level for level in attention if not 0 <= level < len(widths)]:
             raise ValueError(f"attention levels {bad} do not exist; there are {len(widths)} levels")
         self.sides, self.coordinates, s, label = tuple(sides), coordinates, len(sides), 4 * base
-        self.given = given
+        self.given, self.beside = given, beside
         self.by = halvings(sides, len(widths))
         self.factor = tuple(math.prod(by[k] for by in self.by) for k in range(s))
         convolution = CONVOLUTIONS[s - 1]
@@ -135,7 +136,7 @@ class ResidualUNet(nn.Module):
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
             self.label1, self.label2 = nn.Linear(LABEL_FEATURES, label), nn.Linear(label, label)
             self.first = convolution(
-                (2 if given else 1) * channels + s * coordinates, widths[0], 3, padding=1
+                channels_in(channels, given, beside) + s * coordinates, widths[0], 3, padding=1
             )
             self.down, self.up = nn.ModuleList(), nn.ModuleList()
             skips, c = [widths[0]], widths[0]
@@ -199,8 +200,7 @@ class ResidualUNet(nn.Module):
             raise ValueError(f"built for states of {times(self.sides)}, got {times(sides)}")
         if self.drops and self.training:
             reseed(self.drops, label)
-        if self.given:
-            x, cond = seen(x, cond)
+        x, cond = seen(x, cond, self.given, self.beside)
         if self.coordinates:
             x = torch.cat([x, places(self.where.to(x), view.corner, x)], 1)
         angle = label[:, None].to(self.frequencies.dtype) * self.frequencies

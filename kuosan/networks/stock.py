@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kuosan.networks.attention import widen
 from kuosan.networks.dropout import Dropout, reseed
-from kuosan.networks.given import seen
+from kuosan.networks.given import channels_in, seen
 from kuosan.networks.unet import replace_dropout, unet_weights
 from kuosan.networks.view import WHOLE, View
 
@@ -30,6 +30,7 @@ class StockUNet(nn.Module):
         config: arguments of `UNet2DModel`.
         levels: number of noise levels T of its schedule; our label 1000·t − 1 becomes its index T·t − 1.
         given: it is told of given parts, in as many channels more than it had: see `networks.given`.
+        beside: channels that stand beside the state: see there.
         dropout: rate in the residual blocks, in training mode.
         generator: source of the initial weights.
     """
@@ -42,14 +43,16 @@ class StockUNet(nn.Module):
         config: Mapping[str, Any],
         levels: int = 1000,
         given: bool = False,
+        beside: int = 0,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         from diffusers import UNet2DModel
 
         super().__init__()
-        self.channels, self.sides, self.levels, self.given = channels, tuple(sides), levels, given
-        config = {**config} | ({"in_channels": 2 * channels} if given else {})
+        self.channels, self.sides, self.levels = channels, tuple(sides), levels
+        self.given, self.beside = given, beside
+        config = {**config, "in_channels": channels_in(channels, given, beside)}
         with torch.device("meta"):
             unet: Any = UNet2DModel(**config)
         self.unet = unet.to_empty(device="cpu")
@@ -63,8 +66,7 @@ class StockUNet(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """See `Transformer.forward`: same arguments but for conditions other than given parts, same result. It is never
         shown crops."""
-        if self.given:
-            x, cond = seen(x, cond)
+        x, cond = seen(x, cond, self.given, self.beside)
         if cond:
             raise ValueError(f"unknown condition {sorted(cond)}; this network has none")
         if self.drops and self.training:

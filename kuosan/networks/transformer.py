@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from kuosan.networks.attention import attention
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
-from kuosan.networks.given import seen
+from kuosan.networks.given import channels_in, seen
 from kuosan.networks.sides import counts_of, cropped, each, padded, times
 from kuosan.networks.view import WHOLE, View
 
@@ -53,15 +53,18 @@ def label_frequencies() -> Float[Tensor, "h"]:
     return torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32) / (half - 1))
 
 
-def positions(counts: Sequence[int], dim: int, reach: Sequence[int] | None = None) -> Float[Tensor, "n d"]:
+def positions(
+    counts: Sequence[int], dim: int, reach: Sequence[int] | None = None, within: Sequence[int] | None = None
+) -> Float[Tensor, "n d"]:
     """Fixed sinusoids of a patch's place along every side, in patches, the last side first; patches row-major.
 
-    With ``reach``, the counts of another state, the patches are laid over that one, middle on middle.
+    With ``reach``, the counts of another state, the patches are laid over that one, middle on middle; with ``within``
+    as those of a state with these counts are, on the same middle and as far from each other.
     """
     grids = torch.meshgrid(
         *(
-            (torch.arange(count, dtype=torch.float64) + 0.5) * (of / count) - 0.5
-            for count, of in zip(counts, reach or counts, strict=True)
+            (torch.arange(count, dtype=torch.float64) + (own - count + 1) / 2) * (of / own) - 0.5
+            for count, own, of in zip(counts, within or counts, reach or within or counts, strict=True)
         ),
         indexing="ij",
     )
@@ -131,6 +134,8 @@ class Transformer(nn.Module):
         reach: patches along each side of the states that it was first trained on, where those were of another
             size: it takes the new ones for the same at another resolution.
         given: it is told of given parts, in as many channels more: see `networks.given`.
+        beside: channels that stand beside the state: see there.
+        free: it takes states of other sides too, whose patches lie about the same middle.
         dropout: rate after attention and inside the MLP, in training mode.
         generator: source of the initial weights; the global random state is neither read nor changed.
     """
@@ -153,6 +158,8 @@ class Transformer(nn.Module):
         augment: int = 0,
         reach: Sequence[int] | None = None,
         given: bool = False,
+        beside: int = 0,
+        free: bool = False,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -162,13 +169,13 @@ class Transformer(nn.Module):
             raise ValueError(f"dim must be a multiple of 4 and of heads, got dim={dim}, heads={heads}")
         if min(channels, *self.sides, *self.patch, depth) < 1:
             raise ValueError("channels, sides, patch and depth must be at least 1")
-        self.out_channels, self.given = out_channels or channels, given
-        self.dim, self.depth, self.heads = dim, depth, heads
+        self.out_channels, self.given, self.beside = out_channels or channels, given, beside
+        self.dim, self.depth, self.heads, self.free = dim, depth, heads, free
         self.counts = counts_of(self.sides, self.patch)
         self.reach = tuple(reach) if reach else self.counts
         values = math.prod(self.patch)
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
-            self.embed = nn.Linear((2 if given else 1) * channels * values, dim)
+            self.embed = nn.Linear(channels_in(channels, given, beside) * values, dim)
             self.label1 = nn.Linear(LABEL_FEATURES, dim)
             self.label2 = nn.Linear(dim, dim)
             blocks = [Block(dim, heads, dropout) for _ in range(depth)]
@@ -178,6 +185,7 @@ class Transformer(nn.Module):
         self.to_empty(device="cpu")
         self.table = ConditionTable(conditions or {}, dim, augment)
         self.register_buffer("pos", positions(self.counts, dim, self.reach), persistent=False)
+        self._others: dict[tuple[int, ...], Tensor] = {}  # positions of other states
         self.register_buffer("frequencies", label_frequencies(), persistent=False)
         # Adds the 1 of (1 + scale) for all blocks at once; the output's pair is (shift, scale) too.
         one = torch.zeros(6 * depth + 2, dim)
@@ -223,12 +231,20 @@ class Transformer(nn.Module):
     ) -> Float[Tensor, "n d"] | Float[Tensor, "b n d"]:
         """The positions of a crop of so many tokens along each side, or of all."""
         if corner is None:
-            return self.pos
+            return self.pos if tuple(counts) == self.counts else self._other(tuple(counts))
         index = torch.zeros(len(corner), 1, dtype=torch.int64, device=corner.device)
         for k, count in enumerate(counts):
             along = corner[:, k, None] // self.patch[k] + torch.arange(count, device=corner.device)
             index = (index[:, :, None] * self.counts[k] + along[:, None]).flatten(1)
         return self.pos[index]
+
+    def _other(self, counts: tuple[int, ...]) -> Float[Tensor, "n d"]:
+        """The positions of a state with other counts."""
+        found = self._others.get(counts)
+        if found is None or found.device != self.pos.device:
+            made = positions(counts, self.dim, self.reach, self.counts)
+            found = self._others[counts] = made.to(self.pos.device)
+        return found.to(self.pos.dtype)
 
     def forward(
         self,
@@ -247,11 +263,10 @@ class Transformer(nn.Module):
             cond: one index per state and column; a missing column is null.
         """
         b, p, sides = len(x), self.patch, tuple(x.shape[2:])
-        if view.corner is None and sides != self.sides:
+        if view.corner is None and sides != self.sides and not self.free:
             raise ValueError(f"built for states of {times(self.sides)}, got {times(sides)}")
         counts = counts_of(sides, p)
-        if self.given:
-            x, cond = seen(x, cond)
+        x, cond = seen(x, cond, self.given, self.beside)
         if self.drops and self.training:
             reseed(self.drops, label)
         m = self.modulation(F.silu(self.condition(label, cond)))

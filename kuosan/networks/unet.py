@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from kuosan.networks.attention import widen
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
-from kuosan.networks.given import seen
+from kuosan.networks.given import channels_in, seen
 from kuosan.networks.sides import coordinates_of, cropped, padded, places, times
 from kuosan.networks.view import WHOLE, View
 
@@ -50,6 +50,7 @@ def unet_config(
     augment: int = 0,
     coordinates: bool = False,
     given: bool = False,
+    beside: int = 0,
 ) -> dict[str, Any]:
     """The arguments of `diffusers.UNet2DModel`, all of them JSON values.
 
@@ -61,7 +62,7 @@ def unet_config(
         conditions: column → number of values.
         augment: length of the vector that tells of augmentations.
         coordinates: two more channels come in.
-        given: as many channels more come in as there are.
+        given: as many channels more come in as there are. beside: and so many that stand beside the state.
     """
     widths = [base * m for m in mults]
     if not widths or min(widths) < 1 or blocks < 1:
@@ -73,7 +74,7 @@ def unet_config(
     columns = list((conditions or {}).values())
     return {
         "sample_size": list(sides),
-        "in_channels": (2 if given else 1) * channels + (2 if coordinates else 0),
+        "in_channels": channels_in(channels, given, beside) + (2 if coordinates else 0),
         "out_channels": out_channels or channels,
         "block_out_channels": widths,
         "layers_per_block": blocks,
@@ -93,7 +94,7 @@ class UNet(nn.Module):
 
     Args:
         channels, sides: of the images, in and out.
-        base, mults, blocks, attention, out_channels, coordinates, given: see `unet_config`.
+        base, mults, blocks, attention, out_channels, coordinates, given, beside: see `unet_config`.
         conditions: column → number of values n; index n means null.
         augment: see `ConditionTable`.
         dropout: rate in the residual blocks, in training mode.
@@ -116,13 +117,16 @@ class UNet(nn.Module):
         augment: int = 0,
         coordinates: bool = False,
         given: bool = False,
+        beside: int = 0,
+        free: bool = False,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         from diffusers import UNet2DModel
 
         super().__init__()
-        self.channels, self.sides, self.coordinates, self.given = channels, tuple(sides), coordinates, given
+        self.channels, self.sides, self.coordinates = channels, tuple(sides), coordinates
+        self.given, self.beside, self.free = given, beside, free
         self.conditions = dict(conditions or {})
         self.factor = 2 ** (len(mults) - 1)
         self.config = unet_config(
@@ -137,6 +141,7 @@ class UNet(nn.Module):
             augment=augment,
             coordinates=coordinates,
             given=given,
+            beside=beside,
         )
         with torch.device("meta"):
             unet: Any = UNet2DModel(**self.config)
@@ -155,6 +160,11 @@ class UNet(nn.Module):
     def grain(self) -> tuple[int, ...]:
         """What a crop's sides and corner are multiples of: then every level halves it where it halves the whole."""
         return (self.factor,) * len(self.sides)
+
+    def _around(self, sides: tuple[int, ...]) -> Float[Tensor, "s *sides"]:
+        """Coordinates of a state of other sides, about the same middle and as far apart."""
+        scale = torch.tensor([n / m for n, m in zip(sides, self.sides, strict=True)])
+        return coordinates_of(sides) * scale[:, None, None]
 
     def labels(self, cond: Mapping[str, Int64[Tensor, "b"]], batch: int) -> Tensor | None:
         """What `UNet2DModel` wants as `class_labels`: nothing, indices (b) or summed rows (b, 4·base)."""
@@ -178,14 +188,14 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "b o h w"]:
         """See `Transformer.forward`: same arguments, same result."""
         sides = tuple(x.shape[2:])
-        if view.corner is None and sides != self.sides:
+        if view.corner is None and sides != self.sides and not self.free:
             raise ValueError(f"built for states of {times(self.sides)}, got {times(sides)}")
         if self.drops and self.training:
             reseed(self.drops, label)
-        if self.given:
-            x, cond = seen(x, cond)
+        x, cond = seen(x, cond, self.given, self.beside)
         if self.coordinates:
-            x = torch.cat([x, places(self.where.to(x), view.corner, x)], 1)
+            where = self.where if view.corner is not None or sides == self.sides else self._around(sides)
+            x = torch.cat([x, places(where.to(x), view.corner, x)], 1)
         x = padded(x, [side + -side % self.factor for side in sides])
         y = self.unet(x, label, class_labels=self.labels(cond, len(x)), return_dict=False)[0]
         return cropped(y, sides)

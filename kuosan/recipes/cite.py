@@ -140,6 +140,8 @@ _METRICS = (
     ({"mmd", "chamfer"}, ("achlioptas2018",)),
     ({"watertight"}, ("lorensen1987", "lewiner2003", "vanderwalt2014")),
     ({"gap"}, ("vallender1974",)),
+    ({"ssim"}, ("wang2004ssim",)),
+    ({"map"}, ("park2019spade",)),
     ({"inception"}, ("szegedy2016",)),
     ({"bound"}, ("kingma2021",)),
     ({"steps"}, ("ho2020", "bao2022")),
@@ -271,6 +273,13 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "crops", ("wang2023patch",)
     if training.route not in ("auto", 0):
         yield "routed tokens", ("krause2025", "park2025")
+    data = facts.recipe.data
+    if data.enlarge:
+        yield "small pictures beside large ones", ("saharia2023sr3", "ho2022cascaded", "wang2023ddnm")
+    elif network_beside := facts.network.get("beside"):
+        yield f"maps of {network_beside} classes", ("park2019spade",)
+    if data.aspect == "buckets":
+        yield "shapes of pictures", ("podell2023", "esser2024")
     if training.given not in ("auto", 0):
         yield "given parts", ("voleti2022", "saharia2022", "tashiro2021")
     yield "optimiser", ("loshchilov2019",)

@@ -23,6 +23,7 @@ from kuosan.modalities.folder import CLASS
 from kuosan.recipes.bulk import drawn
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.dense import reading
+from kuosan.recipes.judged import with_beside
 from kuosan.recipes.measures import with_conditions, with_own
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.student import needs_flow
@@ -107,7 +108,8 @@ def measure(
         if k != column and k in samples.cond and run.modality.axes != PICTURE
     ]
     others = [one for one in others if one.known(len(run.facts.columns[one.name]))]
-    return with_conditions(own, others, written, train, val, run.modality.axes, seed, seconds / 4)
+    found = with_conditions(own, others, written, train, val, run.modality.axes, seed, seconds / 4)
+    return with_beside(found, run, data, seconds, seed, out)
 
 
 def with_likelihood(result: dict[str, Any], found: Likelihood | str) -> dict[str, Any]:

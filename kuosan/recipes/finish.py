@@ -13,6 +13,7 @@ from kuosan.evaluation.report_section import Section
 from kuosan.recipes import average, card, report, report_drift, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
+from kuosan.recipes.judged import beside_section
 from kuosan.recipes.likelihood import keep_variances, likelihood
 from kuosan.recipes.music_finish import finish_music
 from kuosan.recipes.pace import WRITTEN, cost_of
@@ -21,6 +22,7 @@ from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_decided import decided
 from kuosan.recipes.report_residual import residual
 from kuosan.recipes.report_returned import returned
+from kuosan.recipes.report_shapes import shapes_section
 from kuosan.recipes.session import Session
 from kuosan.recipes.summary import SUMMARY, summary_of
 from kuosan.recipes.text_finish import finish_texts
@@ -128,5 +130,6 @@ def _sections(session: Session) -> list[Section]:
     run, left = session.run, session.remaining(WRITTEN)
     seconds = LONGEST if left is None else min(LONGEST, SHARE * left)
     found = [show(run, session.data.val, seconds) for show in (returned, residual)]
-    made = (average_section(run.path), decided(run, session.training.objective.timing), *found)
+    own = (beside_section(run, session.data.val), shapes_section(run, session.data.train))
+    made = (*own, average_section(run.path), decided(run, session.training.objective.timing), *found)
     return [section for section in made if section]

@@ -184,6 +184,15 @@ def resolve(
     if (steps := budget.steps_of(tree["training"]["batch"])) is not None:
         passes = steps * tree["training"]["batch"] / len(data.train)
         choices = [choice for choice in choices if choice[0] != "passes"]
+    if data.modality.shelves(data.train.x):
+        if network["kind"] not in ("transformer", "unet"):
+            raise UserError(
+                f"data.aspect=buckets is for a transformer or a U-Net, and the network is a {network['kind']}: leave "
+                "one of them away"
+            )
+        network = network | {"free": True}
+    if beside := data.modality.beside_channels:
+        network = _with_beside(recipe, network, beside)
     leaves, more, reasons = choose_scarce(
         recipe, network, len(data.train), passes, fixed=_fixed(recipe, data)
     )
@@ -203,8 +212,29 @@ def _fixed(recipe: Recipe, data: Dataset) -> str:
     """Why items cannot be augmented; nothing where they can."""
     if recipe.codec.kind != "none":
         return "pictures are augmented before they are encoded, which is done once"
+    if data.modality.beside_channels:
+        return "what stands beside pictures would have to change with them"
     return (
         ""
         if data.modality.axes == PICTURE
         else f"augmentations are of pictures, and these are {data.modality.noun}"
     )
+
+
+def _with_beside(recipe: Recipe, network: dict[str, Any], beside: int) -> dict[str, Any]:
+    """The network with so many channels beside its states.
+
+    Raises:
+        UserError: it cannot have them.
+    """
+    if network.get("beside", beside) != beside:
+        raise UserError(
+            f"{recipe.init} was told of {network['beside']} channels beside its pictures, and these have {beside}: "
+            "leave --init away"
+        )
+    if recipe.adapter.rank and not network.get("beside"):
+        raise UserError(
+            f"what stands beside pictures changes what the first layer of {recipe.init} sees, and adapters leave that "
+            "alone: train all weights with `kuosan train --init`"
+        )
+    return network | {"beside": beside}

@@ -25,7 +25,7 @@ from torch import Tensor
 from kuosan.core.grids import LogSNR
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
-from kuosan.core.shapes import as_time, at
+from kuosan.core.shapes import BESIDE, as_time, at
 from kuosan.core.sphere import great_circle
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
@@ -134,6 +134,8 @@ def read_noise(run: Run, path: Path) -> Noise:
                 "encode with this run, or sample with the other one"
             )
         cond[name] = index.long()
+    if (there := tensors.get(f"condition.{BESIDE}")) is not None and len(there) == len(z):
+        cond[BESIDE] = there.float()
     whole = len(names) == len(z) and 0 <= steps <= 10_000 and w >= 0
     names = names if whole else tuple(f"{i:05d}" for i in range(len(z)))
     return Noise(z.float(), cond, names, steps if whole else 0, w if whole else 1.0)
@@ -165,7 +167,8 @@ def read_items(
     ]
     order = torch.tensor([k for _, k, _ in numbered]).argsort(stable=True).argsort()
     x = torch.cat([x for x, _ in parts])[order]
-    cond = {k: torch.cat([labels[k] for _, labels in parts])[order] for k in run.facts.columns}
+    names = [k for k in (*run.facts.columns, BESIDE) if all(k in labels for _, labels in parts)]
+    cond = {k: torch.cat([labels[k] for _, labels in parts])[order] for k in names}
     return Items(x, fixed(run, cond, len(x), where), tuple(name for name, _, _ in numbered))
 
 
@@ -269,7 +272,7 @@ def common(run: Run, a: Conditions, b: Conditions) -> dict[str, Tensor]:
     """The conditions of a way between two items (1,) each: what they share; hidden where they differ, so that
     nothing jumps on the way."""
     null = run.facts.null
-    return {k: torch.where(a[k] == b[k], a[k], torch.full_like(a[k], null[k])) for k in a}
+    return {k: torch.where(a[k] == b[k], a[k], torch.full_like(a[k], null[k])) for k in null}
 
 
 def between(noise: Noise, n: int) -> Noise:

@@ -115,8 +115,8 @@ def with_own(
     both = (groups[0], groups[1])
     encoder = load_encoder(out) if out is not None and "encoder" in found.spaces else None
     table = measured(more, Items(modality, drawn, real, other, parts.note, train, val, both, encoder))
-    joined = _joined(found, more)
-    return joined if table is None else replace(joined, nearest=table)
+    both_found = joined(found, more)
+    return both_found if table is None else replace(both_found, nearest=table)
 
 
 def with_conditions(
@@ -134,10 +134,11 @@ def with_conditions(
     more = Found(torch.Generator().manual_seed(seed))
     for one in conditions:
         recognise(more, one, samples, train, val, axes=axes, seed=seed, seconds=seconds / len(conditions))
-    return _joined(found, more)
+    return joined(found, more)
 
 
-def _joined(found: Evaluation, more: Found) -> Evaluation:
+def joined(found: Evaluation, more: Found) -> Evaluation:
+    """An evaluation with more in it."""
     return replace(
         found,
         metrics={**found.metrics, **more.metrics},

@@ -24,7 +24,7 @@ from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
 from kuosan.modalities.folder import open_folder
 from kuosan.networks.widen import WIDENED
-from kuosan.recipes import adapters, dense, machine, music, pictures, texts
+from kuosan.recipes import adapters, beside, dense, machine, music, pictures, texts
 from kuosan.recipes import codec as codecs
 from kuosan.recipes.build import build_model
 from kuosan.recipes.calibrate import Speed, calibrate
@@ -191,6 +191,7 @@ def prepare(
         checkpoint.write_bytes(path / name, content)
     checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
     checkpoint.write_json(path / "data.json", plan.data.survey.to_json())
+    beside.keep(path, plan.data)
     world.tell(str(path.absolute()))
     return Session(Run(path), plan.data, plan.start, started, codec=plan.codec)
 

@@ -17,8 +17,10 @@ from torch import Tensor
 from kuosan.codecs import Codec, load_codec
 from kuosan.core.curves import Curve
 from kuosan.core.entropy import EntropyProfile
+from kuosan.core.grids import resized
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Schedule
+from kuosan.core.shapes import BESIDE
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.calibrated import Calibrated
 from kuosan.denoisers.diffusers import is_diffusers
@@ -27,7 +29,7 @@ from kuosan.errors import UserError
 from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.modalities import Modality, modality_from_spec
 from kuosan.processes.additive import AdditiveProcess
-from kuosan.recipes import machine, verbs
+from kuosan.recipes import beside, machine, verbs
 from kuosan.recipes.conditions import conditions_of
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
@@ -178,7 +180,7 @@ class Run:
 
     def guided(self, w: float | Curve) -> Denoiser:
         """The denoiser, with classifier-free guidance where there are conditions and ``w`` is not 1."""
-        if w != 1 and not self.facts.columns:
+        if w != 1 and not (self.facts.columns or self.facts.network.get("beside")):
             raise UserError(
                 f"guidance w={w} needs conditions and the run {self.path} has none: leave --w away"
             )
@@ -282,6 +284,7 @@ class Run:
         if self.facts.recipe.process.discrete:
             yield from walk_tokens(self, seeds, cond, steps, solver_name, grid, w, denoiser, rules)
             return
+        cond = beside.shown(self, seeds, cond)
         if steered is not None and steered.onward:
             same: Any = {"steps": steps, "solver_name": solver_name, "grid": grid, "w": w}
             yield from onward(steered, seeds, lambda one, its: self.walk(its, cond, steered=one, **same))
@@ -290,7 +293,7 @@ class Run:
         if student:
             check_sampling(self.facts, self.path, solver_name, grid, 1.0 if w is None else w)
         chosen = self.sequence(steps, w, solver_name, grid) if denoiser is None else None
-        if steered is not None and chosen and chosen.state and not steered.whole:
+        if steered is not None and chosen and chosen.state and not (steered.whole and steered.scale == 1):
             chosen = None  # coefficients of its own are for the whole grid
         name = sampling.solver if solver_name == "auto" else solver_name
         rule = chosen.rule() if chosen else build_solver(name, (denoiser or self.denoiser).process)
@@ -306,6 +309,8 @@ class Run:
         device = next(denoiser.parameters()).device
         count = sampling.steps if steps is None else steps
         times = chosen.grid_of() if chosen else self.grid(count, grid, process.schedule)
+        if steered is not None and steered.scale != 1:
+            times = resized(process.schedule, times, steered.scale)
         like = torch.empty(len(seeds), *(steered.shape if steered else self.latent_shape), device=device)
         x, times = begun(process, like, seeds, times, noise, sequence=chosen is not None, steered=steered)
         yield from walked(denoiser, rule, times, x, seeds, cond)
@@ -342,6 +347,7 @@ class Run:
             same = {"steps": steps, "solver": solver, "grid": grid, "w": w, "rules": rules}
             return verbs.sample_long(self, n, length, seed=seed, first=first, where=where, **same)
         chunk = EXACT_CHUNK if exact else CHUNK
+        chunk = steering.chunk(chunk, self.shape) if steering else chunk
         start, stop = (
             (first // chunk * chunk, -(-(first + n) // chunk) * chunk) if exact else (first, first + n)
         )
@@ -366,7 +372,7 @@ class Run:
                 xs.append(steering.finish(x, numbers) if steering else x)
                 conds.append(cond)
         part = slice(first - start, first - start + n)
-        cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
+        cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0] if k != BESIDE}
         z = None if self.codec is None else torch.cat(zs)[part].clone()
         modality = steering.modality if steering else self.modality
         return Samples(torch.cat(xs)[part].clone(), cond, first, modality, z, self.facts.columns)

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from kuosan.errors import UserError
+from kuosan.recipes.schema_pictures import Aspect, Blur, Enlarge, Jpeg, Map
 
 FORMAT = 1
 Auto = Literal["auto"]
@@ -37,6 +38,11 @@ class DataPart(_Part):
         None, description="side, or height and width, of every picture; most cells a side of a grid of shapes"
     )
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
+    enlarge: Enlarge = 0
+    blur: Blur = 0.0
+    jpeg: Jpeg = 0
+    map: Map = "auto"
+    aspect: Aspect = "auto"
     length: int | str = Field(
         "auto",
         description="tokens of a window of text, steps of one of music; of what has a time, also 2s or 48frames",

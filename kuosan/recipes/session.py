@@ -106,6 +106,7 @@ class Session:
             settings,
             run.path / "checkpoints",
             null=facts.null,
+            shelves=() if self.lessons else data.train.shelves,
             identity={
                 "recipe": fingerprint([r.identity(_apart(facts)), facts.network, facts.codec]),
                 "data": facts.data_fingerprint,

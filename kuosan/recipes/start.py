@@ -15,7 +15,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import Modality
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import read_tokeniser
-from kuosan.networks.given import made_to_see
+from kuosan.networks.given import made_to_look, made_to_see
 from kuosan.networks.sides import counts_of, each
 from kuosan.networks.stock_lm import is_masked_lm, read_masked_lm
 from kuosan.recipes.facts import Facts
@@ -58,7 +58,7 @@ class Start:
                 f"data.size={size} is not that of the start, whose codec was made for {self.size[0]}×{self.size[1]}: "
                 "leave data.size away"
             )
-        return self.modality.sized((height, width))
+        return self.modality if (height, width) == self.size else self.modality.sized((height, width))
 
     def network(self, shape: tuple[int, ...], columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """The specification of the start's network for states of another size and grown vocabularies."""
@@ -76,6 +76,10 @@ class Start:
         weights = self.weights
         if network.get("given") and not self.of.network.get("given"):
             weights = made_to_see(weights, self.of.network, "network.")
+        if (beside := network.get("beside", 0)) and not self.of.network.get("beside"):
+            weights = made_to_look(
+                weights, {**self.of.network, "given": network.get("given")}, beside, "network."
+            )
         old, new = self.of.network.get("conditions") or {}, network.get("conditions") or {}
         if self.wider or old == new:
             return weights

@@ -7,7 +7,10 @@
     sides     of states that are larger than what the model was trained on: `guidance.windows`, blended, or one after
               the other, each going on from the one before
 
-All three may come together. Sample number i is steered by item i of those that there are, from the first again after
+    beside    what stands beside each, for a network that looks at that: `networks.given`
+    averages  of blocks of each, which are known: `guidance.averages`
+
+All of them may come together. Sample number i is steered by item i of those that there are, from the first again after
 the last. Of a codec's latents, one is given where all that its surroundings were made of is, and what is given is put
 back into what was decoded, to the bit. How wishes become a `Steering` stands in `wishes`.
 """
@@ -15,6 +18,7 @@ back into what was decoded, to the bit. How wishes become a `Steering` stands in
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,8 +30,9 @@ from torch import Tensor
 
 from kuosan.core.posteriors import Point
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import as_time, at
+from kuosan.core.shapes import BESIDE, as_time, at
 from kuosan.denoisers.base import Denoiser
+from kuosan.guidance.averages import Averages, exact
 from kuosan.guidance.given import Given
 from kuosan.guidance.windows import OVERLAP, Windows, starts_of
 from kuosan.modalities import Modality
@@ -57,6 +62,17 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class Known:
+    """Averages of ``factor`` × ``factor`` places: ``x`` has them everywhere, as large as what is walked, and ``small``
+    are those of the samples; with so many ``corrections`` of a network that is not told."""
+
+    x: Float[Tensor, "n c *sides"]
+    small: Float[Tensor, "n c *smaller"]
+    factor: int
+    corrections: int = 0
+
+
+@dataclass(frozen=True)
 class Steering:
     """What samples of a run are steered by.
 
@@ -71,6 +87,10 @@ class Steering:
         larger: the model was trained on smaller states.
         stitch: how windows of those are put together.
         trained: the network was trained with given parts.
+        beside: what stands beside each.
+        averages: of each.
+        scale: sides of states that the network takes as they are, over those that it was mostly trained on; 0: it is
+            given windows of those.
     """
 
     modality: Modality[Any]
@@ -83,19 +103,35 @@ class Steering:
     larger: bool = False
     stitch: Stitch = "blend"
     trained: bool = False
+    beside: Tensor | None = None
+    averages: Known | None = None
+    scale: float = 0.0
+
+    def chunk(self, usual: int, shape: tuple[int, ...]) -> int:
+        """How many samples are drawn at a time, where usual ones are of this shape: no more numbers."""
+        return max(1, usual * math.prod(shape[1:]) // math.prod(self.sides)) if self.larger else usual
+
+    @property
+    def count(self) -> int:
+        """How many samples these wishes mean where nobody says; 0 where any number does."""
+        return (
+            self.items if self.items > 1 or self.averages or (self.beside is not None and self.larger) else 0
+        )
 
     def conditions(
         self, numbers: range, drawn: Mapping[str, Tensor], where: Mapping[str, str]
     ) -> dict[str, Tensor]:
         """Those of samples of these numbers: the items' own, and of ``drawn`` those that ``where`` names."""
+        beside = {} if self.beside is None else {BESIDE: self.beside[self._index(numbers)]}
         if self.cond is None:
-            return dict(drawn)
-        return {k: drawn[k] if k in where else v[self._index(numbers)] for k, v in self.cond.items()}
+            return {**drawn, **beside}
+        return {k: drawn[k] if k in where else v[self._index(numbers)] for k, v in self.cond.items()} | beside
 
     def of(self, run: Run, numbers: range) -> Steered:
         """What it comes to for samples of these numbers, of what the run's network works on."""
         window, codec = run.latent_shape[1:], run.codec
         sides = self.sides if codec is None else tuple(-(-n // codec.factor) for n in self.sides)
+        window = sides if self.scale else window
         given = vary = None
         if self.given is not None:
             known = run.encoded(self.given.x[self._index(numbers)])
@@ -104,7 +140,7 @@ class Steering:
             vary = run.encoded(self.vary[self._index(numbers)])
         return Steered(
             (run.latent_shape[0], *sides), window, given, vary, self.strength,
-            self.trained, self.larger and self.stitch == "continue",
+            self.trained, self.larger and self.stitch == "continue", self._known(numbers), self.scale or 1.0,
         )  # fmt: skip
 
     def finish(self, x: Tensor, numbers: range) -> Tensor:
@@ -112,10 +148,17 @@ class Steering:
         if self.given is not None:
             given = replace(self.given, x=self.given.x[self._index(numbers)])
             x = given.on(x[:, :, *(slice(n) for n in self.sides)])  # a codec may have padded it
-        return x[:, :, *(slice(n) for n in self.modality.shape[1:])]
+        x = x[:, :, *(slice(n) for n in self.modality.shape[1:])]
+        if (known := self._known(numbers)) is not None:
+            x = exact(x, known.small, known.factor, self.modality.level)
+        return x
+
+    def _known(self, numbers: range) -> Known | None:
+        known, index = self.averages, self._index(numbers)
+        return known and replace(known, x=known.x[index], small=known.small[index])
 
     def _index(self, numbers: range) -> Tensor:
-        return torch.tensor(numbers) % self.items
+        return torch.tensor(numbers) % max(1, self.items)
 
 
 @dataclass(frozen=True)
@@ -127,6 +170,8 @@ class Steered:
         given, vary, strength: see `Steering`.
         trained: the network was trained with given parts.
         onward: windows go on from each other; else they are blended.
+        averages: of each.
+        scale: of its sides, by which times of samplers are moved.
     """
 
     shape: tuple[int, ...]
@@ -136,12 +181,18 @@ class Steered:
     strength: float = 1.0
     trained: bool = False
     onward: bool = False
+    averages: Known | None = None
+    scale: float = 1.0
 
     def around(self, denoiser: Denoiser) -> Denoiser:
-        """The denoiser, of windows and with given parts where there are any."""
+        """The denoiser, of windows and with given parts and averages where there are any."""
+        given, known, inside = self.given, self.averages, False
+        if known and (inside := bool(known.corrections)):  # within a window: its memory is that of one
+            denoiser = Averages(denoiser, None, known.factor, corrections=known.corrections)
         if self.shape[1:] != self.window:
-            denoiser = Windows(denoiser, self.window)
-        given = self.given
+            denoiser = Windows(denoiser, self.window, grain=known.factor if known else 1)
+        if known:
+            denoiser = Averages(denoiser, known.x, known.factor, hands_on=inside)
         return denoiser if given is None else Given(denoiser, given.x, given.mask, trained=self.trained)
 
     @property

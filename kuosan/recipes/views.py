@@ -90,6 +90,10 @@ def _told(recipe: Recipe, network: dict[str, Any]) -> str:
 
 
 def _check_crops(recipe: Recipe, network: dict[str, Any]) -> None:
+    if network.get("beside"):
+        raise UserError(
+            "training.crops shows parts of pictures, and what stands beside them is of the whole: leave it away"
+        )
     blind = network["kind"] == "stock" or (
         bool(recipe.init) and network["kind"] == "unet" and not network.get("coordinates")
     )

@@ -128,6 +128,8 @@ def _fastest(
 
 def _unfit(task: Task, device: torch.device, seconds: float) -> str:
     """Why compiling is not tried; "" where it is."""
+    if task.about[0].get("free"):
+        return "batches are of several shapes, and each would be compiled"
     why = cannot_compile(task.model.network, device)  # type: ignore[arg-type]
     least = COMPILE_FROM.get(device.type, 0.0)
     return why or (f"takes a minute: tried for budgets from {clock(least)}" if seconds < least else "")

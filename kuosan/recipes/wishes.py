@@ -10,6 +10,7 @@ and of several wishes all stay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +27,7 @@ from kuosan.modalities.picture_file import read_picture
 from kuosan.modalities.pixels import convert
 from kuosan.modalities.resize import cover
 from kuosan.networks.sides import times
+from kuosan.recipes.beside import enlarging, with_map
 from kuosan.recipes.inverse import items_of
 from kuosan.recipes.steering import Parts, Steering, Stitch
 from kuosan.recipes.student import needs_flow
@@ -46,6 +48,11 @@ def steering(
     length: str | int | None = None,
     stitch: Literal["auto", "blend", "continue"] = "auto",
     where: Mapping[str, str] | None = None,
+    enlarge: str | Path | Tensor | None = None,
+    factor: int | None = None,
+    loose: bool = False,
+    map: str | Path | None = None,
+    boxes: str | None = None,
 ) -> Steering | None:
     """What these wishes come to; None where there are none.
 
@@ -60,19 +67,31 @@ def steering(
         stitch: how larger samples are made of windows: blended, or going on from each other. ``auto`` goes on where
             time alone is longer and the model was trained with given parts.
         where: conditions, over those of the items.
+        enlarge: pictures to make larger, by ``factor``; with ``loose`` their averages need not be those pictures.
+        map: of a run with maps: a map, in a file, of what is to be where; or ``boxes``, "rbc:10,10,30,30".
 
     Raises:
         UserError: what cannot be read, does not fit the run, or leaves nothing to do.
     """
     _lonely(given, keep, mask, vary, strength)
+    if enlarge is not None:
+        if not given is vary is size is length is map is boxes is None:
+            raise UserError("--enlarge makes a picture of one that there is: leave other wishes away")
+        return enlarging(run, enlarge if isinstance(enlarge, Tensor) else Path(enlarge), factor, loose=loose)
+    if factor is not None or loose:
+        raise UserError(
+            f"--{'loose' if loose else 'factor'} says how to enlarge, and nothing is: add --enlarge FILE"
+        )
+    shown = map is not None or boxes is not None
     if given is vary is size is length is None:
-        return None
+        return with_map(run, None, Path(map) if map else None, boxes, None) if shown else None
     _ = run.denoiser  # a model of tokens says so
     if given is not None or vary is not None:
         needs_flow(run.facts, run.path, "keeping parts of items, and varying them,")
     trained = run.modality
-    asked = _sides(trained, size, length)
-    sides = tuple(max(a, b) for a, b in zip(asked, trained.shape[1:], strict=True))
+    asked = _sides(trained, size, length, run.facts.network.get("free", False))
+    scale = native(trained, asked) if run.facts.network.get("free") else 0.0
+    sides = asked if scale else tuple(max(a, b) for a, b in zip(asked, trained.shape[1:], strict=True))
     larger = sides != trained.shape[1:]
     modality = trained if asked == trained.shape[1:] else trained.sized(asked)
     walked = trained if not larger else trained.sized(sides)
@@ -89,11 +108,19 @@ def steering(
             f"--given has {len(parts.x):,} items and --vary {len(begin):,}, and sample number i is made of item i of "  # type: ignore[union-attr, arg-type]
             "both: give as many of each"
         )
-    return Steering(
+    made = Steering(
         modality, sides, len(items) if items else 0, items.cond if items else None, parts, begin,
         0.5 if strength is None else strength, larger, _stitch(run, sides, stitch),
-        bool(run.facts.network.get("given")),
+        bool(run.facts.network.get("given")), scale=scale,
     )  # fmt: skip
+    if shown:
+        return with_map(run, made, Path(map) if map else None, boxes, (sides[-2], sides[-1]))
+    if larger and run.facts.network.get("beside"):
+        raise UserError(
+            f"larger pictures than {run.path} was trained on need something beside them that is as large: add --map or "
+            "--boxes, or use --enlarge"
+        )
+    return made
 
 
 def _lonely(given: Any, keep: Any, mask: Any, vary: Any, strength: float | None) -> None:
@@ -110,7 +137,25 @@ def _lonely(given: Any, keep: Any, mask: Any, vary: Any, strength: float | None)
         )
 
 
-def _sides(modality: Modality[Any], size: str | None, length: str | int | None) -> tuple[int, ...]:
+FARTHEST, AREAS = (
+    1.25,
+    (0.5, 2.0),
+)  # how much wider than any shape of training, and how large, are still near those
+
+
+def native(modality: Modality[Any], asked: tuple[int, ...]) -> float:
+    """How much longer sides are than those of the first of several shapes that a model was trained on, where it can be
+    asked for these as for those; 0 where that is too far from all of them."""
+    shapes = modality.spec().get("shapes") or [modality.shape[1:]]
+    aspects, aspect = [w / h for h, w in shapes], asked[1] / asked[0]
+    area = math.prod(asked) / math.prod(modality.shape[1:])
+    near = min(aspects) / FARTHEST <= aspect <= max(aspects) * FARTHEST
+    return math.sqrt(area) if near and AREAS[0] <= area <= AREAS[1] else 0.0
+
+
+def _sides(
+    modality: Modality[Any], size: str | None, length: str | int | None, free: bool
+) -> tuple[int, ...]:
     """The sides of samples that are asked for."""
     sides = dict(zip(modality.axes, modality.shape[1:], strict=True))
     if size is not None:
@@ -122,7 +167,8 @@ def _sides(modality: Modality[Any], size: str | None, length: str | int | None) 
                 f"--size is of pictures, and {modality.noun} have no height and width: use --length"
             )
         asked = dict(zip(PICTURE, [int(n) for n in numbers] * (3 - len(numbers)), strict=True))
-        if any(asked[axis] < sides[axis] for axis in PICTURE):
+        near = free and native(modality, tuple(asked.values()))
+        if not near and any(asked[axis] < sides[axis] for axis in PICTURE):
             trained = times([sides[axis] for axis in PICTURE])
             raise UserError(
                 f"--size {size} is smaller than the {trained} that this model makes: make those and crop or shrink them"

@@ -83,9 +83,10 @@ class Transport(Coupling):
 
 def _alike(cond: Mapping[str, Tensor], count: int) -> list[Tensor]:
     """The numbers of the examples of each combination of conditions."""
-    if not cond:
+    values = [value.cpu() for value in cond.values() if value.ndim == 1]  # what stands beside differs for all
+    if not values:
         return [torch.arange(count)]
-    rows = torch.stack([value.cpu() for value in cond.values()], 1)
+    rows = torch.stack(values, 1)
     _, which = rows.unique(dim=0, return_inverse=True)
     return [(which == k).nonzero()[:, 0] for k in range(int(which.max()) + 1)]
 

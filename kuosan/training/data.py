@@ -3,7 +3,7 @@ makes its own share of the same one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import State, Time, moved
+from kuosan.core.shapes import BESIDE, State, Time, at, moved
 from kuosan.denoisers.base import Denoiser
 from kuosan.training.objective import Found, Objective
 from kuosan.training.parallel import World
@@ -54,15 +54,47 @@ def batch_index(seed: int, step: int, batch: int, count: int) -> Int64[Tensor, "
     return torch.from_numpy(np.array(rows, dtype=np.int64))
 
 
+ROUND = 64  # steps of which every shelf has its share
+
+
+def shelf_index(seed: int, step: int, batch: int, shelves: Sequence[Tensor]) -> Int64[Tensor, " b"]:
+    """The items of a step where a batch has one shape: of one of the ``shelves``, each walked through as `batch_index`
+    does, as often as its share of the items, so that each item is expected as often as any other.
+
+    Of every `ROUND` steps a shelf with the share p has ⌊64 p⌋ or ⌈64 p⌉, by systematic sampling (Madow 1949), in random
+    order; how many it had before is added up, so that a step is still a function of the seed and its number alone.
+    """
+    counts = [len(shelf) for shelf in shelves]
+    number, place = divmod(step, ROUND)
+    before, order = _visits(seed, number, tuple(counts))
+    chosen = order[place]
+    visit = before[chosen] + order[:place].count(chosen)
+    own = Seeds.of(seed, 1).fold("shelf", chosen).number()
+    return shelves[chosen][batch_index(own, visit, batch, counts[chosen])]
+
+
+@lru_cache(maxsize=4)
+def _visits(seed: int, number: int, counts: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """How often each shelf was chosen before a round, and the shelf of each of its steps."""
+    ends = np.cumsum(counts) / sum(counts)
+    seeds = Seeds.of(seed, range(number + 1)).fold("round")
+    starts = seeds.uniforms().numpy()
+    places = (np.arange(ROUND) + starts[:, None]) / ROUND
+    shelves = np.searchsorted(ends[:-1], places, side="right")
+    before = np.bincount(shelves[:-1].ravel(), minlength=len(counts)).tolist()
+    return before, shelves[-1][_permutation(seed, number, ROUND)].tolist()
+
+
 def drop_conditions(
     cond: dict[str, Tensor], null: Mapping[str, int], share: float, seeds: Seeds
 ) -> dict[str, Tensor]:
-    """Conditions with some hidden (set to their null index), all of an example's together."""
+    """Conditions with some hidden (at their null index, and what stands beside at 0), all of an example's together."""
     if not cond or share <= 0:
         return cond
     hidden = seeds.fold("drop").uniforms() < share
+    null = {BESIDE: 0, **null}
     return {
-        name: torch.where(hidden.to(value.device), null[name], value) if name in null else value
+        name: torch.where(at(hidden, value), null[name], value) if name in null else value
         for name, value in cond.items()
     }
 
@@ -93,6 +125,7 @@ class Batches:
         items: to train on.
         size: examples of a batch, over all processes.
         drop: probability that conditions are hidden, by the indices of ``null``.
+        shelves: the items of each shape, where a batch has one.
     """
 
     items: TrainingItems
@@ -101,12 +134,15 @@ class Batches:
     drop: float
     null: Mapping[str, int]
     world: World
+    shelves: Sequence[Tensor] = ()
 
     def of(self, timing: Timing, step: int, again: int) -> Batch:
         """The share of a step's batch, with other noise each time that a run came back ``again``."""
         share, seeds = self.world.share(self.size), Seeds.of(self.seed, self.size).fold("train", step, again)
         u, seeds = timing.draw(seeds)[share], seeds[share]  # times are spread over the whole batch
-        x, cond = self.items.batch(
-            batch_index(self.seed, step, self.size, len(self.items))[share], seeds.fold("items")
-        )
+        if self.shelves:
+            index = shelf_index(self.seed, step, self.size, self.shelves)
+        else:
+            index = batch_index(self.seed, step, self.size, len(self.items))
+        x, cond = self.items.batch(index[share], seeds.fold("items"))
         return Batch(x, drop_conditions(cond, self.null, self.drop, seeds), seeds, u)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Training:
         denoiser: trained in place.
         objective: a loss per example.
         train, val: the data; an empty ``val`` is never validated on.
-        null: the index that hides each condition.
+        null: the index that hides each condition. shelves: see `Batches`.
         folder: the run's ``checkpoints``.
         identity: what a checkpoint must match to be resumed, such as the recipe's and the data's fingerprints.
         world: the processes that train it together; all of them call the same methods.
@@ -77,6 +77,7 @@ class Training:
         folder: Path,
         *,
         null: dict[str, int] | None = None,
+        shelves: Sequence[Tensor] = (),
         identity: dict[str, Any] | None = None,
         device: torch.device | str = "cpu",
         world: World = World(),  # noqa: B008 (frozen)
@@ -99,7 +100,9 @@ class Training:
         self.average = self.averages.models[0]
         self.kept = Kept(folder / FOLDER)
         self.objective, self.train, self.val, self.settings = objective, train, val, settings
-        self.batches = Batches(train, settings.seed, settings.batch, settings.drop, null or {}, world)
+        self.batches = Batches(
+            train, settings.seed, settings.batch, settings.drop, null or {}, world, shelves
+        )
         self.folder, self.identity = folder, identity or {}
         self.parameters = [p for p in self.denoiser.parameters() if p.requires_grad]
         self.curves = [p for p in self.denoiser.curves() if p.requires_grad]

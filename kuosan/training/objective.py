@@ -42,11 +42,11 @@ from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level
-from kuosan.core.shapes import State, Time, as_time, at, leaves, per_example
+from kuosan.core.shapes import GIVEN, State, Time, as_time, at, leaves, per_example
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.denoisers.outputs import weight_of_output
-from kuosan.networks.given import GIVEN, told
+from kuosan.networks.given import told
 from kuosan.networks.view import View
 from kuosan.processes.base import Bridged
 from kuosan.training.coupling import Coupling, Independent

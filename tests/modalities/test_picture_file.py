@@ -271,3 +271,33 @@ def test_a_jpeg_that_calls_itself_png_is_read(tmp_path: Path, mode: str) -> None
     Image.new(mode, (8, 8)).save(tmp_path / "x.jpg")
     (tmp_path / "x.jpg").rename(tmp_path / "x.png")
     assert read_picture(tmp_path / "x.png").mode == mode
+
+
+def test_a_very_large_jpeg_is_decoded_smaller_and_looks_the_same(tmp_path: Path) -> None:
+    wave = np.rint(127 + 120 * np.sin(np.arange(9000) / 400)).astype(np.uint8)
+    Image.fromarray(np.tile(wave, (2000, 1))).save(tmp_path / "wide.jpg")
+    whole, drafted = (read_picture(tmp_path / "wide.jpg", least) for least in (None, (40, 180)))
+    assert peek(tmp_path / "wide.jpg").width == whole.pixels.shape[1] == 9000
+    assert drafted.pixels.shape[1] == 9000 / 8, "the smallest that is three times as large as needed"
+    one, other = (
+        modality_for(picture("L", "uint8", 1, 40, 180)).fit(p).pixels.astype(int) for p in (whole, drafted)
+    )
+    assert abs(one - other).max() <= 4
+    small = Image.fromarray(np.tile(wave[:90], (20, 1)))
+    small.save(tmp_path / "small.jpg")
+    assert read_picture(tmp_path / "small.jpg", (2, 9)).same(read_picture(tmp_path / "small.jpg")), (
+        "others are not"
+    )
+
+
+def test_a_panorama_beyond_the_limit_is_read_where_it_need_not_be_decoded_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kuosan.modalities.picture_file.MAX_PIXELS", 20_000)
+    monkeypatch.setattr("kuosan.modalities.picture_file.LARGE", 10_000)
+    Image.new("RGB", (400, 100), (10, 20, 30)).save(tmp_path / "wide.jpg")
+    assert peek(tmp_path / "wide.jpg").width == 400
+    assert read_picture(tmp_path / "wide.jpg", (8, 32)).pixels.shape == (25, 100, 3)
+    for least in (None, (100, 400)):
+        with pytest.raises(Unreadable, match="far too large"):
+            read_picture(tmp_path / "wide.jpg", least)

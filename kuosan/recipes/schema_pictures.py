@@ -1,0 +1,28 @@
+"""Leaves of a recipe's data that only pictures have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Enlarge = Annotated[
+    int,
+    Field(ge=0, le=16, description="pictures: learn to enlarge them so many times, from crops of this size"),
+]
+Blur = Annotated[
+    float,
+    Field(
+        ge=0, le=4, description="enlarge: largest blur of small pictures, in their pixels (std. deviation)"
+    ),
+]
+Jpeg = Annotated[
+    int, Field(ge=0, le=95, description="enlarge: lowest JPEG quality of small pictures; 0: none")
+]
+Map = Annotated[
+    str, Field(description="pictures: folder of their maps, masks or boxes; auto knows the usual names; none")
+]
+Aspect = Annotated[
+    Literal["auto", "crop", "buckets"],
+    Field(description="pictures of several shapes: all cropped to one, or each to the nearest of a few"),
+]

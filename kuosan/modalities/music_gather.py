@@ -2,10 +2,13 @@
 
 Every piece of one metre is a work: where the metre changes, a new one begins. A work of at most T steps is one passage;
 a longer one is cut into passages that begin at bar lines. In training they slide back by bars (`ragged`). Works that
-are the same up to transposition stay together on one side of the split.
+are of one tune stay together on one side of the split, and of the same ones one is kept (`music_copies`).
 
 The rule of `length="auto"`: T is the most of 8, 4, 2 or 1 bars of the commonest metre that has at most 96 steps; where
 no metre is known, 4 bars of four quarters count.
+
+The rule of `transpose="auto"`: by up to 6 semitones where training passes over the music more than 20 times, or nobody
+knows how often; not at all where all of it is new for long anyway, and twelve keys are more to learn than a few.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +26,9 @@ import torch
 from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Gathered, Skip, Unreadable
 from kuosan.modalities.folder import CLASS, Entry, Folder
+from kuosan.modalities.music_copies import find_copies
 from kuosan.modalities.music_files import Piece, read_scores
-from kuosan.modalities.music_form import END, Form, Instrument, Rows
+from kuosan.modalities.music_form import Form, Instrument, Rows
 from kuosan.modalities.music_key import find_key, transposed_key
 from kuosan.modalities.music_lanes import (
     MOST_LANES,
@@ -46,8 +51,11 @@ if TYPE_CHECKING:
     from kuosan.modalities.music import MusicModality
 
 LONGEST = 96  # steps of the automatic window
-TRANSPOSE = 6  # semitones at most
+TRANSPOSE, MANY = 6, 20.0  # semitones at most, and passes from which they are of use
 DENSITIES = ("sparse", "medium", "dense")
+
+
+Passes = Callable[[Form, int, int], float]
 
 
 @dataclass(frozen=True)
@@ -75,12 +83,15 @@ def gather_music(
     like: MusicModality | None = None,
     *,
     length: int | str = "auto",
-    transpose: int = TRANSPOSE,
+    transpose: int | str = "auto",
+    passes: Passes | None = None,
 ) -> Gathered:
     """Every piece of `folder` as passages in the form of `like`, or in one chosen from the data.
 
     Args:
-        length: steps of a window, or "auto". transpose: semitones that training windows are moved by at most.
+        length: steps of a window, or "auto".
+        transpose: semitones that training windows are moved by at most, or "auto".
+        passes: how often training will see so many steps of music in windows of a form and a length.
 
     Raises `UserError` where there is no music, or an option cannot be.
     """
@@ -93,7 +104,7 @@ def gather_music(
     if like is None:
         form, chosen = _form(works)
         steps, why = _steps(length, works, form)
-        modality = kind(form, steps, transpose)
+        modality = kind(form, steps)
         choices += [*chosen, ("window", f"{steps} steps of {form.lanes} voices", why)]
     else:
         modality, form = like, like.form
@@ -104,22 +115,24 @@ def gather_music(
         total += loss
     if like is None:
         form = replace(form, ranges=_ranges(rows, form))
-        modality = kind(form, modality.steps, transpose)
+        most, chosen = _transposed(transpose, passes, form, modality.steps, sum(map(len, rows)))
+        modality = kind(form, modality.steps, most)
+        choices += chosen
     choices += _loss(total, lost)
 
     cycles = [form.cycle(work.metre) for work in works]
     strides = [max(1, modality.steps // cycle) * cycle for cycle in cycles]
     counts = [max(1, math.ceil(len(r) / stride)) for r, stride in zip(rows, strides, strict=True)]
-    digests = [_digest(r, work.metre) for r, work in zip(rows, works, strict=True)]
-    tunes = [_digest(_level(r), work.metre) for r, work in zip(rows, works, strict=True)]
-    section, together = sections(counts, not any(w.side == "val" for w in works), "piece")
+    held = [work.side == "val" for work in works]
+    copies = find_copies([work.lines for work in works], [work.name for work in works], held, form.step)
+    section, together = sections(counts, not any(held), "piece")
     choices += together
     groups, hashes, names = [], [], []
     for i, (work, count) in enumerate(zip(works, counts, strict=True)):
         for k in range(count):
             part = b"" if section == 0 else (k * math.ceil(count / section) // count).to_bytes(4, "big")
-            groups.append(hashlib.sha256(tunes[i] + part).digest())
-            hashes.append(hashlib.sha256(digests[i] + k.to_bytes(4, "big")).digest())
+            groups.append(hashlib.sha256(copies.together[i] + part).digest())
+            hashes.append(hashlib.sha256(copies.same[i] + k.to_bytes(4, "big")).digest())
             names.append(work.name if count == 1 else f"{work.name}:{k}")
     keys = dict.fromkeys(key for work in works for key in work.columns)
     columns = {key: spread([w.columns.get(key) for w in works], counts) for key in keys}
@@ -137,9 +150,7 @@ def gather_music(
         frozenset({CLASS, "key"}), spread([w.side for w in works], counts), [""] * len(names),
         {"lengths": powers([len(r) for r in rows])}, failed, left_out, choices, groups=groups,
         firsts=[0, *np.cumsum(counts)[:-1].tolist()], totals=totals,
-        duplicates={"pieces_repeated": len(digests) - len(set(digests)),
-                    "pieces_that_are_transpositions": len(set(digests)) - len(set(tunes))},
-        reached={"key": sorted(set(reached))},
+        duplicates=copies.told, reached={"key": sorted(set(reached))},
     )  # fmt: skip
 
 
@@ -263,6 +274,26 @@ def _steps(length: int | str, works: list[_Work], form: Form) -> tuple[int, str]
     return bars * bar, f"{bars} bars of {metre_name(metre) if metre else 'four quarters'}"
 
 
+def _transposed(
+    wanted: int | str, passes: Passes | None, form: Form, steps: int, total: int
+) -> tuple[int, list[Choice]]:
+    """Semitones at most, and why, of windows of so many ``steps`` of ``total``."""
+    if wanted != "auto":
+        most, why = int(wanted), "as asked for"
+    elif passes is None:
+        most, why = (
+            TRANSPOSE,
+            f"where training passes over the music more than {MANY:.0f} times; if not, none",
+        )
+    else:
+        times = passes(form, steps, total)
+        most = TRANSPOSE if times > MANY else 0
+        why = f"about {times:,.0f} passes over the music: " + (
+            "in other keys it is heard anew" if most else "other keys pay from some twenty on"
+        )
+    return most, [("transposition", f"up to {most} semitones" if most else "none", why)]
+
+
 def _ranges(rows: list[Rows], form: Form) -> tuple[tuple[int, int], ...]:
     """Lowest and highest pitch of every lane; of one that never sounds, those of all."""
     found = np.concatenate([form.pitches(r) for r in rows])
@@ -282,16 +313,6 @@ def _moves(rows: Rows, form: Form, most: int) -> tuple[int, int]:
         if len(heard):
             down, up = min(down, int(heard.min()) - low), min(up, high - int(heard.max()))
     return max(0, down), max(0, up)
-
-
-def _level(rows: Rows) -> Rows:
-    """The same for all transpositions of a piece."""
-    heard = rows[rows > END]
-    return np.where(rows > END, rows - (int(heard.min()) - 2) // 2 * 2, rows) if len(heard) else rows
-
-
-def _digest(rows: Rows, metre: Metre | None) -> bytes:
-    return hashlib.sha256(metre_name(metre).encode() + rows.astype("<i2").tobytes()).digest()
 
 
 def _loss(total: Loss, lost: Counter[str]) -> list[Choice]:

@@ -9,17 +9,26 @@ benchmarks/results/music.md, also for one position per token.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from kuosan.errors import UserError
 from kuosan.modalities import MusicModality, load
 from kuosan.modalities.music import METRE
+from kuosan.modalities.music_form import Form
 from kuosan.modalities.music_score import parse_metre
 from kuosan.networks import choose_token_network
-from kuosan.networks.choose_tokens import heads_of
+from kuosan.networks.choose_tokens import heads_of, tokens_seen
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
-from kuosan.recipes.token_leaves import Leaves, check_tokens, own_leaves, token_leaves, token_length
+from kuosan.recipes.token_leaves import (
+    Leaves,
+    check_tokens,
+    own_leaves,
+    token_leaves,
+    token_length,
+    usual_batch,
+)
 
 MOST_STEPS = 64  # of a sample, unless asked for
 
@@ -45,7 +54,13 @@ def settle(asked: Question) -> Settled:
         modality=recipe.data.modality,
         like=start.modality if start else None,
         columns=start.columns if start else None,
-        options={"music": {"length": token_length(recipe), "transpose": recipe.data.transpose}},
+        options={
+            "music": {
+                "length": token_length(recipe),
+                "transpose": recipe.data.transpose,
+                "passes": partial(_passes, asked),
+            }
+        },
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with music")
@@ -79,6 +94,19 @@ def settle(asked: Question) -> Settled:
         "max_side": "auto",
     }  # fmt: skip
     return Settled(data, Recipe.model_validate(tree), network, choices)
+
+
+def _passes(asked: Question, form: Form, steps: int, total: int) -> float:
+    """How often training within the budget sees music of ``total`` steps, in windows of so many."""
+    if asked.budget.seconds:
+        seen = tokens_seen(
+            form.size * form.lanes, steps, seconds=asked.seconds, device=asked.device, speed=asked.speed
+        )
+    else:
+        told = asked.recipe.training.batch
+        batch = usual_batch(steps * form.lanes, total // steps + 1) if told == "auto" else told
+        seen = float((asked.budget.steps_of(batch) or 0) * batch * steps)
+    return seen / total
 
 
 def _network(

@@ -61,8 +61,8 @@ class DataPart(_Part):
     vocoder: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="audio: steps that the vocoder is trained for; with 0, Griffin-Lim"
     )
-    transpose: int = Field(
-        6, ge=0, le=24, description="music: semitones that training is transposed by at most"
+    transpose: Annotated[int, Field(ge=0, le=24)] | Auto = Field(
+        "auto", description="music: semitones that training is transposed by at most"
     )
     scale: Literal["auto", "common", "each"] = Field(
         "auto", description="shapes: common keeps their sizes, each makes every one as large as fits"

@@ -61,6 +61,10 @@ class DataPart(_Part):
     vocoder: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="audio: steps that the vocoder is trained for; with 0, Griffin-Lim"
     )
+    form: Literal["auto", "voices", "roll"] = Field(
+        "auto",
+        description="music: tokens of voices, or numbers of rolls, in which any number of notes sounds",
+    )
     transpose: Annotated[int, Field(ge=0, le=24)] | Auto = Field(
         "auto", description="music: semitones that training is transposed by at most"
     )

@@ -53,7 +53,10 @@ MEANINGS = {
     "values where neither folders nor tables say anything; or `none`",
     "data.vocoder": "audio: steps that the vocoder is trained for; `auto` is 5 % of a budget of time, at most 2 "
     "minutes, or a fourth of one of steps, at most 400; 0 for Griffin-Lim alone",
-    "data.transpose": "music: semitones that training pieces are transposed by at most; 0 for none",
+    "data.form": "music: tokens of `voices`, or numbers of a `roll`, in which any number of notes sounds at once; "
+    "`auto` is voices where 98 % of the notes find one",
+    "data.transpose": "music: semitones that training pieces are transposed by at most; `auto` is 6 "
+    "where training passes over them more than 20 times, else 0",
     "data.scale": "shapes: `common` keeps their sizes relative to one another, `each` makes every one as large as "
     "fits; `auto` is `common` where nine of ten are at least two fifths as long as the longest",
     "data.up": "shapes: axis of meshes and arrays that is up; `auto` is what their format says (y of OBJ and glTF, "

@@ -67,7 +67,8 @@ def _data(path: Path, modality: str) -> Answer:
 def _duplicates(found: dict[str, Any]) -> list[tuple[str, Any]]:
     """What there is of exact copies; a line of its own for each kind."""
     rows = [(k.replace("_", " "), f"{v:,}") for k, v in found.items() if isinstance(v, int) and v]
-    rows += [("the same", ", ".join(group)) for group in found.get("examples", ())[:3]]
+    for what, key in (("the same", "examples"), ("much alike", "near_examples")):
+        rows += [(what, ", ".join(group)) for group in found.get(key, ())[:3]]
     return rows or [("exact copies", "none")]
 
 

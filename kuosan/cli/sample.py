@@ -133,7 +133,7 @@ def sample(
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
         format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of sounds wav,
             flac, png; of clips mp4, webp, gif, apng, frames; of motions bvh, glb, gif, mp4, png; of shapes glb, stl,
-            obj, ply, off, vox, npz.
+            obj, ply, off, vox, npz; of medical images dcm, nii.gz, nii, png.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
         foot_lock: of motions: feet that stand do not slide.
         joint_limits: of motions: joints bend no further than those of the data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,40 @@ def music_rules(
     return rules_of_music(run, MusicWishes(**score), where)
 
 
+def kept_music(run: Run, score: Mapping[str, Any], where: Mapping[str, str]) -> list[str]:
+    """What --voices and --bars mean of rolls, as --keep has it: parts, and bars of the metre that is asked for, or else
+    that of what is given.
+
+    Raises:
+        UserError: a run over other things, no such part, or no bars.
+    """
+    asked = [name for name in ("voices", "bars", "pitches") if score[name]]
+    if not asked:
+        return []
+    modality = run.modality
+    if modality.files_of != "music":
+        raise UserError(f"--{asked[0]} is for music, and {run.path} is no model of music: leave it away")
+    if score["pitches"]:
+        raise UserError(
+            f"--pitches is for music in voices, and {run.path} is a model of rolls: leave it away"
+        )
+    from kuosan.modalities.music_score import parse_metre
+
+    form, names = modality.form, list(modality.groups)  # type: ignore[attr-defined]
+    found = [
+        f"group:{names[int(v)] if v.isdecimal() and int(v) < len(names) else v}" for v in score["voices"]
+    ]
+    given = score["given"]
+    usual = modality.read(given).metre if given and given.is_file() else None
+    bar = form.bar(parse_metre(where["metre"]) if "metre" in where else usual or form.metre)
+    if score["bars"]:
+        from kuosan.recipes.music_rules import spans_of_bars
+
+        steps = modality.count("time", score["length"]) if score["length"] else modality.shape[-1]
+        found += [f"time:{a}-{b - 1}" for a, b in spans_of_bars(score["bars"], steps, bar)]
+    return found
+
+
 def tokens(run: Path, score: dict[str, Any]) -> int | None:
     """The length of a text that is to be longer than a window; None where it need not be.
 
@@ -58,7 +93,7 @@ def formats_of(run: Run, formats: str | None, soundfont: Path | None) -> list[st
         return []
     modality = run.modality
     known = modality.formats
-    if soundfont is not None and modality.name != "music":
+    if soundfont is not None and "music" not in (modality.name, modality.files_of):
         raise UserError(f"--soundfont is for music, and {run.path} is no model of music: leave it away")
     if not known:
         raise UserError(f"{modality.noun} are written in one format alone: leave --format away")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kuosan.cli.answer import Answer
+from kuosan.cli.sample_music import kept_music
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
@@ -31,8 +32,7 @@ def steered(
     Raises:
         UserError: wishes about music, noise besides, or what `recipes.wishes.steering` raises.
     """
-    if asked := next((name for name in ("voices", "bars", "pitches") if score[name]), None):
-        raise UserError(f"--{asked} is for music, and {run.path} is no model of music: leave it away")
+    parts = {**parts, "keep": (*parts["keep"], *kept_music(run, score, where))}
     given, length = score["given"], score["length"]
     if noise is not None and any(v is not None and v != () for v in (given, length, *parts.values())):
         raise UserError(

@@ -216,7 +216,8 @@ def suggestions(run: str, facts: Facts) -> list[str]:
         facts.recipe.noise.gaussian and facts.recipe.distil.steps < 2 and axes == PICTURE
     )  # by a diffusers pipeline
     export = [f"kuosan export {place} --to diffusers {place}-diffusers"] if held else []
-    longer = [f"kuosan sample {place} --length 4s"] if "time" in axes else []
+    length = "16bars --format wav" if "pitch" in axes else "4s"
+    longer = [f"kuosan sample {place} --length {length}"] if "time" in axes else []
     return [f"kuosan sample {place}{where}", *longer, f"kuosan evaluate {place}", *export]
 
 

@@ -17,6 +17,7 @@ from kuosan.modalities.medical_scan import Scan
 from kuosan.modalities.motion import MotionModality
 from kuosan.modalities.motion_skeleton import Motion, Skeleton
 from kuosan.modalities.music import MusicModality
+from kuosan.modalities.music_roll import RollModality
 from kuosan.modalities.music_score import Note, Part, Score
 from kuosan.modalities.pixels import Picture
 from kuosan.modalities.ragged import Ragged
@@ -48,6 +49,7 @@ __all__ = [
     "Part",
     "Picture",
     "Ragged",
+    "RollModality",
     "Scan",
     "Score",
     "Skeleton",

@@ -100,7 +100,11 @@ class Modality(ABC, Generic[Raw]):
     """What items are called, in the plural: "pictures"."""
 
     axes: ClassVar[tuple[str, ...]] = ()
-    """Sides of a state behind its channels, of "time", "frequency", "depth", "height" and "width"; none of tokens."""
+    """Sides of a state behind its channels, of "time", "frequency", "pitch", "depth", "height" and "width";
+    none of tokens."""
+
+    files_of: ClassVar[str] = ""
+    """The modality that folders of its files are of, where that is another one, which decides between them."""
 
     formats: ClassVar[tuple[str, ...]] = ()
     """Kinds of files that `write` can be asked for, by their suffixes without dots, its own choice first."""

@@ -157,7 +157,7 @@ def load(
     own values after theirs to `grow`.  Nothing is written.  Raises `UserError` for data that cannot be used:
     missing, empty, of several modalities, or with more than 10 % of its files unreadable.
     """
-    folder = open_folder(data, like.name if like is not None else modality)
+    folder = open_folder(data, (like.files_of or like.name) if like is not None else modality)
     kind = modality_class(folder.modality)
     folder = kind.spoken(folder)
     _check_failed(folder, folder.failed, data)

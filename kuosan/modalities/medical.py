@@ -56,7 +56,7 @@ class MedicalModality(Modality[Scan]):
         self.form = form
         if form.volume:
             self.axes = VOLUME  # type: ignore[misc]
-            self.formats = ("nii.gz", "nii", "png")  # type: ignore[misc]
+            self.formats = ("nii.gz", "nii", "dcm", "png")  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return (
@@ -112,7 +112,10 @@ class MedicalModality(Modality[Scan]):
         return {"mm": 1 / self.form.spacing[self.axes.index(axis)]}
 
     def read(self, path: Path | str) -> Scan:
-        """The scan of a file: its volume, its slice, or the slice in the middle of several.  Raises `Unreadable`."""
+        """The scan of a file, or of a folder with a series: its volume, its slice, or the one in the middle of several.
+
+        Raises `Unreadable`.
+        """
         path = Path(path)
         if path.name.lower().endswith(NIFTI):
             scan = read_volume(path)
@@ -120,7 +123,10 @@ class MedicalModality(Modality[Scan]):
                 return scan
             slices = Series.planes(scan).slices()
             return slices[len(slices) // 2]
-        frames = read_frames(path)
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        frames = [frame for file in files for frame in read_frames(file)]
+        if not frames:
+            raise Unreadable("there is no file in this folder", path)
         if not self.form.volume:
             return read_scan(frames[len(frames) // 2])
         series = Series((), b"", True, tuple(sorted(frames, key=lambda f: f.place)))
@@ -160,7 +166,8 @@ class MedicalModality(Modality[Scan]):
         return storage.to(torch.float32, copy=True).sub_(f.low).mul_(2 / (f.high - f.low)).sub_(1)
 
     def write(self, raw: Scan, path: Path | str) -> Path:
-        """DICOM or NIfTI with units and place, or a PNG to look at; all say that they are synthetic.
+        """DICOM (of a volume a folder of slices) or NIfTI with units and place, or a PNG to look at; all say that they
+        are synthetic.
 
         Raises `UserError` for a suffix that cannot hold it.
         """
@@ -174,6 +181,8 @@ class MedicalModality(Modality[Scan]):
         if known is None:
             known = self.formats[0]
             path = path.with_name(f"{path.name}.{known}")
+        if known == "dcm" and self.form.volume:
+            path = path.with_suffix("")
         if known == "dcm":
             write_dicom(raw, path, self.form, self.remark)
         elif known == "png":

@@ -2,7 +2,7 @@
 
 A window has T steps of V lanes, step by step, and begins at a bar line (at a beat, where nothing says where bars are).
 What a score has beyond notes, tempo, metre, key and instruments is not kept; `music_lanes` says what becomes of notes
-that are between two steps or find no lane, and counts them.
+that are between two steps or find no lane, and counts them. Music that does not fit becomes rolls (`music_roll`).
 
 In training every window is also transposed, by up to `transpose` semitones and as far as no lane leaves the range that
 it has in the data; a condition `key` moves along.
@@ -10,46 +10,32 @@ it has in the data; a condition `key` moves along.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Int64
-from PIL import Image
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, register
 from kuosan.modalities.folder import Folder
-from kuosan.modalities.kinds import SUFFIXES
-from kuosan.modalities.music_draw import music_sheet
-from kuosan.modalities.music_files import WRITTEN, read_scores, write_score
 from kuosan.modalities.music_form import END, Form
 from kuosan.modalities.music_gather import gather_music
-from kuosan.modalities.music_key import find_key, transposed_key
 from kuosan.modalities.music_lanes import lines_of
 from kuosan.modalities.music_passages import Passages
-from kuosan.modalities.music_score import Metre, Score, metre_name, parse_metre
+from kuosan.modalities.music_roll import RollModality
+from kuosan.modalities.music_score import Metre, Score
+from kuosan.modalities.music_scores import KEY, METRE, Scores
 
-KEY, METRE = "key", "metre"
+__all__ = ["KEY", "METRE", "MusicModality"]
 
 
 @register
-class MusicModality(Modality[Score]):
+class MusicModality(Scores):
     """Windows of `steps` steps of scores in one `form`."""
 
     name: ClassVar[str] = "music"
-    suffixes: ClassVar[tuple[str, ...]] = (*SUFFIXES["music"], ".json")
-    formats: ClassVar[tuple[str, ...]] = WRITTEN
-    noun: ClassVar[str] = "passages"
-
-    def __init__(self, form: Form, steps: int, transpose: int = 0) -> None:
-        self.form, self.steps, self.transpose = form, steps, transpose
-
-    def __repr__(self) -> str:
-        return f"MusicModality({self.form!r}, {self.steps}, {self.transpose})"
 
     @property
     def tokeniser(self) -> Form:
@@ -67,28 +53,12 @@ class MusicModality(Modality[Score]):
 
     @classmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
-        """See `gather_music`, also for the options."""
-        return gather_music(folder, cls, like if isinstance(like, MusicModality) else None, **options)
-
-    def spec(self) -> Spec:
-        return {
-            "modality": self.name, "steps": self.steps, "transpose": self.transpose, "form": self.form.to_json(),
-        }  # fmt: skip
+        """See `gather_music`, also for the options; in voices or as rolls."""
+        return gather_music(folder, {"voices": cls, "roll": RollModality}, like, **options)
 
     @classmethod
     def from_spec(cls, spec: Spec, read: Read | None = None) -> MusicModality:
         return cls(Form.of_json(spec["form"]), int(spec["steps"]), int(spec["transpose"]))
-
-    def read(self, path: Path | str) -> Score:
-        """The score of a file, the first where it holds several.  Raises `Unreadable`."""
-        try:
-            return read_scores(Path(path))[0].score
-        except Unreadable as error:
-            raise Unreadable(error.reason, path) from None
-
-    def write(self, raw: Score, path: Path | str) -> Path:
-        """Writes MIDI, or what the suffix says (`music_files`)."""
-        return write_score(raw, Path(path))
 
     def rows(self, raw: Score) -> Int64[Tensor, "s v"]:
         """Tokens of a whole score, however long; only its first metre counts."""
@@ -110,19 +80,11 @@ class MusicModality(Modality[Score]):
             for row in x.view(len(x), x.shape[1] // self.form.lanes, self.form.lanes)
         ]
 
-    def _score(self, rows: Tensor, metre: Metre | None) -> Score:
-        score = self.form.score(rows.numpy(), metre, tempo=self.form.tempo)
-        return replace(score, key=find_key(score))
+    def _in_metre(self, raw: Score, metre: Metre | None) -> Score:
+        return self._score(self.rows(raw), metre)
 
-    def described(self, raws: Sequence[Score], columns: Mapping[str, Sequence[str | None]]) -> list[Score]:
-        """Scores in the metre that was asked for."""
-        asked = columns.get(METRE, [None] * len(raws))
-        return [
-            raw
-            if name is None or name == metre_name(raw.metre)
-            else self._score(self.rows(raw), parse_metre(name))
-            for raw, name in zip(raws, asked, strict=True)
-        ]
+    def _score(self, rows: Tensor, metre: Metre | None) -> Score:
+        return self._keyed(self.form.score(rows.numpy(), metre, tempo=self.form.tempo))
 
     def to_state(self, storage: Passages, seeds: Seeds | None = None) -> Int64[Tensor, "b l"]:
         """Passages (b) as states; with seeds they slide by bars and are transposed."""
@@ -131,35 +93,6 @@ class MusicModality(Modality[Score]):
             x = torch.where(x > END, x + 2 * storage.moves(seeds)[:, None, None], x)
         return x.flatten(1)
 
-    def labels(
-        self,
-        labels: Mapping[str, Tensor],
-        words: Mapping[str, Sequence[str]],
-        storage: Passages,
-        seeds: Seeds | None,
-    ) -> dict[str, Tensor]:
-        """The key moves with the notes."""
-        found = dict(labels)
-        if seeds is None or KEY not in found:
-            return found
-        keys = [*words[KEY]]
-        place = {key: i for i, key in enumerate(keys)}
-        moved = [
-            place.get(transposed_key(keys[i], n), len(keys)) if i < len(keys) else i
-            for i, n in zip(found[KEY].tolist(), storage.moves(seeds).tolist(), strict=True)
-        ]
-        return found | {KEY: torch.tensor(moved, dtype=torch.int64)}
-
-    def confine(self, storage: Passages) -> Passages:
-        """Passages whose windows stay among these passages."""
-        return replace(storage, windows=storage.windows.confined())
-
     def works(self, storage: Passages) -> list[Int64[Tensor, "s v"]]:
         """The pieces that passages are of, as tokens, as far as these cover them without a gap."""
         return [rows.long() for rows in storage.windows.joined()]
-
-    def show(
-        self, raws: Sequence[Score], columns: int | None = None, scale: int | None = None
-    ) -> Image.Image:
-        """Piano rolls of all of them on one sheet."""
-        return music_sheet(raws, columns, scale)

@@ -75,11 +75,15 @@ class Form:
         return sum(part.lanes for part in self.parts)
 
     @property
+    def part_names(self) -> list[str]:
+        """A word for every part."""
+        return [part.name or f"part {k + 1}" for k, part in enumerate(self.parts)]
+
+    @property
     def names(self) -> list[str]:
         """A word for every lane."""
         found = []
-        for k, part in enumerate(self.parts):
-            name = part.name or f"part {k + 1}"
+        for name, part in zip(self.part_names, self.parts, strict=True):
             found += [name] if part.lanes == 1 else [f"{name} {i + 1}" for i in range(part.lanes)]
         return found
 

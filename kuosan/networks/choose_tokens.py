@@ -72,17 +72,8 @@ def choose_token_network(
         places: whether items are whole documents, so that a position says something.
         speed: of this machine now, relative to what is predicted.
     """
-    where = torch.device(device).type
-    rates = {}
-    for dim, depth in WIDTHS:
-        cost = token_operations(size, length, dim, depth) * (2 if block > 1 else 1)
-        rates[dim, depth] = transformer_speed(where, dim) * speed / cost
-    enough = [
-        (dim, depth) for (dim, depth), rate in rates.items()
-        if rate * seconds >= TOKENS_PER_PARAMETER * 12 * dim**2 * depth
-    ]  # fmt: skip
-    dim, depth = max(enough, default=WIDTHS[0])
-    seen = rates[dim, depth] * seconds
+    dim, depth, rate, enough = _largest(size, length, seconds, device, speed, block)
+    seen = rate * seconds
     passes = seen / max(tokens, 1)
     dropout = 0.1 if passes > SMALL_CORPUS else 0.0
     verdict = (
@@ -93,7 +84,7 @@ def choose_token_network(
         (
             "size",
             f"dim {dim}, depth {depth}",
-            f"{verdict}: {short(seen)} tokens ({short(rates[dim, depth])}/s, {passes:.1f} passes)",
+            f"{verdict}: {short(seen)} tokens ({short(rate)}/s, {passes:.1f} passes)",
         ),
         (
             "dropout",
@@ -106,3 +97,27 @@ def choose_token_network(
         "heads": heads_of(dim), "block": block, "timed": timed, "places": length if places else 0, "dropout": dropout,
     }  # fmt: skip
     return spec, reasons
+
+
+def tokens_seen(
+    size: int, length: int, *, seconds: float, device: str | torch.device, speed: float = 1.0
+) -> float:
+    """How many tokens the network sees that `choose_token_network` takes for the same arguments."""
+    return _largest(size, length, seconds, device, speed)[2] * seconds
+
+
+def _largest(
+    size: int, length: int, seconds: float, device: str | torch.device, speed: float, block: int = 0
+) -> tuple[int, int, float, bool]:
+    """Width and depth of the largest network that keeps (1), its tokens per second by (2), and whether one does."""
+    where = torch.device(device).type
+    rates = {}
+    for dim, depth in WIDTHS:
+        cost = token_operations(size, length, dim, depth) * (2 if block > 1 else 1)
+        rates[dim, depth] = transformer_speed(where, dim) * speed / cost
+    enough = [
+        (dim, depth) for (dim, depth), rate in rates.items()
+        if rate * seconds >= TOKENS_PER_PARAMETER * 12 * dim**2 * depth
+    ]  # fmt: skip
+    best = max(enough, default=WIDTHS[0])
+    return *best, rates[best], bool(enough)

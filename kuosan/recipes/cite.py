@@ -148,10 +148,12 @@ _METRICS = (
     ({"flow"}, ("song2021sde", "dormand1980", "hutchinson1990")),
     ({"bits", "flow"}, ("theis2016", "zheng2023")),
     ({"foot", "skating"}, ("zhang2018",)),
+    ({"groove"}, ("yang2020", "wu2020")),
 )
 # What a modality's states owe to others.
 _MODALITIES = {
-    "motion": (("rotations as two columns", ("zhou2019",)), ("rotations between frames", ("shoemake1985",)))
+    "motion": (("rotations as two columns", ("zhou2019",)), ("rotations between frames", ("shoemake1985",))),
+    "music": (("rolls of onset and sustain", ("min2023",)), ("keys of pieces", ("krumhansl1990",))),
 }
 
 # What a comparison owes beside what its runs do.

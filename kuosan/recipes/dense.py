@@ -1,4 +1,4 @@
-"""Dense states that are no pictures: sounds, clips, motions, shapes; what is trained on them stands in `image`.
+"""Dense states that are no pictures: sounds, clips, motions, shapes, rolls; what is trained on them stands in `image`.
 
 A modality of these needs no recipe of its own: a line in `OPTIONS` hands it the leaves that its reader asks for, and
 one in `DEFAULTS` says which other defaults suit it, and why.
@@ -7,6 +7,7 @@ one in `DEFAULTS` says which other defaults suit it, and why.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,9 @@ OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
 """By modality: the options of its `gather` that a recipe holds."""
 
 DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {
+    "roll": {
+        "objective.output": ("x", "notes are few among many places, which is easier to point at than noise"),
+    },
     "motion": {
         "objective.output": (
             "x",
@@ -63,25 +67,31 @@ def settle(asked: Question) -> Settled:
     Raises:
         UserError: unusable data, or leaves that do not fit them.
     """
-    source, recipe, start = asked.source, asked.recipe, asked.start
+    recipe, start = asked.recipe, asked.start
     name = start.modality.name if start else asked.modality
-    if recipe.process.discrete:
-        raise UserError(
-            f"process={recipe.process.kind} is for tokens, and the states of {source} are numbers: leave it away"
-        )
-    if recipe.codec.kind not in ("auto", "none"):
-        raise UserError(f"codec={recipe.codec.kind} is for pictures, and {source} holds none: leave it away")
-    recipe = recipe.updated(
-        {"process.kind": "additive", "codec.kind": "none", "data.path": str(source.resolve())}
-    )
+    _check(recipe, asked.source)
     make = OPTIONS.get(name)
     data = load(
-        source,
+        asked.source,
         modality=recipe.data.modality,
         like=start.modality if start else None,
         columns=start.columns if start else None,
         grow=bool(start),
         options={name: make(recipe)} if make else {},
+    )
+    return decided(asked, recipe, data)
+
+
+def decided(asked: Question, recipe: Recipe, data: Dataset) -> Settled:
+    """Every leaf but those of the data, which are read.
+
+    Raises:
+        UserError: leaves that do not fit them.
+    """
+    source, start = asked.source, asked.start
+    _check(recipe, source)
+    recipe = recipe.updated(
+        {"process.kind": "additive", "codec.kind": "none", "data.path": str(source.resolve())}
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with {data.modality.noun}")
@@ -96,7 +106,17 @@ def settle(asked: Question) -> Settled:
         shape=shape,
         side=None,
         budget=asked.budget,
-        usual=DEFAULTS.get(name),
+        usual=DEFAULTS.get(data.modality.name),
     )
     part = resolved.data.model_copy(update=data.modality.resolved())
     return Settled(data, resolved.model_copy(update={"data": part}), network, choices)
+
+
+def _check(recipe: Recipe, source: Path) -> None:
+    """UserError for leaves that are of other states."""
+    if recipe.process.discrete:
+        raise UserError(
+            f"process={recipe.process.kind} is for tokens, and the states of {source} are numbers: leave it away"
+        )
+    if recipe.codec.kind not in ("auto", "none"):
+        raise UserError(f"codec={recipe.codec.kind} is for pictures, and {source} holds none: leave it away")

@@ -39,7 +39,7 @@ _STUDENT = "a student knows a few levels of noise, and its likelihood takes all 
 
 def finish(session: Session) -> dict[str, Any]:
     """Write what a finished run leaves, within what its budget has left; the summary of it."""
-    if own := OWN.get(session.facts.recipe.data.modality):
+    if own := OWN.get(session.run.modality.name):
         return own(session)
     run, cost = session.run, cost_of(session.data)
     average.choose(session, session.share(average.SHARE))

@@ -26,7 +26,7 @@ from kuosan.evaluation.motion import clips_of, measure_motions
 from kuosan.evaluation.roles import roles
 from kuosan.evaluation.video import evaluate_clips
 from kuosan.modalities import MedicalModality, Modality, MotionModality
-from kuosan.recipes import shapes
+from kuosan.recipes import rolls, shapes
 
 FEWEST, MOST_NUMBERS = 100, 2**27  # of each side in single precision: 512 MiB
 
@@ -86,6 +86,7 @@ MEASURES: dict[str, Callable[[Found, Items], tuple[Nearest, ...] | None]] = {
     "audio": _sounds,
     "medical": _scans,
     "motion": _motions,
+    "roll": rolls.measure,
     "shape": shapes.measure,
     "video": _clips,
 }

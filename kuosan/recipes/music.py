@@ -1,4 +1,4 @@
-"""The recipe for music: masked diffusion of voices on a grid, by a transformer that knows the beat.
+"""The recipe for music: masked diffusion of voices on a grid, by a transformer that knows the beat; of rolls `dense`.
 
 What ``auto`` means is what it means for texts, but for the network (`networks.voices`), whose positions are steps of
 time and not tokens.
@@ -9,17 +9,27 @@ benchmarks/results/music.md, also for one position per token.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from kuosan.errors import UserError
 from kuosan.modalities import MusicModality, load
 from kuosan.modalities.music import METRE
+from kuosan.modalities.music_form import Form
 from kuosan.modalities.music_score import parse_metre
 from kuosan.networks import choose_token_network
-from kuosan.networks.choose_tokens import heads_of
+from kuosan.networks.choose_tokens import heads_of, tokens_seen
+from kuosan.recipes import dense
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
-from kuosan.recipes.token_leaves import Leaves, check_tokens, own_leaves, token_leaves, token_length
+from kuosan.recipes.token_leaves import (
+    Leaves,
+    check_tokens,
+    own_leaves,
+    token_leaves,
+    token_length,
+    usual_batch,
+)
 
 MOST_STEPS = 64  # of a sample, unless asked for
 
@@ -31,24 +41,34 @@ def settle(asked: Question) -> Settled:
         UserError: unusable data, or leaves that do not fit them.
     """
     source, recipe, start = asked.source, asked.recipe, asked.start
-    check_tokens(recipe, source, "music")
-    if recipe.network.kind not in ("auto", "voices"):
-        raise UserError(
-            f"network={recipe.network.kind} is not for {source}, which holds music: leave it away"
-        )
-    if recipe.process.kind not in ("auto", "masked"):
-        raise UserError(
-            f"process={recipe.process.kind} is not for {source}, which holds music: leave it away"
-        )
     data = load(
         source,
         modality=recipe.data.modality,
         like=start.modality if start else None,
         columns=start.columns if start else None,
-        options={"music": {"length": token_length(recipe), "transpose": recipe.data.transpose}},
+        options={
+            "music": {
+                "form": _form(recipe),
+                "length": token_length(recipe),
+                "transpose": recipe.data.transpose,
+                "passes": partial(_passes, asked),
+            }
+        },
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with music")
+    if data.modality.files_of:
+        return dense.decided(asked, recipe, data)
+    check_tokens(recipe, source, "music")
+    if recipe.network.kind not in ("auto", "voices"):
+        raise UserError(
+            f"network={recipe.network.kind} is not for {source}, whose music becomes voices: leave it away, or set "
+            "data.form=roll"
+        )
+    if recipe.process.kind not in ("auto", "masked"):
+        raise UserError(
+            f"process={recipe.process.kind} is not for {source}, which holds music: leave it away"
+        )
     leaves = Leaves.of(recipe)
     tree, choices = leaves.tree, leaves.choices
     modality = data.modality
@@ -75,10 +95,30 @@ def settle(asked: Question) -> Settled:
         varied_by="data.transpose",
     )
     tree["data"] |= {
-        "modality": "music", "path": str(source.resolve()), "length": modality.steps, "transpose": modality.transpose,
+        "modality": "music", "form": "voices", "path": str(source.resolve()), "length": modality.steps,
+        "transpose": modality.transpose,
         "max_side": "auto",
     }  # fmt: skip
     return Settled(data, Recipe.model_validate(tree), network, choices)
+
+
+def _form(recipe: Recipe) -> str:
+    """Voices where leaves that only those have are set."""
+    own = recipe.process.discrete or recipe.network.kind == "voices"
+    return "voices" if own and recipe.data.form == "auto" else recipe.data.form
+
+
+def _passes(asked: Question, form: Form, steps: int, total: int) -> float:
+    """How often training within the budget sees music of ``total`` steps, in windows of so many."""
+    if asked.budget.seconds:
+        seen = tokens_seen(
+            form.size * form.lanes, steps, seconds=asked.seconds, device=asked.device, speed=asked.speed
+        )
+    else:
+        told = asked.recipe.training.batch
+        batch = usual_batch(steps * form.lanes, total // steps + 1) if told == "auto" else told
+        seen = float((asked.budget.steps_of(batch) or 0) * batch * steps)
+    return seen / total
 
 
 def _network(

@@ -15,13 +15,13 @@ from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.likelihood.tokens import TokenBound
-from kuosan.evaluation.music.bars import Bars
+from kuosan.evaluation.music.bars import FIRST_NOTE, bars_of
 from kuosan.evaluation.music.baselines import music_baselines
 from kuosan.evaluation.music.bound import piece_nats
 from kuosan.evaluation.music.evaluate import MOST_REAL, Windows, evaluate_music
 from kuosan.modalities import Dataset, MusicModality, Split
 from kuosan.modalities.music import KEY, METRE
-from kuosan.modalities.music_form import END, Form
+from kuosan.modalities.music_form import END
 from kuosan.modalities.music_key import key_of_durations
 from kuosan.modalities.music_score import Metre, parse_metre
 from kuosan.recipes.bulk import drawn
@@ -31,7 +31,6 @@ from kuosan.recipes.text_measure import Chosen, chosen
 from kuosan.training.checkpoint import write_json
 
 MOST_BOUND = 2_000
-FIRST_NOTE = END + 1
 
 
 def music_of(run: Run) -> MusicModality:
@@ -47,21 +46,6 @@ def metres_of(run: Run, cond: Mapping[str, Tensor], n: int) -> list[Metre | None
     if words is None:
         return [form.metre] * n
     return [parse_metre(words[i]) if i < len(words) else form.metre for i in cond[METRE].tolist()]
-
-
-def bars_of(form: Form, x: Tensor, metres: list[Metre | None]) -> Bars:
-    """Windows of tokens (n, T·V) as what is measured."""
-    rows = x.view(len(x), x.shape[1] // form.lanes, form.lanes)
-    sounds = (rows > END) & (rows < form.size)
-    pitch = torch.where(sounds, form.low + (rows - FIRST_NOTE) // 2, -1)
-    before = torch.cat([torch.full_like(pitch[:, :1], -1), pitch[:, :-1]], 1)
-    onset = sounds & ((rows % 2 == 0) | (pitch != before))
-    onset[:, 0] = sounds[:, 0] & (rows[:, 0] % 2 == 0)  # held at the beginning: it began before
-    ends = (rows != END).any(2)
-    inside = ends.flip(1).cummax(1).values.flip(1)
-    bar = torch.tensor([form.bar(metre) for metre in metres], dtype=torch.int64)
-    part = tuple(k for k, p in enumerate(form.parts) for _ in range(p.lanes))
-    return Bars(pitch, onset, inside, bar, part, form.ranges)
 
 
 def windows_of(run: Run, x: Tensor, cond: Mapping[str, Tensor]) -> Windows:

@@ -98,7 +98,8 @@ def understood(run: Run, wishes: MusicWishes, where: Mapping[str, str] | None = 
     for name in wishes.voices:
         kept[:, _lanes(form, name)] = True
     if wishes.bars is not None:
-        kept |= _in_bars(wishes.bars, len(rows), form.bar(metre))[:, None]
+        for first, last in spans_of_bars(wishes.bars, len(rows), form.bar(metre)):
+            kept[first:last] = True
     if not wishes.voices and wishes.bars is None:
         if length is None:
             raise UserError(
@@ -288,9 +289,13 @@ def _lanes(form: Form, name: str) -> list[int]:
     return found
 
 
-def _in_bars(text: str, steps: int, bar: int) -> Bool[Tensor, " s"]:
-    """The steps of bars such as "1-4,9"."""
-    kept = torch.zeros(steps, dtype=torch.bool)
+def spans_of_bars(text: str, steps: int, bar: int) -> list[tuple[int, int]]:
+    """First and past the last of the steps, of so many, that are of bars such as "1-4,9".
+
+    Raises:
+        UserError: no bars, or such as there are not.
+    """
+    spans = []
     for piece in text.split(","):
         found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)?\s*)?", piece)
         first = int(found[1]) if found else 0
@@ -299,8 +304,8 @@ def _in_bars(text: str, steps: int, bar: int) -> Bool[Tensor, " s"]:
             raise UserError(f"--bars {text} are no bars: give them such as 1-4 or 1-4,9, counted from 1")
         if (first - 1) * bar >= steps:
             raise UserError(f"--bars {text}: the score has {-(-steps // bar)} bars")
-        kept[(first - 1) * bar : last * bar] = True
-    return kept
+        spans.append(((first - 1) * bar, min(last * bar, steps)))
+    return spans
 
 
 def _permitted(form: Form, pitches: Sequence[str]) -> Bool[Tensor, "v k"]:

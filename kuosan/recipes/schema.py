@@ -68,8 +68,12 @@ class DataPart(_Part):
     vocoder: Annotated[int, Field(ge=0)] | Auto = Field(
         "auto", description="audio: steps that the vocoder is trained for; with 0, Griffin-Lim"
     )
-    transpose: int = Field(
-        6, ge=0, le=24, description="music: semitones that training is transposed by at most"
+    form: Literal["auto", "voices", "roll"] = Field(
+        "auto",
+        description="music: tokens of voices, or numbers of rolls, in which any number of notes sounds",
+    )
+    transpose: Annotated[int, Field(ge=0, le=24)] | Auto = Field(
+        "auto", description="music: semitones that training is transposed by at most"
     )
     scale: Literal["auto", "common", "each"] = Field(
         "auto", description="shapes: common keeps their sizes, each makes every one as large as fits"

@@ -76,6 +76,12 @@ def own_leaves(recipe: Recipe, what: str) -> dict[str, Any]:
     return given
 
 
+def usual_batch(length: int, items: int) -> int:
+    """Windows of so many tokens in a step of training on so many items."""
+    batch = max(8, min(128, 2 ** (TOKENS_PER_STEP // length).bit_length() // 2))
+    return max(1, min(batch, 2 ** (items // 2).bit_length()))
+
+
 def token_leaves(
     leaves: Leaves,
     network: dict[str, Any],
@@ -108,9 +114,7 @@ def token_leaves(
     why = "what the model was trained with" if stock else "learns faster than AdamW from as many items"
     decide("training", "optimizer", "adamw" if stock else "muon", why)
     decide("objective", "timing", "uniform", "stratified")
-    batch = max(8, min(128, 2 ** (TOKENS_PER_STEP // length).bit_length() // 2))
-    batch = max(1, min(batch, 2 ** (items // 2).bit_length()))
-    decide("training", "batch", batch, f"about {TOKENS_PER_STEP:,} tokens per step")
+    decide("training", "batch", usual_batch(length, items), f"about {TOKENS_PER_STEP:,} tokens per step")
     rate = 1e-4 if stock else 5e-4 if started else float(f"{3e-3 * (128 / network['dim']) ** 0.5:.2g}")
     why = "a start from trained weights" if started else "falls with the network's width"
     decide("training", "lr", rate, why)

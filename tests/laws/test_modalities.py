@@ -30,6 +30,7 @@ from kuosan.modalities import (
     MotionModality,
     MusicModality,
     Picture,
+    RollModality,
     Scan,
     Shape,
     ShapeForm,
@@ -50,7 +51,7 @@ from kuosan.modalities.motion_bvh import bvh_text, parse_bvh
 from kuosan.modalities.motion_form import fitted
 from kuosan.modalities.motion_project import Limits
 from kuosan.modalities.music_form import Form, Instrument
-from kuosan.modalities.music_score import Score
+from kuosan.modalities.music_score import Part, Score
 from tests.modalities.motion import walk
 from tests.modalities.music import some_score
 from tests.modalities.shapes import box, surface
@@ -94,6 +95,18 @@ def music() -> Case:
     form = Form(4, 30, 90, parts, metre=raws[0].metre)
     modality = MusicModality(form, int(max(raw.length for raw in raws) * 4))
     # A state has no key or tempo of its own: what comes back has those that it is heard in.
+    return Case(modality, modality.decode(modality.encode(raws)), ".mid")
+
+
+def rolls() -> Case:
+    """The same pieces, with two parts that are one: notes of any number at once."""
+    raws = [some_score(seed) for seed in range(24)]
+    piano = [Part(tuple(sorted({*raw.parts[0].notes, *raw.parts[2].notes})), "Piano") for raw in raws]
+    raws = [replace(raw, parts=(one, raw.parts[1])) for raw, one in zip(raws, piano, strict=True)]
+    form = Form(
+        4, 30, 90, tuple(Instrument(p.name, p.program, 2) for p in raws[0].parts), metre=raws[0].metre
+    )
+    modality = RollModality(form, int(max(raw.length for raw in raws) * 4))
     return Case(modality, modality.decode(modality.encode(raws)), ".mid")
 
 
@@ -171,6 +184,7 @@ CASES = {
     "motion": [motions()],
     "medical": [scans(6, 5), scans(4, 6, 5)],
     "music": [music()],
+    "roll": [rolls()],
     "shape": [blocks(), surfaces()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],
     "video": [clips()],

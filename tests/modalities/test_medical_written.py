@@ -53,7 +53,51 @@ def test_volumes_are_written_as_nifti(tmp_path: Path) -> None:
     assert np.allclose(np.sort(nibabel.load(path).header.get_zooms()), [0.5, 0.75, 3.0])
     assert modality.read(path).same(raw) and modality.axes == ("depth", "height", "width")
     with pytest.raises(UserError, match="nii.gz"):
-        modality.write(raw, tmp_path / "a.dcm")
+        modality.write(raw, tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("codes", ["SPL", "IAR", ""])
+def test_volumes_are_also_series_of_dicom_slices(tmp_path: Path, codes: str, whole: bool) -> None:
+    """Each a study of its own, whose slices lie where the volume's affine says and come back as the volume."""
+    spacing = (3.0, 0.5, 0.75) if codes else ()
+    form = MedicalForm((11, 6, 5), -20.0, 300.0, "HU", "CT", whole, spacing, codes, model="abc")
+    modality = MedicalModality(form)
+    x = torch.rand(2, 1, 11, 6, 5, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    raws = modality.decode(x)
+    paths = [modality.write(raw, tmp_path / "out" / f"{i:05d}.dcm") for i, raw in enumerate(raws)]
+    assert [path.name for path in paths] == ["00000", "00001"]
+    sets = [[read(file) for file in sorted(path.iterdir())] for path in paths]
+    for raw, slices in zip(raws, sets, strict=True):
+        assert len(slices) == 11
+        for i, one in enumerate(slices):
+            assert one.InstanceNumber == i + 1 and one.SyntheticData == "YES" and one.PatientID == "SYNTHETIC"
+            values = one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept)
+            assert np.abs(values - raw.values[i]).max() <= (0 if whole else 320 / 65535 / 2 * 1.01)
+            if codes:  # PS3.3 C.7.6.2.1.1, of the voxel in row 2 and column 4, in left, back and head
+                right, down = np.array(one.ImageOrientationPatient, float).reshape(2, 3)
+                rows, columns = map(float, one.PixelSpacing)
+                place = np.array(one.ImagePositionPatient, float) + 4 * columns * right + 2 * rows * down
+                assert raw.affine is not None
+                assert np.allclose(place, (raw.affine @ [i, 2, 4, 1])[:3] * [-1, -1, 1])
+                assert one.SliceThickness == 3.0
+    for name, n in {
+        "StudyInstanceUID": 1,
+        "SeriesInstanceUID": 1,
+        "FrameOfReferenceUID": 1,
+        "SOPInstanceUID": 11,
+    }.items():
+        uids = [{str(one[name].value) for one in slices} for slices in sets]
+        assert [len(found) for found in uids] == [n, n] and not uids[0] & uids[1]
+    # The reader of series stacks them again, towards the same directions.
+    bound = 1e-6 if whole else 2 / 65535 * 1.01
+    for path, state in zip(paths, modality.encode(raws), strict=True):
+        assert (modality.encode([modality.read(path)])[0] - state).abs().max() <= bound
+    data = load(tmp_path / "out", like=modality)
+    assert len(data.train) + len(data.val) == 2 and not data.survey.skipped
+    again = states(data)
+    for state in modality.encode(raws):
+        assert (again - state).abs().amax((1, 2, 3, 4)).min() <= bound
 
 
 def test_nothing_of_a_person_is_said(tmp_path: Path) -> None:

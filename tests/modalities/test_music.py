@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import MusicModality, load, modality_from_spec
+from kuosan.modalities.music_abc import read_abc
 from kuosan.modalities.music_files import write_score
 from kuosan.modalities.music_form import END, SILENCE, Form, Instrument
 from kuosan.modalities.music_key import find_key, transposed_key
@@ -223,6 +225,70 @@ def test_transpositions_of_one_tune_stay_on_one_side(tmp_path: Path) -> None:
     assert sides[1]
     assert not sides[0] & sides[1]
     assert data.survey.duplicates["pieces_that_are_transpositions"] == 60
+
+
+def _abc(number: int) -> str:
+    """A tune with a pick-up, chords and a repeat, other than that of any other number."""
+    draw = random.Random(number)
+    bars = ["".join(draw.choice("CDEFGABcde") for _ in range(8)) for _ in range(6)]
+    return (
+        f'X:{number}\nM:4/4\nL:1/8\nK:C\nG|:"C"' + "|".join(bars[:3]) + ':|:"G"' + "|".join(bars[3:]) + ":|\n"
+    )
+
+
+def test_copies_of_one_tune_are_found_in_files_of_any_kind(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for i in range(40):
+        (folder / f"{i:02d}.abc").write_text(_abc(i), encoding="utf-8")
+        tune = read_abc(_abc(i))[0]
+        if i < 12:  # the same notes; MIDI knows no pick-up, and of some its one part holds melody and chords
+            one = Part(tuple(sorted(n for p in tune.parts for n in p.notes)))
+            write_score(replace(tune, parts=(one,) if i % 2 else tune.parts), folder / f"{i:02d}-same.mid")
+        elif i < 30:  # its repeats played out and without its chords, in another key
+            melody, half, late = tune.parts[0].notes, 0.5 + 12.0, 12.0
+            twice = [n._replace(start=n.start + late * (n.start >= half)) for n in melody]
+            again = [
+                n._replace(start=n.start + late)
+                for n in twice
+                if 0.5 <= n.start < half or n.start >= half + late
+            ]
+            played = raised(replace(tune, parts=(Part(tuple(sorted(twice + again))),), end=0.0), 3)
+            write_score(played, folder / f"{i:02d}-played.mid")
+    data = load(folder)
+    told = data.survey.duplicates
+    assert told["pieces_repeated"] == 12 and told["near_copies"] == 18
+    assert sorted(sorted(names) for names in told["near_examples"]) == [
+        [f"{i:02d}-played.mid", f"{i:02d}.abc"] for i in range(12, 30)
+    ]
+    sides = [{name[:2] for name in split.names} for split in (data.train, data.val)]
+    assert sides[1] and not sides[0] & sides[1]
+
+
+def test_of_files_with_the_same_notes_one_is_kept(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a")
+    for i in range(6):
+        write_score(replace(some_score(i, bars=6), title="once more"), folder / f"{i:02d}.musicxml")
+    data = load(folder, options={"music": {"length": 96}})
+    assert data.survey.duplicates["removed_from_training"] == 6
+    assert len(data.train) + len(data.val) == 12
+
+
+@pytest.mark.parametrize(("often", "most"), [(20.0, 0), (20.5, 6)])
+def test_music_is_transposed_where_it_would_be_heard_often(often: float, most: int, tmp_path: Path) -> None:
+    folder, seen = folder_of(tmp_path / "a", rise=1), []
+
+    def passes(form: Form, steps: int, total: int) -> float:
+        seen.append((form.step, steps, total))
+        return often
+
+    data = load(folder, options={"music": {"length": 16, "passes": passes}})
+    assert isinstance(data.modality, MusicModality)
+    assert data.modality.transpose == most
+    assert bool((data.train.x.up + data.train.x.down).any()) == bool(most)
+    told = {what: value for what, value, _ in data.survey.notes}
+    assert told["transposition"] == ("up to 6 semitones" if most else "none")
+    assert seen == [(4, 16, 12 * 6 * 16)]
 
 
 def test_bad_files_are_named_and_skipped(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from kuosan.modalities.music_files import read_scores, write_score
 from kuosan.recipes.cite import reasons_of
 from kuosan.recipes.music_measure import FIRST_NOTE, baselines, bound, music_of, pieces_of, windows_of
 from kuosan.recipes.music_rules import MusicWishes, parse_length, rules_of_music
-from kuosan.recipes.opening import prepare, reopen
+from kuosan.recipes.opening import prepare, reopen, settle
 from kuosan.recipes.schema import Recipe
 
 SMALL: dict[str, Any] = {
@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     "training__batch": 16,
     "sampling__steps": 4,
     "data__length": 16,
+    "data__transpose": 6,
 }
 
 
@@ -108,6 +109,15 @@ def test_training_makes_the_model_less_surprised(folder: Path, run: kuosan.Run, 
     ).data
     bits = bound(run, data.val, 100)["bits_per_token"].value
     assert bits < 0.7 * baselines(data)["voice_unigram"]
+
+
+@pytest.mark.parametrize(("steps", "most"), [(262, 0), (263, 6)])
+def test_transposition_is_chosen_by_how_often_the_music_is_seen(steps: int, most: int, folder: Path) -> None:
+    """60 tunes of 48 or 64 steps on the grid, 3,360 in all; 16 windows of 16 steps are seen in a step of training."""
+    recipe = Recipe(budget=f"{steps}steps").updated(_dotted(SMALL) | {"data.transpose": "auto"})
+    plan = settle(folder, None, recipe, {})
+    assert plan.facts.recipe.data.transpose == most
+    assert any(what == "transposition" and "20 passes" in why for what, _, why in plan.facts.choices)
 
 
 def _dotted(leaves: dict[str, Any]) -> dict[str, Any]:

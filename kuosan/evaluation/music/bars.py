@@ -8,6 +8,11 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from kuosan.modalities.music_form import END, Form
+from kuosan.modalities.music_score import Metre
+
+FIRST_NOTE = END + 1
+
 
 @dataclass(frozen=True, eq=False)
 class Bars:
@@ -60,3 +65,18 @@ class Bars:
         v = len(self.part)
         found = [(i, j) for i in range(v) for j in range(i + 1, v) if self.part[i] != self.part[j]]
         return found or [(i, j) for i in range(v) for j in range(i + 1, v)]
+
+
+def bars_of(form: Form, x: Tensor, metres: list[Metre | None]) -> Bars:
+    """Windows of tokens (n, T·V) as what is measured."""
+    rows = x.view(len(x), x.shape[1] // form.lanes, form.lanes)
+    sounds = (rows > END) & (rows < form.size)
+    pitch = torch.where(sounds, form.low + (rows - FIRST_NOTE) // 2, -1)
+    before = torch.cat([torch.full_like(pitch[:, :1], -1), pitch[:, :-1]], 1)
+    onset = sounds & ((rows % 2 == 0) | (pitch != before))
+    onset[:, 0] = sounds[:, 0] & (rows[:, 0] % 2 == 0)  # held at the beginning: it began before
+    ends = (rows != END).any(2)
+    inside = ends.flip(1).cummax(1).values.flip(1)
+    bar = torch.tensor([form.bar(metre) for metre in metres], dtype=torch.int64)
+    part = tuple(k for k, p in enumerate(form.parts) for _ in range(p.lanes))
+    return Bars(pitch, onset, inside, bar, part, form.ranges)

@@ -64,9 +64,7 @@ def evaluate_music(
     parts = roles(len(train), len(val), len(samples), generator)
     reference = Bars.joined([val.bars, train.bars[parts.borrowed]])
     pool = train.bars[parts.pool]
-    for name, histogram in HISTOGRAMS.items():
-        rows = [histogram(bars) for bars in (samples.bars, reference, pool)]
-        found.compare(name, Overlap(), Sides(rows[0], rows[1], rows[2], parts.note), "notes")
+    _histograms(found, samples.bars, reference, pool, parts.note)
     _statistics(found, samples.bars, val.bars, pool)
     table = _copies(found, samples, train, val, notes)
     for what, windows in (("asked", samples), ("held-out", val)):
@@ -79,6 +77,18 @@ def evaluate_music(
     if out is not None:
         evaluation.write(out)
     return evaluation
+
+
+def measure_bars(found: Found, samples: Bars, reference: Bars, floor: Bars, note: str) -> None:
+    """What is measured of notes, whatever states they come from: against a ``reference``, beside a ``floor``."""
+    _histograms(found, samples, reference, floor, note)
+    _statistics(found, samples, reference, floor)
+
+
+def _histograms(found: Found, samples: Bars, reference: Bars, floor: Bars, note: str) -> None:
+    for name, histogram in HISTOGRAMS.items():
+        rows = [histogram(bars) for bars in (samples, reference, floor)]
+        found.compare(name, Overlap(), Sides(rows[0], rows[1], rows[2], note), "notes")
 
 
 def _statistics(found: Found, samples: Bars, val: Bars, pool: Bars) -> None:

@@ -35,7 +35,7 @@ from kuosan.evaluation.report_words import (
     usable,
     verdict,
 )
-from kuosan.evaluation.verdict import Finding
+from kuosan.evaluation.verdict import TONES, Finding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 MAX_FRAMES = 12  # more columns of a trajectory than this no longer fit a page
 MAX_PREVIEWS = 24
 FINE = 2  # pixels of a large picture per CSS pixel, for sharp screens; more would only weigh
-TONES = {"good": "good", "fair": "mixed", "bad": "poor", "unknown": "not known"}
 HEAVY = 2**19  # bytes of a PNG beyond which a picture is written as JPEG
 
 

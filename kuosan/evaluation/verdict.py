@@ -28,6 +28,7 @@ from kuosan.evaluation.report_words import AGREES, count, error, metric_title, n
 Tone = Literal["good", "fair", "bad", "unknown"]
 Metrics = Mapping[str, Mapping[str, Any]]
 
+TONES: dict[str, str] = {"good": "good", "fair": "mixed", "bad": "poor", "unknown": "not known"}
 LUCK = 0.07  # of the measures: three times what chance makes
 OFTEN = 0.5  # of the measures that see a difference: then samples are plainly off
 LATE = 0.25  # of the looks at the held-out loss: the end of training
@@ -73,6 +74,11 @@ def findings(
         _noise(levels, noun),
     ]
     return [one for one in found if one is not None]
+
+
+def in_words(metrics: Metrics, noun: str) -> list[dict[str, str]]:
+    """What measurements alone allow to be said, as JSON."""
+    return [finding.to_json() for finding in findings(metrics, noun=noun)]
 
 
 # -- each question -----------------------------------------------------------------------------------------

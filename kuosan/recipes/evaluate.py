@@ -17,6 +17,7 @@ from kuosan.evaluation.evaluate import Evaluation, evaluate_samples
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
+from kuosan.evaluation.verdict import in_words
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
 from kuosan.modalities.folder import CLASS
@@ -218,6 +219,7 @@ def evaluate(
         effort = Effort.of(n, probes, tolerance)
         out = None if run.foreign else run.path / "evaluation"
         result = with_likelihood(result, measured(run, dataset, effort, seed=seed, out=out, tell=tell))
+    result["verdict"] = in_words(result["metrics"], run.modality.noun)
     if not run.foreign:
         write_json(run.path / EVALUATION, result)
     return result

@@ -76,7 +76,14 @@ def evaluate(
         raise UserError(
             f"there is no file {inception}: give --inception a safetensors file of Inception weights"
         )
-    from kuosan.cli.words import baseline_lines, codec_lines, likelihood_lines, metric_table, noun
+    from kuosan.cli.words import (
+        baseline_lines,
+        codec_lines,
+        likelihood_lines,
+        metric_table,
+        noun,
+        verdict_table,
+    )
     from kuosan.recipes.evaluate import SEED
     from kuosan.recipes.evaluate import evaluate as measure
     from kuosan.training.parallel import join
@@ -112,9 +119,8 @@ def evaluate(
     parts += likelihood_lines(result["likelihood"]) if "likelihood" in result else []
     parts += baseline_lines(result["metrics"], result["baselines"]) if "baselines" in result else []
     things = noun(loaded.facts.modality["modality"])
-    text = "\n".join(
-        [head, "", metric_table(result["metrics"], things), *parts, *([""] if left_out else []), *left_out]
-    )
+    said = [verdict_table(result["verdict"]), "", metric_table(result["metrics"], things)]
+    text = "\n".join([head, "", *said, *parts, *([""] if left_out else []), *left_out])
     return Answer(text, {"run": run, **result})
 
 

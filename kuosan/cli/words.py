@@ -48,6 +48,13 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]], things: str = "pictur
     return table(rows, ("metric", "value", "n", f"real {things}", "in words"))
 
 
+def verdict_table(verdict: Sequence[Mapping[str, str]]) -> str:
+    """What the measurements allow to be said, question by question."""
+    from kuosan.evaluation.verdict import TONES
+
+    return table([(f["about"], TONES[f["tone"]], f["says"]) for f in verdict], ("question", "verdict", "why"))
+
+
 def codec_lines(metrics: Mapping[str, Mapping[str, Any]], things: str = "pictures") -> list[str]:
     """What real items lose on a round trip through the codec: the ceiling of what the samples can be."""
     rows = [(name, _plus_minus(m["value"], m.get("stderr")), f"{m['n']:,}") for name, m in metrics.items()]

@@ -13,8 +13,9 @@ from kuosan.evaluation.frechet import FrechetDistance, FrechetInfinity
 from kuosan.evaluation.frontier import Mauve
 from kuosan.evaluation.kernel import GaussianKernelDistance, KernelDistance
 from kuosan.evaluation.neighbours import Coverage, Density, Precision, Recall
-from kuosan.evaluation.recognition import ClassAccuracy
+from kuosan.evaluation.recognition import ClassAccuracy, ClassFrequency
 from kuosan.evaluation.two_sample import ClassifierTwoSample, SlicedWasserstein
+from kuosan.evaluation.variety import Pairwise, PairwiseBetween, PairwiseWithin, Vendi
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -29,8 +30,13 @@ METRICS: dict[str, Metric] = {
         Recall(),
         Density(),
         Coverage(),
+        Vendi(),
+        Pairwise(),
+        PairwiseWithin(),
+        PairwiseBetween(),
         Mauve(),
         ClassAccuracy(),
+        ClassFrequency(),
         Copies(),
         NearestDistance(),
     )
@@ -39,6 +45,7 @@ METRICS: dict[str, Metric] = {
 __all__ = [
     "METRICS",
     "ClassAccuracy",
+    "ClassFrequency",
     "ClassifierTwoSample",
     "Copies",
     "Coverage",
@@ -54,9 +61,13 @@ __all__ = [
     "Metric",
     "Nearest",
     "NearestDistance",
+    "Pairwise",
+    "PairwiseBetween",
+    "PairwiseWithin",
     "Precision",
     "Recall",
     "SlicedWasserstein",
+    "Vendi",
     "evaluate_samples",
     "measure",
 ]

@@ -5,6 +5,8 @@
     fd, kd, kd_rbf, swd, c2st       in every space: distance of the laws    (fd_pixels or fd_raw, kd_encoder, …)
     fd_inf                          in the encoder's space, where n allows: the same, free of bias
     precision, recall, density, coverage    in the encoder's space, else in pixels: fidelity and diversity
+    vendi, pairwise or, with labels, pairwise_within and pairwise_between        there, too: how varied are they?
+    class_frequency                 with samples under no condition: is each class made as often as it should be?
     tstr_accuracy                   with labels, if asked: of a classifier that samples taught, on held-out items
     class_accuracy                  with labels: is the class asked for recognised?
     copies, nearest_distance        in pixels: are samples copied from training?
@@ -30,7 +32,17 @@ from kuosan.evaluation.encoder import FEWEST_PLACES, Encoder
 from kuosan.evaluation.encoder_training import train_encoder
 from kuosan.evaluation.estimates import nearest
 from kuosan.evaluation.features import FeatureSpace, states
-from kuosan.evaluation.found import Evaluation, Found, Sides, copied, distances, neighbours, recognised
+from kuosan.evaluation.found import (
+    Evaluation,
+    Found,
+    Sides,
+    apart,
+    copied,
+    distances,
+    frequencies,
+    neighbours,
+    recognised,
+)
 from kuosan.evaluation.roles import Roles, roles
 from kuosan.evaluation.taught import taught_by_samples
 from kuosan.networks.sides import times
@@ -48,6 +60,7 @@ def evaluate_samples(
     labels: Int[Tensor, " n"] | None = None,
     train_labels: Int[Tensor, " t"] | None = None,
     val_labels: Int[Tensor, " v"] | None = None,
+    free: Float[Tensor, "f c *sides"] | None = None,
     out: Path | None = None,
     seed: int = 0,
     seconds: float = 30.0,
@@ -58,10 +71,10 @@ def evaluate_samples(
     """Every measurement that these states allow; the same bits for the same arguments.
 
     `axes` are their sides (`Modality.axes`) and `noun` what they are called. `labels` are the classes asked of the
-    samples; `train_labels` and `val_labels` the true ones. `seconds` is what the whole may take on two slow cores, half
-    of it to train the encoder; `teach` are seconds beside these for classifiers that samples teach (`taught`), none
-    unless given. `inception` is a local safetensors file of FID weights. With `out`, evaluation.json and
-    the encoder are written there.
+    samples; `train_labels` and `val_labels` the true ones; `free` are others that were asked for none. `seconds` is
+    what the whole may take on two slow cores, half of it to train the encoder; `teach` are seconds beside these for
+    classifiers that samples teach (`taught`), none unless given. `inception` is a local safetensors file of FID
+    weights. With `out`, evaluation.json and the encoder are written there.
     Raises UserError on states of other shapes or with numbers that are not finite.
     """
     samples, train, val = (x.detach().float().cpu() for x in (samples, train, val))
@@ -87,6 +100,12 @@ def evaluate_samples(
         if out is not None:
             trained.save(out)
     neighbours(found, fine, rows)
+    of_reference = None
+    if train_labels is not None and val_labels is not None:
+        of_reference = torch.cat([val_labels, train_labels[parts.borrowed]])
+    apart(found, fine, rows, labels, of_reference)
+    if free is not None:
+        _frequencies(found, trained, free.detach().float().cpu(), train, val, parts)
     _classes(found, trained, samples, val, labels, val_labels)
     if teach:
         taught_by_samples(
@@ -166,6 +185,20 @@ def _classes(
 
     name, classes = (encoder.name, encoder.classes) if encoder is not None else ("encoder", ())
     recognised(found, name, classes, partial(scores, samples), partial(scores, val), labels, val_labels)
+
+
+def _frequencies(
+    found: Found, encoder: Encoder | None, free: Tensor, train: Tensor, val: Tensor, parts: Roles
+) -> None:
+    if encoder is None or not encoder.classes:
+        found.left_out["class_frequency"] = (
+            "no classifier: too few labelled training items, or one class only"
+        )
+        return
+    real = (torch.cat([val, train[parts.borrowed]]), train[parts.unseen])
+    drawn, reference, pool = (encoder.logits(x) for x in (free, *real))
+    note = f"samples under no condition; {parts.note}"
+    frequencies(found, Sides(drawn, reference, pool, note), encoder.name)
 
 
 def _copies(

@@ -22,8 +22,9 @@ from kuosan.evaluation.copies import Copies, Honest, Nearest, NearestDistance, n
 from kuosan.evaluation.frechet import FrechetDistance, FrechetInfinity
 from kuosan.evaluation.kernel import GaussianKernelDistance, KernelDistance
 from kuosan.evaluation.neighbours import Coverage, Density, Precision, Recall
-from kuosan.evaluation.recognition import ClassAccuracy
+from kuosan.evaluation.recognition import ClassAccuracy, ClassFrequency
 from kuosan.evaluation.two_sample import ClassifierTwoSample, SlicedWasserstein
+from kuosan.evaluation.variety import Pairwise, PairwiseBetween, PairwiseWithin, Vendi
 
 FEWEST_ROWS = 10  # below this, a distance between sets says nothing even beside its floor
 FEWEST_JUDGED = 10  # held-out items for the ceiling of a classifier
@@ -119,9 +120,30 @@ def distances(found: Found, space: str, sides: Sides) -> None:
 
 
 def neighbours(found: Found, space: str, sides: Sides) -> None:
-    """precision, recall, density and coverage."""
-    for metric in (Precision(), Recall(), Density(), Coverage()):
+    """precision, recall, density and coverage; vendi."""
+    for metric in (Precision(), Recall(), Density(), Coverage(), Vendi()):
         found.compare(metric.name, metric, sides, space)
+
+
+def apart(
+    found: Found,
+    space: str,
+    sides: Sides,
+    labels: Int[Tensor, " n"] | None,
+    reference_labels: Int[Tensor, " m"] | None,
+) -> None:
+    """pairwise; where all conditions are known, pairwise_within and pairwise_between instead."""
+    if labels is None or reference_labels is None or sides.fewest < FEWEST_ROWS:
+        found.compare(Pairwise.name, Pairwise(), sides, space)
+        return
+    needs = {"labels": labels.cpu().long(), "reference_labels": reference_labels.cpu().long()}
+    for metric in (PairwiseWithin(), PairwiseBetween()):
+        found.attempt(metric.name, partial(metric, sides.samples, sides.reference, space=space, **needs))
+
+
+def frequencies(found: Found, scores: Sides, space: str) -> None:
+    """class_frequency, of the class scores of samples that were asked for nothing."""
+    found.compare(ClassFrequency.name, ClassFrequency(), scores, space)
 
 
 def recognised(

@@ -9,6 +9,14 @@ weighted to the classes asked for, as a classifier may find some classes harder 
 The plain argmax of the scores decides; no temperature, no threshold. A value *above* the ceiling says that
 samples are more typical than real items, the usual sign of strong guidance or of lost diversity. Compare
 "classification accuracy score" (Ravuri & Vinyals 2019), which trains the other way round.
+
+Left to itself, under no condition, does a model make every class as often as the data have it? The shares of classes
+that the classifier sees among such samples and among real items differ by their total variation,
+
+    TV = ½ Σ_c |p_c - q_c|,                                                                        (1)
+
+the share of samples that would have to be of another class. As it is positive for any two finite sets, it stands beside
+that of as many real items; what the classifier mistakes, it mistakes on both sides.
 """
 
 from __future__ import annotations
@@ -29,6 +37,36 @@ def accuracy(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> float:
     if len(logits) != len(labels):
         raise ValueError(f"class_accuracy: {len(logits)} rows of scores, but {len(labels)} labels")
     return float((logits.argmax(1) == labels).double().mean())
+
+
+def class_shares(logits: Float[Tensor, "n k"]) -> Float[Tensor, " k"]:
+    """How often each class is seen."""
+    return torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double() / len(logits)
+
+
+class ClassFrequency(Metric):
+    """Total variation of the classes that are seen among samples and among real items, eq. 1; rows are scores."""
+
+    name: ClassVar[str] = "class_frequency"
+    better: ClassVar[Better] = "lower"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+    notices: ClassVar[tuple[str, ...]] = ("dropped modes",)
+
+    def value(self, samples: Float[Tensor, "n k"], reference: Float[Tensor, "m k"], **needs: Tensor) -> float:
+        return 0.5 * float((class_shares(samples) - class_shares(reference)).abs().sum())
+
+    def estimate(
+        self, samples: Float[Tensor, "n k"], reference: Float[Tensor, "m k"], **needs: Tensor
+    ) -> Estimate:
+        # By the delta method, TV moves by half of the sign of its item's class.
+        signs = (class_shares(samples) - class_shares(reference)).sign()
+        moves = [signs[rows.argmax(1)].var() / (4 * len(rows)) for rows in (samples, reference)]
+        value = self.value(samples, reference)
+        stderr = max(math.sqrt(float(sum(moves))), share_stderr(value, len(samples)))
+        most = int((class_shares(samples) - class_shares(reference)).abs().argmax())
+        a, b = (float(class_shares(rows)[most]) for rows in (samples, reference))
+        note = f"the class that is farthest off: {a:.1%} of samples, {b:.1%} of real items"
+        return Estimate(value, stderr, note=note)
 
 
 class ClassAccuracy(Metric):

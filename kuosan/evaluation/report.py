@@ -1,9 +1,10 @@
 """The report of a run: one page that a person enjoys reading, and can trust.
 
 One HTML file that needs nothing else: pictures and charts stand in it, no script runs, nothing is fetched
-(a content security policy in the page forbids it), every text of the user's is escaped. Pictures come first,
-then how they came to be, then the numbers, each with its sample count, its standard error and what real data
-score on it; last what was chosen, what went wrong, and how to do it again. What is not known is left out.
+(a content security policy in the page forbids it), every text of the user's is escaped. First comes the verdict in
+words, then pictures, then the numbers, each with its sample count, its standard error and what real data score on it,
+and what was not measured; then how training went and where it is weak; last what it learned from, what was chosen,
+what went wrong, and how to do it again. What is not known is left out.
 
 `ReportFacts` is plain data: any modality that can draw its items as pictures can fill it. The same facts give
 the same bytes.
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kuosan.evaluation import plots
+from kuosan.evaluation import plots, training_plots
 from kuosan.evaluation.report_data import survey_view
 from kuosan.evaluation.report_likelihood import likelihood_view
 from kuosan.evaluation.report_section import Section, section_view, templates
@@ -34,6 +35,7 @@ from kuosan.evaluation.report_words import (
     usable,
     verdict,
 )
+from kuosan.evaluation.verdict import TONES, Finding
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,7 +51,8 @@ class ReportFacts:
     """All that a report can show; everything but the title may be missing.
 
     title, subtitle, created (ISO date), command: text; `command` is what reproduces the run.
-    headlines: sentences for the top of the page.
+    verdict: what can be said of the model, from these numbers (`verdict.findings`).
+    headlines: sentences beside the first picture: how it was trained and sampled.
     survey: what was found in the data. Known keys: files, items, train, val, captions, duplicates (numbers),
         classes {name: count} or {column: {name: count}}, sizes/modes/dtypes {name: count},
         class_names {value: name}, skipped and left_alone [(name, reason)], notes [sentence or (what, value,
@@ -64,13 +67,15 @@ class ReportFacts:
         starts with "grid" is drawn as points, [(t, number of the step)].
     codec: of a model of latents: metrics (as below), pairs (a picture: real items above, their round trips below),
         log (rows of codec.jsonl), words (sentences).
-    metrics: name → {value, stderr, n, space, floor, floor_stderr, better, note}; `n` is required.
+    metrics: name → {value, stderr, n, space, floor, floor_stderr, better, note}; `n` is required. left_out: what was
+        not measured, and why.
     likelihood: what `report_likelihood` arranges; surprising: (label, picture) of the items that surprised most, least.
     samples: (label, picture) of the finished model, the first one largest. texts: (caption, text), where that is what
         it makes.
     nearest: {sample, neighbour (pictures), distance, threshold, percentile (0…100, among n held-out items),
         n, name} of the samples closest to a training item.
-    sections: what methods of their own have to show.
+    shows: sections that come with the pictures: what is to be heard or watched. sections: what methods of their own
+        have to show.
     events: sentences about skipped steps, roll-backs, an early stop.
     environment: versions, machine, threads. citations: text or BibTeX.
     noun: what an item of the data is called, in the plural.
@@ -80,6 +85,7 @@ class ReportFacts:
     subtitle: str = ""
     created: str = ""
     command: str = ""
+    verdict: Sequence[Finding] = ()
     headlines: Sequence[str] = ()
     survey: Mapping[str, Any] = field(default_factory=dict)
     choices: Sequence[tuple[str, Any, str]] = ()
@@ -89,11 +95,13 @@ class ReportFacts:
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     codec: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
     likelihood: Mapping[str, Any] = field(default_factory=dict)
     surprising: Sequence[tuple[str, Image]] = ()
     samples: Sequence[tuple[str, Image]] = ()
     texts: Sequence[tuple[str, str]] = ()
     nearest: Sequence[Mapping[str, Any]] = ()
+    shows: Sequence[Section] = ()
     sections: Sequence[Section] = ()
     events: Sequence[str] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -122,6 +130,9 @@ def render_report(facts: ReportFacts) -> str:
     def svg(text: str | None) -> Markup | None:
         return Markup(text) if text else None  # ours, from plots.py, which escapes what it draws
 
+    def sections(given: Sequence[Section]) -> list[dict[str, Any]]:
+        return [section_view(section, lambda image: picture(image, 1000)) for section in given]
+
     survey = survey_view(facts.survey)
     template = templates().get_template("report.html.jinja")
     page = template.render(
@@ -131,10 +142,12 @@ def render_report(facts: ReportFacts) -> str:
         ],
         previews=_previews(facts.previews),
         frames=_frames(facts.denoising),
-        loss=svg(plots.loss_chart(facts.log)),
-        levels=svg(plots.level_chart(facts.log)),
-        nearness=svg(plots.nearness_chart(facts.log)),
-        training=plots.training_summary(facts.log),
+        loss=svg(training_plots.loss_chart(facts.log)),
+        levels=svg(training_plots.level_chart(facts.log)),
+        nearness=svg(training_plots.nearness_chart(facts.log)),
+        change=svg(training_plots.change_chart(facts.log)),
+        distance=svg(training_plots.distance_chart(facts.log)),
+        training=training_plots.training_summary(facts.log),
         curves=[(title, svg(chart)) for title, chart in plots.schedule_charts(facts.curves)],
         metrics=[_metric(name, metric, facts.noun) for name, metric in facts.metrics.items()],
         likelihood=likelihood_view(facts.likelihood),
@@ -142,7 +155,9 @@ def render_report(facts: ReportFacts) -> str:
         codec=_codec(facts.codec, facts.noun, svg),
         drawings={name: svg(plots.floor_drawing(metric)) for name, metric in facts.metrics.items()},
         nearest=_nearest(facts.nearest),
-        extra=[section_view(section, lambda image: picture(image, 1000)) for section in facts.sections],
+        shows=sections(facts.shows),
+        extra=sections(facts.sections),
+        tones=TONES,
         survey=survey,
         choices=[*facts.choices, *survey.choices],
         environment=[(label(key), _text(key, value)) for key, value in facts.environment.items()],
@@ -247,7 +262,7 @@ def _codec(codec: Mapping[str, Any], noun: str, svg: Callable[[str | None], Any]
         "words": codec["words"],
         "pairs": picture(codec["pairs"], 460),
         "metrics": [_metric(name, metric, noun) for name, metric in codec["metrics"].items()],
-        "curve": svg(plots.codec_chart(codec["log"])),
+        "curve": svg(training_plots.codec_chart(codec["log"])),
     }
 
 

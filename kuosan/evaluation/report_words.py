@@ -19,7 +19,9 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 AGREES = 2.0  # standard errors, eq. 1
-VARIETY = ("entropy_", "distinct_", "self_bleu", "repetition", "jerk", "diversity")  # both sides are faults
+VARIETY = (  # both sides are faults
+    "entropy_", "distinct_", "self_bleu", "repetition", "jerk", "diversity", "vendi", "pairwise",
+)  # fmt: skip
 
 # prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
 METRICS: dict[str, tuple[str, str]] = {
@@ -69,6 +71,17 @@ METRICS: dict[str, tuple[str, str]] = {
     "recall": ("Recall", "How many real {noun} lie where samples lie?"),
     "density": ("Density", "How densely do samples sit among real {noun}? Robust to outliers."),
     "coverage": ("Coverage", "How many real {noun} have a sample close by?"),
+    "vendi": ("Vendi score", "How many different {noun} are there, effectively?"),
+    "pairwise_within": (
+        "Distance within conditions",
+        "How far apart are two {noun} of one condition, on average?",
+    ),
+    "pairwise_between": ("Distance between conditions", "The same of two of different conditions."),
+    "pairwise": ("Distance of pairs", "How far apart are two {noun}, on average?"),
+    "class_frequency": (
+        "Classes by themselves",
+        "Asked for nothing, what share of {noun} would have to be of another class to be as real ones?",
+    ),
     "class_accuracy": (
         "Recognised as asked",
         "Does a classifier trained on real {noun} see the class asked for?",

@@ -25,7 +25,7 @@ from kuosan.recipes.evaluate import data_of, evaluate, states
 from kuosan.recipes.run import Run
 from kuosan.recipes.samples import Samples
 
-PAIRED = ("fd", "kd", "swd", "precision", "recall", "density", "coverage")
+PAIRED = ("fd", "kd", "swd", "precision", "recall", "density", "coverage", "vendi")
 MOST = 1000  # rows of either side
 
 

@@ -159,7 +159,8 @@ def build_settings(part: TrainingPart, seed: int, budget: Budget, seconds: float
         "route",
         "coupling",
         "given",
-    }  # the data's, and the objective's
+        "best",
+    }  # the data's, the objective's, the watch's
     leaves = part.model_dump(exclude={"batch", "lr", "micro"} | of_others)
     leaves["ema"] = None if part.ema == "auto" else part.ema
     before = {

@@ -129,6 +129,7 @@ _METRICS = (
     ({"coverage"}, ("naeem2020",)),
     ({"fd", "movement"}, ("unterthiner2018",)),
     ({"shuffled"}, ("ge2024",)),
+    ({"vendi"}, ("friedman2023",)),
     ({"mauve"}, ("pillutla2021",)),
     ({"class", "accuracy"}, ("ravuri2019",)),
     ({"copies"}, ("vovk2005",)),

@@ -17,6 +17,7 @@ from kuosan.evaluation.evaluate import Evaluation, evaluate_samples
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
+from kuosan.evaluation.verdict import in_words
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
 from kuosan.modalities.folder import CLASS
@@ -26,12 +27,15 @@ from kuosan.recipes.dense import reading
 from kuosan.recipes.judged import with_beside
 from kuosan.recipes.measures import with_conditions, with_own
 from kuosan.recipes.run import Run, Samples
+from kuosan.recipes.steering import Steering
 from kuosan.recipes.student import needs_flow
 from kuosan.training.checkpoint import write_json
 
 EVALUATION = "evaluation.json"
 MOST_NUMBERS = 2**29  # of real items in single precision: 2 GiB, 2,730 colour pictures of 256×256
 MEASURING = 40.0  # seconds that measuring may take on two slow cores, unless told
+FREE, FEWEST_FREE = 4, 16  # one in so many samples is drawn under no condition as well, and so many at least
+UNASKED = 1_500_000  # their seed
 SEED = 1_000_000  # of evaluation samples: another stream than the previews' and `kuosan sample`'s default
 
 
@@ -58,6 +62,21 @@ def states(split: Split, most: int = 20_000) -> Tensor:
     return x
 
 
+def as_written(samples: Samples) -> Tensor:
+    """The states that files hold, which is what is measured: clipped, and rounded to their depth."""
+    return samples.modality.encode(samples.modality.decode(samples.x))
+
+
+def unasked(run: Run, n: int, **sampling: Any) -> Samples | None:
+    """Samples with every condition hidden; None of a model that has none, or never saw them hidden."""
+    facts = run.facts
+    if not facts.columns or facts.recipe.training.drop == 0 or facts.recipe.distil.steps:
+        return None
+    hidden = {k: torch.tensor([facts.null[k]]) for k in facts.columns}
+    how = Steering(run.modality, run.shape[1:], 1, hidden)
+    return run.sample(n, seed=UNASKED, steering=how, **sampling)
+
+
 def measure(
     run: Run,
     data: Dataset,
@@ -68,9 +87,11 @@ def measure(
     inception: str | Path | None = None,
     most: int = 20_000,
     teach: float = 0.0,
+    free: Samples | None = None,
     out: Path | None = None,
 ) -> Evaluation:
-    """All that can be measured of these samples against up to ``most`` items of either side of the data."""
+    """All that can be measured of these samples against up to ``most`` items of either side of the data; ``free`` are
+    others, which were asked for nothing (`unasked`)."""
     several = [k for k, v in run.facts.columns.items() if len(v) > 1]
     column = CLASS if CLASS in several else next(iter(several), None)
     train, val = states(data.train, most), states(data.val, most)
@@ -83,8 +104,7 @@ def measure(
         return found if bool((found < known).all()) else None
 
     asked = samples.cond.get(column) if column else None
-    # What is measured is what is written: clipped, and rounded to the depth of the files.
-    written = samples.modality.encode(samples.modality.decode(samples.x))
+    written = as_written(samples)
     found = evaluate_samples(
         written,
         train,
@@ -94,6 +114,7 @@ def measure(
         labels=asked if asked is not None and bool((asked < known).all()) else None,
         train_labels=labels(data.train, len(train)),
         val_labels=labels(data.val, len(val)),
+        free=None if free is None or column is None else as_written(free),
         out=out,
         seed=seed,
         seconds=seconds,
@@ -185,6 +206,7 @@ def evaluate(
         seconds=seconds,
         inception=inception,
         teach=seconds / 2,
+        free=unasked(run, max(FEWEST_FREE, n // FREE), steps=steps, solver=solver, grid=grid),
         out=None if run.foreign else run.path / "evaluation",
     )
     about = {
@@ -199,6 +221,7 @@ def evaluate(
         effort = Effort.of(n, probes, tolerance)
         out = None if run.foreign else run.path / "evaluation"
         result = with_likelihood(result, measured(run, dataset, effort, seed=seed, out=out, tell=tell))
+    result["verdict"] = in_words(result["metrics"], run.modality.noun)
     if not run.foreign:
         write_json(run.path / EVALUATION, result)
     return result

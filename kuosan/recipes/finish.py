@@ -10,9 +10,9 @@ import torch
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.report_section import Section
-from kuosan.recipes import average, card, report, report_drift, sequences
+from kuosan.recipes import average, card, report, report_drift, report_levels, sequences
 from kuosan.recipes.ceiling import ceiling
-from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
+from kuosan.recipes.evaluate import EVALUATION, FEWEST_FREE, FREE, SEED, measure, unasked, with_likelihood
 from kuosan.recipes.judged import beside_section
 from kuosan.recipes.likelihood import keep_variances, likelihood
 from kuosan.recipes.music_finish import finish_music
@@ -63,7 +63,10 @@ def finish(session: Session) -> dict[str, Any]:
     if spare is not None:
         seconds = max(1.0, 0.6 * spare / session.pace.slowness)
         most = int(max(FEWEST_REAL, min(MOST_REAL, REAL_PER_SECOND * seconds)))
-    found = measure(run, session.data, samples, seconds=seconds, most=most, out=run.path / "evaluation")
+    free = unasked(run, max(FEWEST_FREE, n // FREE))
+    found = measure(
+        run, session.data, samples, seconds=seconds, most=most, free=free, out=run.path / "evaluation"
+    )
     roof = ceiling(run, session.data, run.path / "evaluation")
     about = {
         "samples": n, "seed": SEED, **run.sampler(), "data": session.data.survey.source,
@@ -74,10 +77,12 @@ def finish(session: Session) -> dict[str, Any]:
         {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}, surprise
     )
     drift = report_drift.drift_of(session)
+    levels = report_levels.levels_of(session, _seconds(session))
     sections = [*report_drift.section(session, drift), *([] if student else _sections(session))]
-    result |= report_drift.told(drift)
+    verdict = report.verdict_of(session, result["metrics"], levels)
+    result |= {**report_drift.told(drift), "levels": levels, "verdict": [f.to_json() for f in verdict]}
     write_json(run.path / EVALUATION, result)
-    path = report.write(session, samples, found, surprise, sections, roof)
+    path = report.write(session, samples, found, surprise, verdict, levels, sections, roof)
     summary = summary_of(session, result, path)
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)
@@ -125,10 +130,15 @@ def _likelihood(session: Session, effort: Effort | None) -> Likelihood | str:
         return str(e)
 
 
+def _seconds(session: Session) -> float:
+    """What one more look at the run may take."""
+    left = session.remaining(WRITTEN)
+    return LONGEST if left is None else min(LONGEST, SHARE * left)
+
+
 def _sections(session: Session) -> list[Section]:
     """What other methods show of the run, each within its share of the time that is left."""
-    run, left = session.run, session.remaining(WRITTEN)
-    seconds = LONGEST if left is None else min(LONGEST, SHARE * left)
+    run, seconds = session.run, _seconds(session)
     found = [show(run, session.data.val, seconds) for show in (returned, residual)]
     own = (beside_section(run, session.data.val), shapes_section(run, session.data.train))
     made = (*own, average_section(run.path), decided(run, session.training.objective.timing), *found)

@@ -6,16 +6,18 @@ import time
 from typing import Any
 
 from kuosan.evaluation.base import Measurement
-from kuosan.recipes import average, card, music_report
+from kuosan.recipes import average, card, music_report, report_levels
 from kuosan.recipes.evaluate import EVALUATION, SEED
 from kuosan.recipes.music_heat import keep_heat
 from kuosan.recipes.music_measure import baselines, bound, measure_music
+from kuosan.recipes.report import verdict_of
 from kuosan.recipes.session import Session
 from kuosan.recipes.summary import SUMMARY, summary_of
 from kuosan.recipes.text_finish import keep_unmasking
 from kuosan.training.checkpoint import write_bytes, write_json
 
 FEWEST, MOST = 32, 256  # samples that a run is measured on
+LEVELS_SECONDS = 1.0  # for the losses by level of noise
 
 
 def finish_music(session: Session) -> dict[str, Any]:
@@ -42,8 +44,12 @@ def finish_music(session: Session) -> dict[str, Any]:
     }  # fmt: skip
     result = {**found.to_json(), "baselines": others, "about": about}
     result["metrics"] |= {name: m.to_json() for name, m in surprise.items()}
+    levels = report_levels.levels_of(session, LEVELS_SECONDS)
+    verdict = verdict_of(session, result["metrics"], levels)
+    result |= {"levels": levels, "verdict": [f.to_json() for f in verdict]}
     write_json(run.path / EVALUATION, result)
-    path = music_report.write(session, samples, found, surprise, others)
+    more = report_levels.levels_section(levels, run.modality.noun)
+    path = music_report.write(session, samples, found, surprise, others, verdict, more)
     summary = summary_of(session, result, path)
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)

@@ -19,6 +19,7 @@ from kuosan.evaluation.music.bars import FIRST_NOTE, bars_of
 from kuosan.evaluation.music.baselines import music_baselines
 from kuosan.evaluation.music.bound import piece_nats
 from kuosan.evaluation.music.evaluate import MOST_REAL, Windows, evaluate_music
+from kuosan.evaluation.verdict import in_words
 from kuosan.modalities import Dataset, MusicModality, Split
 from kuosan.modalities.music import KEY, METRE
 from kuosan.modalities.music_form import END
@@ -175,5 +176,6 @@ def evaluate_run(
         "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid), "data": data.survey.source,
         "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
+    result["verdict"] = in_words(result["metrics"], run.modality.noun)
     write_json(run.path / EVALUATION, result)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kuosan.evaluation.plots import FIRST, SECOND, draw
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Clip, Section
 from kuosan.evaluation.report_words import number
+from kuosan.evaluation.verdict import Finding
 from kuosan.modalities import Score
 from kuosan.modalities.music_draw import piano_roll
 from kuosan.modalities.music_sound import RATE, render, wave_bytes
@@ -41,8 +42,10 @@ def write(
     found: Evaluation,
     surprise: Mapping[str, Measurement],
     others: Mapping[str, float],
+    verdict: Sequence[Finding],
+    more: Sequence[Section],
 ) -> Path:
-    """``report.html`` of a run over music."""
+    """``report.html`` of a run over music, with its verdict and ``more`` sections of other methods."""
     run, data, count = session.run, session.data, session.training.count
     facts = run.facts
     survey = data.survey.to_json()
@@ -62,22 +65,23 @@ def write(
             f"Held-out music costs at most {number(m.value, m.stderr)} bits per token and "
             f"{number(per_note.value, per_note.stderr)} per note ({m.n:,} pieces)."
         )
-    sections = [
-        s for s in (_heard(scores), _surprise(surprise, others), _faults(found), _schedule(session)) if s
-    ]
-    sections += _copied(session, scores, found)
+    made = (_surprise(surprise, others), _faults(found), _schedule(session))
+    sections = [*_copied(session, scores, found), *more, *(s for s in made if s)]
     page = ReportFacts(
         title=Path(data.survey.source).resolve().stem.replace("_", " "),
         subtitle="A model of music, and how far to trust it",
         created=datetime.date.today().isoformat(),
         command=command(session),
         headlines=headlines,
+        verdict=verdict,
         samples=[("all at a glance", run.modality.show(scores[:SHOWN]))],
         survey=survey,
         choices=facts.choices,
         previews=preview_pictures(run.path / "samples"),
         log=log_rows(run.path / METRICS),
         metrics=found.to_json()["metrics"],
+        left_out=found.left_out,
+        shows=[s for s in (_heard(scores),) if s],
         sections=sections,
         events=events(session),
         environment=machine.facts(),

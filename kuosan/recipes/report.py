@@ -6,7 +6,7 @@ import datetime
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from kuosan.evaluation.likelihood import Likelihood
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Clip, Section
 from kuosan.evaluation.report_words import number, steps_in_words
+from kuosan.evaluation.verdict import Finding, findings
 from kuosan.recipes import machine
 from kuosan.recipes.ceiling import Ceiling
 from kuosan.recipes.cite import citations
 from kuosan.recipes.coding import read_log
 from kuosan.recipes.facts import Facts
+from kuosan.recipes.report_levels import levels_section
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.session import METRICS, Session, preview_conditions
 from kuosan.training.budget import clock
@@ -41,11 +43,13 @@ def write(
     samples: Samples,
     found: Evaluation,
     surprise: Likelihood | str,
+    verdict: Sequence[Finding],
+    levels: Mapping[str, Any],
     sections: Sequence[Section],
     roof: Ceiling | None = None,
 ) -> Path:
-    """``report.html`` of a run, from its folder, these samples, sections of other methods, and what its codec leaves of
-    real pictures."""
+    """``report.html`` of a run, from its folder, these samples, the verdict, what is known by level of noise, sections
+    of other methods, and what its codec leaves of real pictures."""
     run, data, count = session.run, session.data, session.training.count
     facts = run.facts
     survey = data.survey.to_json()
@@ -73,6 +77,7 @@ def write(
         created=datetime.date.today().isoformat(),
         command=command(session),
         headlines=headlines,
+        verdict=verdict,
         survey=survey,
         choices=facts.choices,
         previews=preview_pictures(run.path / "samples"),
@@ -81,17 +86,27 @@ def write(
         curves=_curves(session),
         codec=_codec(session, found, roof) if roof else {},
         metrics=metrics,
+        left_out=found.left_out,
         samples=_sheets(session),
         likelihood={} if isinstance(surprise, str) else _likelihood(surprise),
         surprising=[] if isinstance(surprise, str) else _surprising(session, surprise),
         nearest=_nearest(session, samples, found),
-        sections=[*played(run, samples), *sections],
+        shows=played(run, samples),
+        sections=[*levels_section(levels, run.modality.noun), *sections],
         events=events(session),
         environment=machine.facts(),
         citations=citations(run),
         noun=run.modality.noun,
     )
     return write_report(page, run.path / "report.html")
+
+
+def verdict_of(
+    session: Session, metrics: Mapping[str, Mapping[str, Any]], levels: Mapping[str, Any] | None = None
+) -> list[Finding]:
+    """What these measurements, the log of the run and what is known by level of noise allow to be said of it."""
+    log = log_rows(session.run.path / METRICS)
+    return findings(metrics, log=log, levels=levels or {}, noun=session.run.modality.noun)
 
 
 def played(run: Run, samples: Samples) -> list[Section]:

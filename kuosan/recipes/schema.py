@@ -209,6 +209,7 @@ class TrainingPart(_Part):
     drop: float = Field(0.1, ge=0, le=1)
     validations: int = Field(20, ge=1)
     patience: int = Field(6, ge=0)
+    best: Literal["loss", "fd", "kd"] = Field("loss", description="what the best step is chosen by")
     save_seconds: float = Field(30.0, ge=0)
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     layout: Literal["auto", "contiguous", "channels_last"] = "auto"

@@ -46,7 +46,17 @@ from kuosan.training.data import TrainingItems
 from kuosan.training.loop import Progress, Training
 
 METRICS = "metrics.jsonl"
-TOLD = ("loss", "grad_norm", "lr", "items_per_second", "memory_mib", "val_loss", "nearness", "nearness_real")
+TOLD = (
+    "loss",
+    "grad_norm",
+    "lr",
+    "items_per_second",
+    "memory_mib",
+    "val_loss",
+    "nearness",
+    "nearness_real",
+    "sample_fd",
+)
 PREVIEWING = 0.06  # of a budget of time, at most
 PREVIEWS = (0.0, 0.02, 0.06, 0.15, 0.35, 0.65, 1.0)
 LOG_LINES = 400
@@ -229,9 +239,12 @@ class Session:
                 "val_stderr": v.stderr,
                 "val_n": v.n,
                 "val_by_level": v.levels,
+                "val_by_level_stderr": v.level_stderrs,
                 "val_axis": v.axis,
-                **({} if self.training.sharded else self.watch.look()),
+                **self.watch.look(),
             }
+            if event.change:
+                row |= dict(zip(("val_change", "val_change_stderr"), event.change, strict=True))
         with (self.run.path / METRICS).open("a", encoding="utf-8") as log:
             log.write(json.dumps({k: _json_number(v) for k, v in row.items()}) + "\n")
         tracker.scalars(event.step, {name: row[name] for name in TOLD if name in row})

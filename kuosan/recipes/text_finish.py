@@ -11,9 +11,10 @@ import torch
 from kuosan.adapt.unmasking import measure_profile
 from kuosan.core.random import Seeds
 from kuosan.evaluation.base import Measurement
-from kuosan.recipes import average, card, report_drift, text_report
+from kuosan.recipes import average, card, report_drift, report_levels, text_report
 from kuosan.recipes.evaluate import EVALUATION, SEED
 from kuosan.recipes.pace import TEXTS, WRITTEN, cost_of
+from kuosan.recipes.report import verdict_of
 from kuosan.recipes.run import Run
 from kuosan.recipes.session import Session
 from kuosan.recipes.summary import SUMMARY, summary_of
@@ -23,6 +24,7 @@ from kuosan.training.checkpoint import write_bytes, write_json
 
 FEWEST, MOST = 32, 256  # samples that a run is measured on
 PROFILE_TEXTS = 64
+LEVELS_SECONDS = 1.0  # for the losses by level of noise
 AFTER = 9.0  # seconds of work after sampling, n-grams apart
 
 
@@ -61,10 +63,12 @@ def finish_texts(session: Session) -> dict[str, Any]:
     result["left_out"] |= left_out
     result["metrics"] |= {name: m.to_json() for name, m in surprise.items()}
     drift = report_drift.drift_of(session)
-    result |= report_drift.told(drift)
+    levels = report_levels.levels_of(session, LEVELS_SECONDS)
+    verdict = verdict_of(session, result["metrics"], levels)
+    result |= {**report_drift.told(drift), "levels": levels, "verdict": [f.to_json() for f in verdict]}
     write_json(run.path / EVALUATION, result)
-    more = report_drift.section(session, drift)
-    path = text_report.write(session, samples, found, surprise, others, scanned, more)
+    more = [*report_drift.section(session, drift), *report_levels.levels_section(levels, "texts")]
+    path = text_report.write(session, samples, found, surprise, others, scanned, verdict, more)
     summary = summary_of(session, result, path)
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)

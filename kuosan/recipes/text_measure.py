@@ -16,6 +16,7 @@ from kuosan.core.random import Seeds
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.likelihood.tokens import token_bound
+from kuosan.evaluation.verdict import in_words
 from kuosan.evaluation.writing.baselines import text_baselines
 from kuosan.evaluation.writing.evaluate import evaluate_texts
 from kuosan.modalities import Dataset, Split
@@ -151,6 +152,7 @@ def evaluate_run(
         "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid), "data": data.survey.source,
         "seconds": round(time.monotonic() - started, 2),
     }  # fmt: skip
+    result["verdict"] = in_words(result["metrics"], run.modality.noun)
     write_json(run.path / EVALUATION, result)
     return result
 

@@ -16,6 +16,7 @@ from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section, Trace, Words
 from kuosan.evaluation.report_words import number, steps_in_words
+from kuosan.evaluation.verdict import Finding
 from kuosan.evaluation.writing.spans import longest_spans, worst_spans
 from kuosan.processes.discrete import Masked
 from kuosan.recipes import machine
@@ -48,9 +49,10 @@ def write(
     surprise: Mapping[str, Measurement],
     others: Mapping[str, float],
     scanned: Mapping[str, Any],
+    verdict: Sequence[Finding],
     more: Sequence[Section] = (),
 ) -> Path:
-    """``report.html`` of a run over texts, with ``more`` sections of other methods first."""
+    """``report.html`` of a run over texts, with its verdict and ``more`` sections of other methods."""
     run, data, count = session.run, session.data, session.training.count
     facts = run.facts
     survey = data.survey.to_json()
@@ -71,21 +73,23 @@ def write(
             f"Held-out text costs {kind} {number(m.value, m.stderr)} bits per character ({m.n:,} passages)."
         )
     labels = _labels(session, samples)
-    made = (_written(session), _surprise(surprise, others), average_section(run.path), _schedule(session))
-    sections = [*more, *(s for s in made if s)]
-    sections += [*_copied(session, texts), *_identifiers(scanned)]
+    made = (_surprise(surprise, others), average_section(run.path), _schedule(session))
+    sections = [*_copied(session, texts), *_identifiers(scanned), *more, *(s for s in made if s)]
     page = ReportFacts(
         title=Path(data.survey.source).resolve().stem.replace("_", " "),
         subtitle="A model of texts, and how far to trust it",
         created=datetime.date.today().isoformat(),
         command=command(session),
         headlines=headlines,
+        verdict=verdict,
         texts=[(labels[i], text[:LONGEST]) for i, text in enumerate(texts[:SHOWN])],
         survey=survey,
         choices=facts.choices,
         previews=preview_pictures(run.path / "samples"),
         log=log_rows(run.path / METRICS),
         metrics=found.to_json()["metrics"],
+        left_out=found.left_out,
+        shows=[s for s in (_written(session),) if s],
         sections=sections,
         events=events(session),
         environment=machine.facts(),

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,9 @@ class Training:
         )
         self.gradients = Gradients(self.parameters, self.curves, world, summed=not self.sharded)
         self.count = Counters()
+        self.score: Callable[[], float | None] | None = (
+            None  # by which the best step is chosen; less is better
+        )
         self._saved_at = self._judging = 0.0
 
     # -- state ------------------------------------------------------------------------------------------
@@ -207,10 +210,10 @@ class Training:
                 due = count.step > 0 and progress * settings.validations >= count.validations + 1
                 # A short budget of time is for training: what validation takes of it is bounded.
                 due &= not settings.seconds or self._judging <= _JUDGING * (count.seconds - before)
-                validation, best = self._validate() if due or progress >= 1 else (None, False)
+                judged = self._validate() if due or progress >= 1 else (None, False, None)
                 count.finished = progress >= 1 or self._out_of_patience()
                 self._keep(progress)
-                yield Progress(count.step, progress, count.seconds, loss, norm, rate, validation, best)
+                yield Progress(count.step, progress, count.seconds, loss, norm, rate, *judged)
                 count.seconds, late, signum = self._agreed(before + time.monotonic() - started, inbox)
                 doubtful = count.in_a_row or count.high
                 if count.finished or signum is not None or (late and not doubtful):
@@ -350,26 +353,25 @@ class Training:
             names = self.kept.keep(halves, count.step, count.kept) if self.world.leads else None
             count.kept = self.world.tell(names)
 
-    def judge(self, denoiser: Denoiser) -> Validation:
-        """The held-out loss of a denoiser in this training's terms."""
+    def judge(self, denoiser: Denoiser, items: Items | None = None) -> Validation:
+        """The loss of a denoiser on held-out items, or on others, in this training's terms."""
         with casting(self.settings.precision, self.device):
-            return validate(denoiser, self.objective, self.val, self.device)
+            return validate(denoiser, self.objective, self.val if items is None else items, self.device)
 
-    def _validate(self) -> tuple[Validation | None, bool]:
+    def _validate(self) -> tuple[Validation | None, bool, tuple[float, float] | None]:
+        """The held-out loss, whether this is the best step so far, and the loss's change since its least."""
         count = self.count
         done = self.settings.progress(count.step, count.seconds) * self.settings.validations
         count.validations = max(count.validations + 1, int(done))
         if not len(self.val):
-            return None, False
-        result = self._judged()
-        best = result.loss < count.best_loss
+            return None, False, None
+        result, score = self._judged(), None
+        if self.score is not None:
+            score = self.world.tell(self.score() if self.world.leads else None)
+        best, change = count.judged(result, score)
         if best:
-            count.best_loss, count.best_step, count.worse = result.loss, count.step, 0
-            count.best_each = list(result.each)
             self.save("best")
-        else:
-            count.worse = count.worse + 1 if result.worse_than(count.best_each) else 0
-        return result, best
+        return result, best, change
 
     def _judged(self) -> Validation:
         """The average's held-out loss, measured once for all processes."""
@@ -380,7 +382,8 @@ class Training:
         told = self.world.tell(told)
         self._judging += told[1]
         levels = tuple((place, loss) for place, loss in told[0]["levels"])
-        return Validation(**told[0] | {"levels": levels, "each": tuple(told[0]["each"])})
+        tuples = {k: tuple(told[0][k]) for k in ("each", "level_stderrs")}
+        return Validation(**told[0] | tuples | {"levels": levels})
 
     def _out_of_patience(self) -> bool:
         count, patience = self.count, self.settings.patience

@@ -31,7 +31,7 @@ BEYOND = 2.0
 @dataclass(frozen=True)
 class Validation:
     """Mean loss, its standard error over items, the number of items, and (place, loss) at each level of noise, places
-    on the ``axis`` that the objective names; ``each`` item's loss."""
+    on the ``axis`` that the objective names; ``each`` item's loss, and the standard error at each level."""
 
     loss: float
     stderr: float
@@ -39,6 +39,7 @@ class Validation:
     levels: tuple[tuple[float, float], ...]
     axis: str
     each: tuple[float, ...]
+    level_stderrs: tuple[float, ...] = ()
 
     def worse_than(self, other: Sequence[float]) -> bool:
         """Whether the loss is higher, by more than chance, than it was with ``other`` for each item."""
@@ -74,4 +75,5 @@ def validate(denoiser: Denoiser, objective: Objective, items: Items, device: tor
     each = losses.mean(1)
     stderr = float(each.std() / count**0.5) if count > 1 else float("nan")
     levels = tuple(zip(places, losses.mean(0).tolist(), strict=True))
-    return Validation(float(each.mean()), stderr, count, levels, objective.axis, tuple(each.tolist()))
+    errors = tuple((losses.std(0) / count**0.5).tolist()) if count > 1 else ()
+    return Validation(float(each.mean()), stderr, count, levels, objective.axis, tuple(each.tolist()), errors)

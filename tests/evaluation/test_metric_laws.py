@@ -34,6 +34,14 @@ def mixture(n: int, seed: int, modes: int = MODES) -> tuple[Tensor, Tensor]:
 def case(metric: Metric, fault: str = "none", seed: int = 0) -> Case:
     generator = torch.Generator().manual_seed(1000 + seed)
     n_ref = 400
+    one_hot = torch.nn.functional.one_hot
+    if metric.needs == ("logits",):
+
+        def seen(n: int, classes: int = 5) -> Tensor:
+            true = torch.randint(classes, (n,), generator=generator)
+            return one_hot(true, 5) + 0.45 * torch.randn(n, 5, generator=generator)
+
+        return Case(seen(N, 3 if fault == "dropped modes" else 5), seen(n_ref), seen(5 * N), {})
     if "logits" in metric.needs:
         asked = torch.randint(5, (N,), generator=generator)
         true = torch.randint(5, (n_ref,), generator=generator)
@@ -41,7 +49,6 @@ def case(metric: Metric, fault: str = "none", seed: int = 0) -> Case:
         shown = asked.clone()
         if fault == "wrong class":
             shown[: N // 4] = (shown[: N // 4] + 1) % 5
-        one_hot = torch.nn.functional.one_hot
         score = one_hot(shown, 5) + 0.45 * torch.randn(N, 5, generator=generator)
         real = one_hot(true, 5) + 0.45 * torch.randn(n_ref, 5, generator=generator)
         return Case(score, real, real, {"labels": asked, "reference_labels": true})
@@ -51,10 +58,14 @@ def case(metric: Metric, fault: str = "none", seed: int = 0) -> Case:
         if fault == "copies":
             mine[: N // 5] = 1e-3
         return Case(mine, honest, honest, {})
-    samples = mixture(N, 2 * seed + 1, MODES // 2 if fault == "dropped modes" else MODES)[0]
+    samples, labels = mixture(N, 2 * seed + 1, MODES // 2 if fault == "dropped modes" else MODES)
+    reference, true = mixture(n_ref, 2 * seed + 2)
     if fault == "noise":
         samples = samples + 4 * torch.randn(samples.shape, generator=generator)
-    return Case(samples, mixture(n_ref, 2 * seed + 2)[0], mixture(5 * N, 7000 + seed)[0], {})
+    if fault == "shrunk":
+        samples = 0.5 * samples
+    needs = {"labels": labels, "reference_labels": true} if "labels" in metric.needs else {}
+    return Case(samples, reference, mixture(5 * N, 7000 + seed)[0], needs)
 
 
 metrics = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS.keys())
@@ -78,7 +89,7 @@ def test_fresh_real_items_measure_as_their_floor(metric: Metric) -> None:
     gaps = []
     for seed in range(8):
         given = case(metric, seed=seed)
-        if metric.needs == ("features",):
+        if metric.needs in (("features",), ("logits",)):
             generator = torch.Generator().manual_seed(seed)
             found = measure(metric, given.samples, given.reference, given.real, generator=generator)
         else:

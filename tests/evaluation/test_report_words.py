@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuosan.evaluation import plots
+from kuosan.evaluation import plots, training_plots
 from kuosan.evaluation.report_words import count, duration, number, verdict
 from tests.evaluation.test_report import metric
 
@@ -18,7 +18,7 @@ from tests.evaluation.test_report import metric
 def test_the_loss_curve_is_drawn_where_the_numbers_are() -> None:
     """Read back from the drawing: the held-out curve's heights are linear in the logarithm of the losses."""
     losses = [1.0, 0.3, 0.05]
-    svg = plots.loss_chart([{"step": i * 10, "val_loss": loss} for i, loss in enumerate(losses)])
+    svg = training_plots.loss_chart([{"step": i * 10, "val_loss": loss} for i, loss in enumerate(losses)])
     assert svg is not None
     drawn = [
         re.findall(r"(-?[\d.]+) (-?[\d.]+)", d)

@@ -193,7 +193,7 @@ def test_training_is_watched_and_says_when_samples_are_copies(
     rows = [json.loads(line) for line in (tmp_path / "honest" / "metrics.jsonl").read_text().splitlines()]
     looks = [row for row in rows if "nearness" in row]
     assert [row["step"] for row in looks] == [row["step"] for row in rows if "val_loss" in row]
-    assert all(row["nearness_n"] == watch.MANY and row["nearness_real"] > 0 for row in looks)
+    assert all(row["nearness_n"] >= watch.FEW and row["nearness_real"] > 0 for row in looks)
     assert not any(MARK in e for e in honest.training.count.events)
 
     def copies(seeds: Seeds, cond: Any) -> Tensor:
@@ -209,10 +209,11 @@ def test_training_is_watched_and_says_when_samples_are_copies(
 def test_what_a_look_may_cost_is_a_share_of_training(run: kuosan.Run) -> None:
     count = SimpleNamespace(step=100, validations=2, events=[])
     training: Any = SimpleNamespace(
-        count=count, train=range(100), val=range(9), settings=SimpleNamespace(batch=128)
+        count=count, train=range(100), val=range(9), settings=SimpleNamespace(batch=128), sharded=False
     )
     one = Watch(run, training, lambda seeds, cond: torch.zeros(1))
-    assert one.samples() == int(0.03 * 3 * 128 * 50 / 10)
+    most = 0.03 * 3 * 128 * 50 / 10
+    assert most / 2 < one.samples() == 32 <= most, "a power of two, so that looks can be compared"
     count.step = 1000
     assert one.samples() == watch.MANY
     count.step = 10

@@ -344,7 +344,7 @@ def test_measuring_gets_what_a_budget_of_time_has_left(
     class Enough(Exception):
         pass
 
-    def watch(run: Any, data: Any, samples: Any, *, seconds: float, most: int, out: Any) -> Any:
+    def watch(run: Any, data: Any, samples: Any, *, seconds: float, most: int, free: Any, out: Any) -> Any:
         asked.update(n=len(samples), seconds=seconds, most=most)
         raise Enough
 

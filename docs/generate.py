@@ -126,9 +126,9 @@ MEANINGS = {
     "on the held-out loss when training has ended ([how](../concepts/averages.md))",
     "training.drop": "probability that a step hides the conditions, which guidance needs",
     "training.validations": "how often in a run the held-out loss is measured",
-    "training.best": "what the step is chosen by whose weights are kept: the held-out loss, or how far a few samples are "
-    "from held-out items by a Fréchet distance (fd) or a kernel distance (kd), above what real items score; taken at "
-    "every look for which 3 % of the work of training suffices, the loss standing in before the first",
+    "training.best": "what the step is chosen by whose weights are kept: the held-out loss, or how far a few samples "
+    "are from held-out items by a Fréchet distance (fd) or a kernel distance (kd), above what real items score; taken "
+    "at every look for which 3 % of the work of training suffices, the loss standing in before the first",
     "training.patience": "validations in a row, worse than the best by more than chance, after which training stops; 0 "
     "never stops early",
     "training.optimizer": "`adamw`, or `muon` for the matrices inside a network's blocks and AdamW for the rest; "

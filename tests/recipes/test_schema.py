@@ -219,7 +219,8 @@ def test_the_settings_are_the_parts_leaves() -> None:
         "route",
         "coupling",
         "given",
-    }  # the data's, and the objective's
+        "best",
+    }  # the data's, the objective's, and the watch's
     for name, value in part.model_dump(exclude=others).items():
         assert getattr(settings, name) == value
     plain = build_settings(TrainingPart(batch=16, lr=1e-3), 5, Budget(steps=1), None)

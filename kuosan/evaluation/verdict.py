@@ -87,6 +87,7 @@ def in_words(metrics: Metrics, noun: str) -> list[dict[str, str]]:
 def _likeness(metrics: Metrics, noun: str) -> Finding:
     others = (*VARIETY, *ASKED, *COPIES, *APART)
     judged = {k: z for k, m in metrics.items() if not k.startswith(others) and (z := worse(m)) is not None}
+    judged = {k: abs(z) if k.startswith(report_words.EITHER) else z for k, z in judged.items()}
     if not judged:
         return Finding(
             "Likeness", f"Nothing could be held against real {noun}: there were too few.", "unknown"

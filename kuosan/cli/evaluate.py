@@ -112,6 +112,9 @@ def evaluate(
         result = measure(loaded, **options, tell=seldom())
     if not result:
         return Answer("")
+    if not result["metrics"]:
+        why = next(iter(result["left_out"].values()), "there is nothing to compare with")
+        raise UserError(f"nothing can be measured of {n:,} samples of {run} ({why}): ask for more with -n")
     about = result["about"]
     head = f"{n:,} samples of {run} in {about['steps']} steps, against {about['data']}"
     left_out = [f"not measured: {name}: {why}" for name, why in result.get("left_out", {}).items()]

@@ -26,6 +26,8 @@ from kuosan.evaluation.report_data import survey_view
 from kuosan.evaluation.report_likelihood import likelihood_view
 from kuosan.evaluation.report_section import Section, section_view, templates
 from kuosan.evaluation.report_words import (
+    EITHER,
+    VARIETY,
     count,
     duration,
     error,
@@ -248,7 +250,7 @@ def _metric(name: str, metric: Mapping[str, Any], noun: str) -> dict[str, Any]:
         "space": metric.get("space") or "",
         "floor": number(floor, floor_stderr) if floor is not None else "",
         "floor_stderr": error(floor_stderr) if floor is not None and usable(floor_stderr) else "",
-        "better": metric.get("better") or "",
+        "better": "" if name.startswith((*VARIETY, *EITHER)) else metric.get("better") or "",
         "verdict": verdict(metric, noun, name),
         "note": metric.get("note") or "",
     }

@@ -23,6 +23,8 @@ VARIETY = (  # both sides are faults
     "entropy_", "distinct_", "self_bleu", "repetition", "jerk", "diversity", "vendi", "pairwise",
 )  # fmt: skip
 
+EITHER = ("groove", "notes_per_bar", "voice_range")  # so they are with these, which are no variety
+
 # prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
 METRICS: dict[str, tuple[str, str]] = {
     "enlarged_psnr": (
@@ -264,6 +266,8 @@ def verdict(metric: Mapping[str, Any], noun: str = "pictures", name: str = "") -
     if name.startswith(VARIETY):
         more = "less varied than" if (value < floor) == higher else "more varied than"
         return f"{more} real {noun}" + (": noise" if (value > floor) == higher else "")
+    if name.startswith(EITHER):
+        return f"{'more' if value > floor else 'less'} than in real {noun}"
     if name.startswith("longest_span"):
         return f"{'longer' if value > floor else 'shorter'} than what other real {noun} share with training"
     if (value < floor) != higher:  # on the far side of real against real
@@ -284,6 +288,8 @@ def verdict(metric: Mapping[str, Any], noun: str = "pictures", name: str = "") -
 def _agrees(higher: bool, noun: str, name: str) -> str:
     if name.startswith(VARIETY):
         return f"as varied as real {noun}"
+    if name.startswith(EITHER):
+        return f"as in real {noun}"
     if name.startswith("longest_span"):
         return f"no longer than what other real {noun} share with training"
     if name.startswith("nearest_distance"):

@@ -231,6 +231,8 @@ def _plain_ticks(axes: Any) -> None:
     """0.03, not 3×10⁻²: mathematics is not parsed here, and people read decimals."""
     from matplotlib.ticker import FuncFormatter
 
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}".replace("-", "−")))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda x, _: (f"{x:,.0f}" if x == round(x) else f"{x:g}").replace("-", "−"))
+    )
     if axes.get_yscale() == "log":
         plain_ticks(axes.yaxis)

@@ -87,6 +87,7 @@ def in_words(metrics: Metrics, noun: str) -> list[dict[str, str]]:
 def _likeness(metrics: Metrics, noun: str) -> Finding:
     others = (*VARIETY, *ASKED, *COPIES, *APART)
     judged = {k: z for k, m in metrics.items() if not k.startswith(others) and (z := worse(m)) is not None}
+    judged = {k: abs(z) if k.startswith(report_words.EITHER) else z for k, z in judged.items()}
     if not judged:
         return Finding(
             "Likeness", f"Nothing could be held against real {noun}: there were too few.", "unknown"
@@ -133,7 +134,9 @@ def _variety(metrics: Metrics, noun: str) -> Finding | None:
 
 
 def _asked(metrics: Metrics, noun: str) -> Finding | None:
-    judged = [k for k in metrics if k.startswith(ASKED) and worse(metrics[k]) is not None]
+    judged = [
+        k for prefix in ASKED for k in metrics if k.startswith(prefix) and worse(metrics[k]) is not None
+    ]
     if not judged:
         return None  # there was nothing to ask for
     parts, tone = [], "good"
@@ -167,7 +170,7 @@ def _copies(metrics: Metrics, noun: str) -> Finding:
         return Finding("Copies", f"Not known: too few other real {noun} to tell how near is near.", "unknown")
     m = metrics[name]
     share, usual = _percent(m["value"], m.get("stderr")), _percent(m["floor"], m.get("floor_stderr"))
-    rest = f"{share} of samples (n = {count(m['n'])}) lie as near to a training item as {usual} of other real {noun} do"
+    rest = f"{share} of samples (n = {count(m['n'])}) lie very near to a training item, of other real {noun} {usual}"
     if (worse(m) or 0.0) > AGREES:
         return Finding("Copies", f"It copies: {rest}. Look at the pairs below.", "bad")
     near = next((k for k in metrics if k.startswith("nearest_distance")), None)
@@ -192,19 +195,20 @@ def _memory(metrics: Metrics, levels: Mapping[str, Any], noun: str) -> Finding |
         if name.endswith("_train") and whole in metrics:
             gap = metrics[whole]["value"] - metrics[name]["value"]
             spread = math.hypot(metrics[whole].get("stderr") or 0.0, metrics[name].get("stderr") or 0.0)
-            unit = _unit(name)
-            return _known(gap, spread, abs(metrics[whole]["value"]), f"{unit} more", noun)
+            scale = math.inf if name.startswith("nll") else metrics[whole]["value"]
+            return _known(gap, spread, scale, _unit(name), noun)
     if gap := levels.get("gap"):
-        return _known(gap["value"], gap["stderr"], abs(gap["held_out"]), "more loss", noun)
+        return _known(gap["value"], gap["stderr"], gap["held_out"], "of loss", noun)
     return None
 
 
 def _known(gap: float, spread: float, scale: float, unit: str, noun: str) -> Finding:
+    """``scale`` is what makes a gap large; infinite where the unit has no zero."""
     more = f"{number(gap, spread)} ± {error(spread)} {unit}" if usable(spread) else f"{number(gap)} {unit}"
     if gap <= AGREES * spread:
-        says = f"Nothing that could be measured was learned by heart: held-out {noun} cost {more} than training ones."
+        says = f"Nothing that shows was learned by heart: held-out {noun} cost no more than training ones ({more})."
         return Finding("Memory", says, "good")
-    says = f"It knows training {noun} better than others: held-out ones cost {more}."
+    says = f"It knows training {noun} better than others: held-out ones cost {more} more."
     return Finding("Memory", says, "bad" if gap > 0.1 * scale else "fair")
 
 
@@ -277,10 +281,9 @@ def _told(name: str, m: Mapping[str, Any], noun: str) -> str:
     title = metric_title(name, noun)[0]
     title = title if title[1:2].isupper() else title[:1].lower() + title[1:]
     title = title.replace("fréchet", "Fréchet")
-    return (
-        f"{title}{space}: {_with(m['value'], m.get('stderr'))}, real ones "
-        f"{_with(m['floor'], m.get('floor_stderr'))} ({verdict(m, noun, name)})"
-    )
+    here, there = _with(m["value"], m.get("stderr")), _with(m["floor"], m.get("floor_stderr"))
+    how = "" if name.startswith(VARIETY) else f" ({verdict(m, noun, name)})"
+    return f"{title}{space}: {here}, real ones {there}{how}"
 
 
 def _with(value: float, stderr: float | None) -> str:

@@ -148,7 +148,7 @@ def levels_section(levels: Mapping[str, Any], noun: str) -> list[Section]:
 
 def _gap_words(gap: Mapping[str, Any], gaps: Sequence[Mapping[str, Any]], axis: str, noun: str) -> str:
     mean = f"{number(gap['value'], gap['stderr'])} ± {error(gap['stderr'])}"
-    whole = f"Held-out {noun} have a loss that is higher than that of training ones by {mean}"
+    whole = f"What held-out {noun} cost more than training ones is {mean} of loss"
     beyond = [row for row in gaps if row["gap"] > AGREES * row["gap_stderr"]]
     if not beyond:
         return f"{whole}; at none of {len(gaps)} levels of noise by more than two standard errors."

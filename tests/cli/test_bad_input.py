@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from .conftest import TINY, Result, call, tree_of, write_pictures
 
@@ -187,6 +187,29 @@ def test_what_this_version_lacks_is_said(trained: Path, tmp_path: Path) -> None:
 def test_a_likelihood_needs_items_to_measure(trained: Path, tmp_path: Path) -> None:
     few = write_pictures(tmp_path / "few", 20)
     refused(call("evaluate", trained, "--data", few, "-n", 8, "--likelihood"), "held-out items", "--data")
+
+
+def test_too_few_samples_are_refused_with_the_number_that_it_takes(damaged: Path) -> None:
+    refused(call("evaluate", damaged, "-n", 1, "--steps", 2), "1 samples", "needs", "-n")
+    some = call("evaluate", damaged, "-n", 4, "--steps", 2)
+    assert some.status == 0, some.err
+    lines = [line for line in some.out.splitlines() if line.startswith("not measured")]
+    assert any("fd_pixels" in line and "needs 10" in line for line in lines)
+
+
+def test_samples_that_are_not_finite_are_refused(damaged: Path) -> None:
+    broken = {k: torch.full_like(v, torch.nan) for k, v in load_file(damaged / "model.safetensors").items()}
+    save_file(broken, damaged / "model.safetensors")
+    refused(call("evaluate", damaged, "-n", 8, "--steps", 2), "not finite", "8 of 8 samples")
+
+
+def test_other_data_is_refused_where_it_cannot_be_compared_with(damaged: Path, tmp_path: Path) -> None:
+    words = tmp_path / "words"
+    words.mkdir()
+    (words / "one.txt").write_text("not a picture", encoding="utf-8")
+    refused(call("evaluate", damaged, "--data", words, "-n", 8, "--steps", 2), "words")
+    refused(call("evaluate", damaged, "--data", tmp_path / "gone", "-n", 8), "gone", "--data")
+    refused(call("sample", damaged, "-n", 2, "--where", "class=dusk"), "dusk", "day")
 
 
 def test_an_unknown_leaf_in_a_file_names_its_neighbours(pictures: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from kuosan.evaluation import plots
 from kuosan.evaluation.report import ReportFacts, picture, render_report, write_report
 from kuosan.evaluation.report_data import survey_view
 from kuosan.evaluation.report_section import Section
+from kuosan.evaluation.verdict import Finding
 
 NASTY = '<script>alert("x")</script>'
 PRINTED = plots._printed  # as it is outside of tests, see conftest
@@ -57,6 +58,13 @@ def full() -> ReportFacts:
         levels = [[x, 0.1 + 1 / (1 + math.exp(x))] for x in range(-6, 7, 2)]
         log.append(
             {"step": s, "val_loss": 1 / (1 + s / 50), "val_stderr": 0.01, "val_n": 97, "val_by_level": levels}
+            | {
+                "val_change": -0.01,
+                "val_change_stderr": 0.002,
+                "sample_fd": 9 / (1 + s / 50),
+                "sample_fd_stderr": 0.1,
+            }
+            | {"sample_fd_floor": 0.4, "sample_fd_floor_stderr": 0.05}
         )
     ts = [i / 20 for i in range(21)]
     return ReportFacts(
@@ -64,6 +72,7 @@ def full() -> ReportFacts:
         subtitle="8×8",
         created="2026-01-14",
         command="kuosan train digits",
+        verdict=[Finding("Likeness", NASTY, "fair"), Finding("Copies", "Not known.", "unknown")],
         headlines=["1,437 pictures of 8×8."],
         survey={
             "files": 12,
@@ -93,6 +102,8 @@ def full() -> ReportFacts:
             {"sample": grey(5), "neighbour": grey(6), "distance": 9.0, "threshold": 5.0, "percentile": 3.0},
             {"sample": grey(5), "neighbour": grey(6), "distance": 1.0, "threshold": 5.0, "name": NASTY},
         ],
+        left_out={"fd_inf": NASTY},
+        shows=[Section("shown", "Shown", "Shown", ["words"], [("", grey(9))])],
         sections=[
             Section(
                 "mine", NASTY, NASTY, [NASTY], [(NASTY, grey(7)), ("chart", plots.draw("c", NASTY, _dot))]

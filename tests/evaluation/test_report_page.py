@@ -27,7 +27,7 @@ FRAME = """<!DOCTYPE html><title></title>
   frame.onload = () => {{
     const all = frame.contentDocument, wide = all.documentElement.clientWidth, beyond = new Set();
     for (const e of all.querySelectorAll("body *")) {{
-      const own = e.closest(".film, [style*='overflow-x']");
+      const own = e.closest(".film, .scroll");
       if (e.getBoundingClientRect().right > wide + 1 && (!own || own === e)) beyond.add(e.tagName + "." + e.className);
     }}
     document.title = [wide, all.documentElement.scrollWidth, ...beyond].join(" ");

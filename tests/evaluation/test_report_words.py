@@ -107,3 +107,29 @@ def test_numbers_for_people() -> None:
         "2 h 1 min",
     ]
     assert count(1437) == "1,437"
+
+
+def test_the_distance_while_training_is_drawn_beside_its_floor() -> None:
+    """Read back from the drawing: heights are linear in the distances, and the floor is where its number is."""
+    values, floor = [4.0, 3.0, 2.0], 1.0
+    errors = {"sample_fd_stderr": 0.1, "sample_fd_floor": floor, "sample_fd_floor_stderr": 0.1}
+    rows = [{"step": 10 * i, "sample_fd": v, **errors} for i, v in enumerate(values)]
+    svg = training_plots.distance_chart(rows)
+    assert svg is not None
+
+    def heights(colour: str) -> list[float]:
+        paths = re.findall(rf'<path d="(M[^"]+)"[^>]*var\(--{colour}\)', svg)
+        points = [re.findall(r"(-?[\d.]+) (-?[\d.]+)", d) for d in paths]
+        return [float(y) for _, y in next(p for p in points if len(p) == 3)]
+
+    mine, real = heights("c1"), heights("c2")
+    unit = mine[1] - mine[0]  # SVG grows downwards: one less is so much lower
+    assert unit > 0 and mine[2] - mine[1] == pytest.approx(unit, rel=1e-3)
+    assert real == pytest.approx([mine[2] + unit] * 3, rel=1e-3)
+    assert training_plots.distance_chart([{"step": 1, "loss": 1.0}]) is None
+
+
+def test_what_has_two_sides_without_being_variety() -> None:
+    row = metric(value=27.8, floor=13.8, better="higher")
+    assert verdict(row, "passages", "notes_per_bar") == "more than in real passages"
+    assert verdict({**row, "value": 5.0}, "passages", "notes_per_bar") == "less than in real passages"

@@ -6,7 +6,8 @@
     entropy_*, distinct_*, self_bleu, repetition, known_words     diversity, and words that there are (diversity.py)
     longest_span, copies, nearest_distance                        is it copied from training, in passages? (spans.py)
     fd, kd, kd_rbf, swd, c2st, fd_inf    in every feature space: distance of the laws   (fd_ngrams, kd_sentences, …)
-    precision, recall, density, coverage, mauve                   in the encoder's space, else in n-grams
+    precision, recall, density, coverage, vendi, mauve            in the encoder's space, else in n-grams
+    pairwise or, with labels, pairwise_within and pairwise_between       there, too
     class_accuracy                                                with labels: is the class asked for recognised?
 
 What cannot be measured is left out with its reason in `left_out`: nothing is guessed from too few texts. The
@@ -30,7 +31,7 @@ from torch import Tensor
 from kuosan.errors import UserError
 from kuosan.evaluation.base import Measurement, subsets
 from kuosan.evaluation.copies import Nearest
-from kuosan.evaluation.found import Evaluation, Found, Sides, copied, distances, neighbours, recognised
+from kuosan.evaluation.found import Evaluation, Found, Sides, apart, copied, distances, neighbours, recognised
 from kuosan.evaluation.frontier import Mauve
 from kuosan.evaluation.roles import Roles, roles
 from kuosan.evaluation.writing.diversity import DIVERSITY, known_words, vocabulary_of
@@ -74,7 +75,7 @@ def evaluate_texts(
     _diversity(found, samples, train, real, parts)
     table = _copies(found, samples, train, real.val)
     taught = parts.taught[: max(FEWEST_TAUGHT, int(TAUGHT_PER_SECOND * seconds * 256 / max(256, longest)))]
-    _spaces(found, samples, real, parts, taught, encoder, seed)
+    _spaces(found, samples, real, parts, taught, encoder, seed, labels)
     _classes(found, samples, real, taught, labels)
     counts = {
         "samples": len(samples), "train": len(train), "val": len(val), "train_pieces": len(real.train),
@@ -197,7 +198,7 @@ def _longest(mine: Sequence[Span], theirs: Sequence[Span], val: Sequence[str]) -
 
 def _spaces(
     found: Found, samples: Sequence[str], real: _Real, parts: Roles, taught: Tensor,
-    encoder: Path | str | None, seed: int,
+    encoder: Path | str | None, seed: int, labels: Tensor | None,
 ) -> None:  # fmt: skip
     def compared(space: TextSpace, pool: Tensor) -> Sides:
         found.spaces[space.name] = space.describe()
@@ -224,11 +225,15 @@ def _spaces(
         sentences = Sentences(encoder)
         finest = sentences.name, compared(sentences, parts.pool)
     if finest is None:
-        for name in ("precision", "recall", "density", "coverage", "mauve"):
+        for name in ("precision", "recall", "density", "coverage", "vendi", "pairwise", "mauve"):
             found.left_out[name] = reason
         return
     name, sides = finest
     neighbours(found, name, sides)
+    of_reference = None
+    if real.train_labels is not None and real.val_labels is not None:
+        of_reference = torch.cat([real.val_labels, real.train_labels[parts.borrowed]])
+    apart(found, name, sides, labels, of_reference)
     found.compare("mauve", Mauve(), sides, name)
 
 

@@ -19,7 +19,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+from kuosan.evaluation import plots
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+PRINTED = plots._printed
 
 torch.set_num_threads(1)
 
@@ -92,7 +96,6 @@ def _short_ends() -> Iterator[None]:
     """Runs of a few steps are measured as briefly: by the same code, on fewer samples, pairs and items."""
     from kuosan.adapt import tune as fitting
     from kuosan.adapt.candidates import Search
-    from kuosan.evaluation import plots
     from kuosan.evaluation.likelihood import Effort
     from kuosan.recipes import average, evaluate, expected, finish, music_heat, sequences, tune
 
@@ -104,11 +107,11 @@ def _short_ends() -> Iterator[None]:
     def of(n: int, *options: Any) -> Effort:
         return replace(whole(n, *options), fitted=64, planned=8, levels=6, cells=16)
 
-    print_, printed = plots._printed, dict[str, str]()
+    printed: dict[str, str] = {}
 
     def once(canvas: Any, name: str) -> str:
         if name not in printed:
-            printed[name] = print_(canvas, name)
+            printed[name] = PRINTED(canvas, name)
         return printed[name]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -129,6 +132,12 @@ def _short_ends() -> Iterator[None]:
         patch.setattr(Effort, "short", lambda: brief)
         patch.setattr(Effort, "of", of)
         yield
+
+
+@pytest.fixture
+def every_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that read what is in a chart: each is printed, as outside of tests."""
+    monkeypatch.setattr(plots, "_printed", PRINTED)
 
 
 @pytest.fixture(scope="session")

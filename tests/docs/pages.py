@@ -37,6 +37,7 @@ TINY_PYTHON = (
     "training__validations=2, sampling__steps=2"
 )
 TINY_TEXTS = TINY.replace(" network.patch=4", "")  # which is of networks for pictures
+TINY_UNET = re.sub(r"network\.dim.*network\.patch=4", "network.mults=[1,2] network.blocks=1", TINY)
 MOST = 24
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DIRECTIVE = re.compile(r"<!-- (run|output): (.+?) -->\n\Z")
@@ -100,8 +101,7 @@ def argv(line: str, tiny: bool, texts: bool = False) -> list[str]:
         if "--budget" in words:
             place = words.index("--budget")
             del words[place : place + 2]
-        small = shlex.split(TINY_TEXTS if texts else TINY)
-        words += [w for w in small if "network=unet" not in words or not w.startswith("network.")]
+        words += shlex.split(TINY_UNET if "network=unet" in words else TINY_TEXTS if texts else TINY)
     if words[0] == "finetune" and "--budget" in words:
         words[words.index("--budget") + 1] = "12steps"
     if words[0] == "distil":

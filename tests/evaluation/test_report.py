@@ -22,12 +22,7 @@ from kuosan.evaluation.report_section import Section
 from kuosan.evaluation.verdict import Finding
 
 NASTY = '<script>alert("x")</script>'
-PRINTED = plots._printed  # as it is outside of tests, see conftest
-
-
-@pytest.fixture(autouse=True)
-def _every_chart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "_printed", PRINTED)
+pytestmark = pytest.mark.usefixtures("every_chart")
 
 
 def grey(seed: int, size: int = 8) -> Image.Image:

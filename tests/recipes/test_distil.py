@@ -192,7 +192,10 @@ def test_what_cannot_be_distilled(
 def test_a_pipelines_student_goes_on_and_a_students_pipeline_says_the_same(
     data: Path, tmp_path: Path
 ) -> None:
-    leaves = {"network": "unet", "network__base": 8, "training__batch": 8, "training__validations": 1}
+    leaves = {
+        "network": "unet", "network__base": 8, "network__mults": (1, 2), "network__blocks": 1,
+        "network__attention": (), "training__batch": 8, "training__validations": 1,
+    }  # fmt: skip
     teacher = kuosan.train(data, out=tmp_path / "teacher", budget="4steps", **leaves)
     export(teacher, "diffusers", tmp_path / "pipeline")
     foreign = kuosan.load(tmp_path / "pipeline")

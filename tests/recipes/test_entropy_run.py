@@ -72,6 +72,7 @@ def test_it_is_measured_where_no_variances_were_fitted(copied: Callable[[], kuos
     assert first.nats(-6, 8) == pytest.approx(before.nats(-6, 8), rel=0.3)
 
 
+@pytest.mark.usefixtures("every_chart")
 def test_the_report_shows_the_profile_and_the_density_of_times(run: kuosan.Run) -> None:
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert 'id="decided"' in page and "training times" in page and "I-MMSE" in page
@@ -91,6 +92,7 @@ def test_the_densities_that_are_drawn_have_their_area(run: kuosan.Run, name: str
     assert area == pytest.approx(float(inside.double().mean()), abs=0.02)
 
 
+@pytest.mark.usefixtures("every_chart")
 def test_a_run_whose_times_follow_the_entropy(data: Path, tmp_path: Path) -> None:
     """It ends with the same bits when it was stopped in between, and samples on the grid by default."""
     leaves = {"objective__timing": "entropy", "sampling__grid": "entropy"}

@@ -40,7 +40,7 @@ def test_training_leaves_variances_and_ancestral_sampling_uses_them(
         assert bare.variances is None and bare.calibrated(bare.denoiser) is bare.denoiser
         assert not torch.equal(with_them, last_of(bare, "ancestral"))
         assert torch.equal(deterministic, last_of(bare, "deis"))
-        keep_variances(bare, data_of(bare), 64)
+        keep_variances(bare, data_of(bare), 64, Effort.short().levels)
         assert torch.allclose(with_them, last_of(bare, "ancestral"), atol=1e-5)
 
 

@@ -54,6 +54,7 @@ def test_without_time_the_reason_is_said(run: kuosan.Run, held_out: Split) -> No
         assert show(run, Split(run.modality, held_out.x[:0], {}, ()), 30.0) is None
 
 
+@pytest.mark.usefixtures("every_chart")
 def test_the_residual_is_measured_by_level(run: kuosan.Run, held_out: Split) -> None:
     section = residual(run, held_out, 30.0)
     assert section is not None and f"at {len(LEVELS)} levels" in section.figures[0][0]

@@ -52,6 +52,7 @@ def probe(plan: Plan) -> Probe:
             replace(settings, validations=1),  # none within these steps
             Path(folder),
             null=facts.null,
+            shelves=plan.data.train.shelves,
             device=device,
         )
         events, began, timed = training.run(), 0.0, -1

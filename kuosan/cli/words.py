@@ -221,10 +221,17 @@ def suggestions(run: str, facts: Facts) -> list[str]:
     axes = modality_class(str(facts.modality["modality"])).axes
     held = (
         facts.recipe.noise.gaussian and facts.recipe.distil.steps < 2 and axes == PICTURE
-    )  # by a diffusers pipeline
+    ) and not facts.network.get("beside")  # by a diffusers pipeline
     export = [f"kuosan export {place} --to diffusers {place}-diffusers"] if held else []
     length = "16bars --format wav" if "pitch" in axes else "4s"
     longer = [f"kuosan sample {place} --length {length}"] if "time" in axes else []
+    if beside := facts.modality.get("beside"):
+        box = f"{beside.get('classes', ['', ''])[-1]}:0,0,8,8"
+        wish = "--enlarge PICTURE" if "factor" in beside else f"--boxes {shlex.quote(box)}"
+        longer = [f"kuosan sample {place} {wish}"]
+    elif shapes := facts.modality.get("shapes"):
+        height, width = shapes[-1]
+        longer = [f"kuosan sample {place} --size {height}x{width}"]
     return [f"kuosan sample {place}{where}", *longer, f"kuosan evaluate {place}", *export]
 
 

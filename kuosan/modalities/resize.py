@@ -59,7 +59,7 @@ def crop_box(h: int, w: int, height: int, width: int) -> tuple[float, float, flo
     """The largest centred part (left, top, right, bottom) of h×w with the aspect of height×width."""
     scale = min(h / height, w / width)
     part_h, part_w = height * scale, width * scale
-    top, left = (h - part_h) / 2, (w - part_w) / 2
+    top, left = max(0.0, (h - part_h) / 2), max(0.0, (w - part_w) / 2)
     return left, top, min(left + part_w, float(w)), min(top + part_h, float(h))
 
 

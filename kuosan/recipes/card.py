@@ -46,7 +46,9 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     )
     columns = columns or "The model has no conditions.\n"
     choices = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in facts.choices)
-    exports = r.noise.gaussian and r.distil.steps < 2 and not r.process.discrete
+    exports = (
+        r.noise.gaussian and r.distil.steps < 2 and not r.process.discrete and not facts.network.get("beside")
+    )
     export = f"kuosan export {path} --to diffusers DIR\n" if exports else ""
     form = f"up to {shape} tokens" if r.process.discrete else f"shape {shape}"
     return f"""---

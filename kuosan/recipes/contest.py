@@ -25,6 +25,7 @@ import torch
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset
+from kuosan.modalities.folder import open_folder
 from kuosan.recipes import machine
 from kuosan.recipes.contest_measure import judged, vae_bits
 from kuosan.recipes.contest_tokens import token_bits, token_rival
@@ -95,9 +96,15 @@ class Contest:
     def discrete(self) -> bool:
         return self.first.facts.recipe.process.discrete
 
+    @cached_property
+    def _form(self) -> dict[str, Any]:
+        """Rivals are of one shape, and look at nothing beside their pictures."""
+        kind = open_folder(self.data, self.leaves.get("data.modality", "auto")).modality
+        return {"data.aspect": "crop", "data.map": "none"} if kind == "image" else {}
+
     def asked(self, seed: int) -> dict[str, Any]:
         """What the diffusion of a seed is asked for."""
-        asked = {"budget": self.budget, "seed": seed, "init": "", **self.leaves}
+        asked = {"budget": self.budget, "seed": seed, "init": "", **self._form, **self.leaves}
         if seed:
             network = self.first.facts.network
             kind = {"tokens": "auto", "voices": "auto", "residual-unet": "unet"}.get(
@@ -121,6 +128,14 @@ class Contest:
             raise UserError(f"there is no method {wrong!r} to compare: choose from {known}")
         if "init" in self.leaves or "distil.steps" in self.leaves:
             raise UserError("rivals begin at nothing, so diffusion does too: leave init away")
+        if any(
+            self.leaves.get(leaf, usual) != usual
+            for leaf, usual in (("data.enlarge", 0), *self._form.items())
+        ):
+            raise UserError(
+                "rivals are of one shape, and look at nothing beside their pictures: leave data.enlarge, data.map and "
+                "data.aspect away"
+            )
         self.arm(DIFFUSION, 0).open()
         data = self.dataset
         if len(data.train) < FEWEST or len(data.val) < FEWEST_HELDOUT:

@@ -116,6 +116,11 @@ def check_teacher(teacher: Run, steps: int, w: float | None = None) -> None:
             f"{teacher.path} is a student itself, which knows too little to teach: distil its own teacher, "
             f"`kuosan distil {facts.recipe.init} --steps {steps}`"
         )
+    if facts.network.get("beside"):
+        raise UserError(
+            f"{teacher.path} looks at what stands beside each picture, of which its walks from noise would have to "
+            "be told one by one: sample it in few steps, as `kuosan tune` finds them"
+        )
     process = teacher.denoiser.process  # a run without weights says so here
     if not isinstance(process, AdditiveProcess):
         raise UserError(

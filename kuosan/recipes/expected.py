@@ -93,7 +93,7 @@ def throwaway(plan: Plan, steps: int, folder: Path) -> Training:
     settings = build_settings(recipe.training, recipe.seed, Budget(steps=steps), None)
     denoiser = build_model(facts.network, recipe)
     if plan.start is not None:
-        denoiser.load_state_dict(plan.start.weights)
+        denoiser.load_state_dict(plan.start.weights_for(facts.network))
     elif recipe.process.discrete:
         denoiser.network.begin_with(token_counts(plan.data))  # type: ignore[union-attr, operator]
     return Training(
@@ -104,6 +104,7 @@ def throwaway(plan: Plan, steps: int, folder: Path) -> Training:
         replace(settings, validations=1, patience=0),
         folder,
         null=facts.null,
+        shelves=plan.data.train.shelves,
         device=machine.device(),
     )
 

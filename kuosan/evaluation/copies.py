@@ -2,8 +2,9 @@
 
 The distance d(s) from a sample to its nearest training item means nothing by itself: in a dense or simple
 data set every honest new item lies near an old one. Held-out items tell how near. After exact duplicates of
-training items are taken out of the H held-out distances, and these are sorted, the copy threshold is their
-j-th smallest, j = max(1, ⌊q (H+1)⌋), q = 1 %. A fresh item of the same law falls below it with probability
+training items and of one another are taken out of the held-out items, and the H distances of the rest are sorted,
+the copy threshold is their j-th smallest, j = max(1, ⌊q (H+1)⌋), q = 1 %. A fresh item of the same law falls below it
+with probability
 
     j / (H + 1)    exactly, for any law, as all H + 1 ranks are equally likely               (1)
 
@@ -43,14 +44,26 @@ class Honest:
 
 def honest_distances(training: Float[Tensor, "t d"], heldout: Float[Tensor, "h d"]) -> Honest:
     """Distances of held-out items to training (of training items, if few), exact duplicates taken out."""
-    found = nearest(heldout, training)[1] if len(heldout) else torch.zeros(0, dtype=torch.float64)
-    source = "held-out items"
+    once = heldout[first_of_each(heldout)]
+    found = nearest(once, training)[1] if len(once) else torch.zeros(0, dtype=torch.float64)
+    total, source = len(heldout), "held-out items"
     if int((found > 0).sum()) < FEWEST and len(training) > 1:
         found, source = nearest(training, training, exclude_self=True)[1], "training items (each to the rest)"
+        total = len(training)
     distinct = found[found > 0]
-    doubles = len(found) - len(distinct)
+    doubles = total - len(distinct)
     source = f"{len(distinct)} {source}" + (f", {doubles} exact duplicates taken out" if doubles else "")
     return Honest(distinct[:, None], source)
+
+
+def first_of_each(rows: Float[Tensor, "n d"]) -> Int[Tensor, " k"]:
+    """The first of every set of equal rows."""
+    if not len(rows):
+        return torch.zeros(0, dtype=torch.int64)
+    _, group = torch.unique(rows, dim=0, return_inverse=True)
+    number = torch.arange(len(rows))
+    first = torch.full((int(group.max()) + 1,), len(rows)).scatter_reduce(0, group, number, "amin")
+    return first.sort().values
 
 
 @dataclass(frozen=True)

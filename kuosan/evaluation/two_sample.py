@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kuosan.evaluation.base import Better, Estimate, Metric
@@ -97,14 +97,40 @@ def directions(d: int, most: int = SLICES) -> Float[Tensor, "d l"]:
     )
 
 
+@dataclass(frozen=True)
+class Slices:
+    """Rows along every direction, each sorted, and the row that every value is of."""
+
+    values: Float[Tensor, "n l"]
+    order: Int[Tensor, "n l"]
+
+    @classmethod
+    def of(cls, rows: Float[Tensor, "n d"]) -> Slices:
+        return cls(*(rows.double() @ directions(rows.shape[1])).sort(0))
+
+    def kept(self, keep: Bool[Tensor, " n"]) -> Float[Tensor, "k l"]:
+        """The sorted values of the rows that stay: what sorting them anew would give."""
+        return self.values.T[keep[self.order].T].view(self.values.shape[1], -1).T
+
+
+def _quantiles(values: Float[Tensor, "n l"]) -> Float[Tensor, "g l"]:
+    """Of sorted values, in the middles of `GRID` equal parts, linear between two of them."""
+    place = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID * (len(values) - 1)
+    low = place.floor().long()
+    high = (low + 1).clamp_max(len(values) - 1)
+    return torch.lerp(values[low], values[high], (place - low)[:, None])
+
+
+def _between(a: Float[Tensor, "n l"], b: Float[Tensor, "m l"]) -> float:
+    """Eq. 2 of sorted values."""
+    if len(a) != len(b):
+        a, b = _quantiles(a), _quantiles(b)
+    return float((a - b).square().mean())
+
+
 def sliced_wasserstein(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> float:
     """Eq. 2."""
-    along = directions(x.shape[1])
-    a, b = ((rows.double() @ along).sort(0).values for rows in (x, y))
-    if len(a) != len(b):
-        u = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID
-        a, b = (torch.quantile(rows, u, dim=0) for rows in (a, b))
-    return float((a - b).square().mean())
+    return _between(Slices.of(x).values, Slices.of(y).values)
 
 
 class SlicedWasserstein(Metric):
@@ -121,7 +147,6 @@ class SlicedWasserstein(Metric):
     def estimate(
         self, samples: Float[Tensor, "n d"], reference: Float[Tensor, "m d"], **needs: Tensor
     ) -> Estimate:
-        def kept(mine: Tensor, theirs: Tensor) -> float:
-            return sliced_wasserstein(samples[mine], reference[theirs])
-
-        return Estimate(sliced_wasserstein(samples, reference), jackknife(kept, samples, reference, GROUPS))
+        mine, real = Slices.of(samples), Slices.of(reference)
+        error = jackknife(lambda a, b: _between(mine.kept(a), real.kept(b)), samples, reference, GROUPS)
+        return Estimate(_between(mine.values, real.values), error)

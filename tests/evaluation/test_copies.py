@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kuosan.evaluation import ClassAccuracy, Copies, NearestDistance
-from kuosan.evaluation.copies import calibrate, honest_distances, nearest_table
+from kuosan.evaluation.copies import calibrate, first_of_each, honest_distances, nearest_table
 from kuosan.evaluation.estimates import nearest, share_stderr
 
 
@@ -60,6 +60,29 @@ def test_exact_duplicates_in_held_out_do_not_set_the_threshold() -> None:
     honest = honest_distances(train, heldout)
     assert calibrate(honest.distances) == clean
     assert "30 exact duplicates" in honest.source
+
+
+def test_an_item_that_is_held_out_many_times_counts_once() -> None:
+    """Else one that lies near to training would set the threshold alone, and every honest sample would pass."""
+    train, heldout = normal(300, 1), normal(150, 2)
+    near = heldout[nearest(heldout, train)[1].argmin()]
+    clean = calibrate(honest_distances(train, heldout).distances)
+    honest = honest_distances(train, torch.cat([heldout, near.expand(40, -1)]))
+    assert calibrate(honest.distances) == clean and "40 exact duplicates" in honest.source
+    assert first_of_each(torch.tensor([[1.0], [2.0], [1.0], [3.0], [2.0]])).tolist() == [0, 1, 3]
+
+
+def test_false_alarms_are_as_rare_as_stated_where_data_has_duplicates() -> None:
+    """Held-out items of which some stand in training, and some twice: fresh items still fall below in j/(H+1)."""
+    shares, floor = [], 0.0
+    for seed in range(60):
+        train, heldout, samples = normal(200, 3 * seed), normal(99, 3 * seed + 1), normal(50, 3 * seed + 2)
+        honest = honest_distances(train, torch.cat([heldout, train[:20], heldout[:30], heldout[:30]]))
+        found = Copies()(nearest(samples, train)[1][:, None], honest.distances)
+        shares.append(found.value)
+        floor = float(found.floor or 0)
+    assert floor == pytest.approx(0.01)
+    assert np.mean(shares) == pytest.approx(floor, abs=3 * np.std(shares) / math.sqrt(60))
 
 
 def test_few_held_out_items_are_replaced_by_training_items() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kuosan.evaluation.two_sample import directions, sliced_wasserstein, two_sample_test
+from kuosan.evaluation.two_sample import GRID, Slices, directions, sliced_wasserstein, two_sample_test
 from kuosan.evaluation.versus import Estimated, between, interval, over_runs, samples_needed
 
 
@@ -66,3 +66,19 @@ def test_as_many_samples_as_are_said_to_be_needed_have_the_power() -> None:
     error = math.sqrt(a * n / needed + b)
     assert d / error == pytest.approx(1.959964 + 0.841621, rel=1e-3)
     assert samples_needed(0.01, a, 0.01, n) is None
+
+
+def test_slices_that_leave_rows_out_are_those_of_the_rows_that_stay() -> None:
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.randn(90, 7, generator=generator)
+    keep = torch.rand(90, generator=generator) < 0.7
+    assert torch.equal(Slices.of(rows).kept(keep), Slices.of(rows[keep]).values)
+
+
+def test_sets_of_different_sizes_are_compared_by_their_quantiles() -> None:
+    """Of repeated rows, whose law is the same, the distance is what torch's own quantiles say."""
+    generator = torch.Generator().manual_seed(4)
+    x, y = torch.randn(80, 3, generator=generator), torch.randn(120, 3, generator=generator)
+    u = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID
+    a, b = (torch.quantile(rows.double() @ directions(3), u, dim=0) for rows in (x, y))
+    assert sliced_wasserstein(x, y) == pytest.approx(float((a - b).square().mean()), rel=1e-12)

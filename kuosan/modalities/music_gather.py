@@ -129,7 +129,8 @@ def gather_music(
     ]  # fmt: skip
     totals: dict[str, float] = {
         "pieces": len(works), "notes": total.notes, "bars": int(sum(len(r) / own.bar(w.metre)
-        for r, w in zip(rows, works, strict=True))), "steps of a quarter": own.step, "voices": own.lanes,
+        for r, w in zip(rows, works, strict=True))), "steps of a quarter": own.step,
+        **({"voices": own.lanes} if way == "voices" else {"parts": len(own.parts)}),
     }  # fmt: skip
     return Gathered(
         modality, _storage(rows, counts, cycles, strides, moves, modality), hashes, names, columns,

@@ -200,8 +200,8 @@ def suggestions(run: str, facts: Facts) -> list[str]:
     from kuosan.modalities import modality_class
 
     place = shlex.quote(run)
-    where = ""
-    if facts.columns:
+    where = " --where caption='…'" if facts.network.get("captions") else ""
+    if facts.columns and not where:
         column, values = next(iter(facts.columns.items()))
         value = values[min(3, len(values) - 1)]
         where = f" --where {shlex.quote(f'{column}={value}')}"

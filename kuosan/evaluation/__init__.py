@@ -14,6 +14,7 @@ from kuosan.evaluation.frontier import Mauve
 from kuosan.evaluation.kernel import GaussianKernelDistance, KernelDistance
 from kuosan.evaluation.neighbours import Coverage, Density, Precision, Recall
 from kuosan.evaluation.recognition import ClassAccuracy
+from kuosan.evaluation.retrieval import CaptionRetrieval
 from kuosan.evaluation.two_sample import ClassifierTwoSample, SlicedWasserstein
 
 METRICS: dict[str, Metric] = {
@@ -31,6 +32,7 @@ METRICS: dict[str, Metric] = {
         Coverage(),
         Mauve(),
         ClassAccuracy(),
+        CaptionRetrieval(),
         Copies(),
         NearestDistance(),
     )
@@ -38,6 +40,7 @@ METRICS: dict[str, Metric] = {
 
 __all__ = [
     "METRICS",
+    "CaptionRetrieval",
     "ClassAccuracy",
     "ClassifierTwoSample",
     "Copies",

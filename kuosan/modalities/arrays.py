@@ -7,7 +7,8 @@ grey picture where it has fellows, else a table, which is not a picture.
 
 Names.  In an .npz the pictures are called `images`, `x` or `data`, or are the only array that looks like
 pictures; `labels` or `y` is their class; train_/val_/test_ before or after these words are the parts of
-MedMNIST and Keras.  Other 1-axis arrays of the same length become columns.  Labels in files of their own are
+MedMNIST and Keras.  Other 1-axis arrays of the same length become columns, and so do those of a table
+beside the file (`array_tables`).  Labels in files of their own are
 paired by name: train-images-idx3-ubyte.gz with train-labels-idx1-ubyte.gz, x.npy with y.npy.
 """
 
@@ -269,6 +270,9 @@ def _block(
     pixels, binary = plain(pictures, whole=True)
     n = len(pixels)
     columns: dict[str, list[str | None]] = {key: [value] * n for key, value in entry.columns.items()}
+    for table in entry.tables:
+        if table.describes(entry.name, n):
+            columns |= table.columns
     columns |= form.columns(array, others)
     for key, other in others.items():
         if other.ndim == 1 and len(other) == n and other.dtype.kind in "biufUS":

@@ -31,6 +31,7 @@ from kuosan.training.checkpoint import write_json
 EVALUATION = "evaluation.json"
 MOST_NUMBERS = 2**29  # of real items in single precision: 2 GiB, 2,730 colour pictures of 256×256
 MEASURING = 40.0  # seconds that measuring may take on two slow cores, unless told
+FEWEST_ASKED = 16  # samples for held-out captions
 SEED = 1_000_000  # of evaluation samples: another stream than the previews' and `kuosan sample`'s default
 
 
@@ -46,7 +47,13 @@ def data_of(run: Run, data: str | Path | None = None) -> Dataset:
             f"the data {source} of {run.path} is not there: name the data to measure against with --data"
         )
     facts = run.facts
-    return load_data(source, like=run.modality, columns=facts.columns or None, options=reading(facts))
+    return load_data(
+        source,
+        like=run.modality,
+        columns=None if run.foreign else facts.columns,
+        captions=run.captions,
+        options=reading(facts),
+    )
 
 
 def states(split: Split, most: int = 20_000) -> Tensor:
@@ -185,6 +192,12 @@ def evaluate(
         teach=seconds / 2,
         out=None if run.foreign else run.path / "evaluation",
     )
+    if run.captions is not None:
+        from kuosan.recipes.heard import MOST, with_recall
+
+        how: dict[str, Any] = {"steps": steps, "solver": solver, "grid": grid, "w": w}
+        most = min(MOST, max(FEWEST_ASKED, n // 4))
+        found = with_recall(found, run, dataset, seconds=seconds / 2, most=most, **how)
     about = {
         "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid),
         "data": dataset.survey.source, "seconds": round(time.monotonic() - started, 2),

@@ -10,7 +10,7 @@ import torch
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.report_section import Section
-from kuosan.recipes import average, card, report, report_drift, sequences
+from kuosan.recipes import average, card, heard, report, report_drift, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, SEED, measure, with_likelihood
 from kuosan.recipes.likelihood import keep_variances, likelihood
@@ -62,6 +62,7 @@ def finish(session: Session) -> dict[str, Any]:
         seconds = max(1.0, 0.6 * spare / session.pace.slowness)
         most = int(max(FEWEST_REAL, min(MOST_REAL, REAL_PER_SECOND * seconds)))
     found = measure(run, session.data, samples, seconds=seconds, most=most, out=run.path / "evaluation")
+    found = heard.with_recall(found, run, session.data, seconds=seconds / 2, most=_asked(session))
     roof = ceiling(run, session.data, run.path / "evaluation")
     about = {
         "samples": n, "seed": SEED, **run.sampler(), "data": session.data.survey.source,
@@ -72,7 +73,8 @@ def finish(session: Session) -> dict[str, Any]:
         {**found.to_json(), **({"codec": roof.to_json()} if roof else {}), "about": about}, surprise
     )
     drift = report_drift.drift_of(session)
-    sections = [*report_drift.section(session, drift), *([] if student else _sections(session))]
+    captions = heard.section(run, session.data.val)
+    sections = [*captions, *report_drift.section(session, drift), *([] if student else _sections(session))]
     result |= report_drift.told(drift)
     write_json(run.path / EVALUATION, result)
     path = report.write(session, samples, found, surprise, sections, roof)
@@ -82,6 +84,14 @@ def finish(session: Session) -> dict[str, Any]:
     if session.lessons:
         session.lessons.forget()
     return summary
+
+
+def _asked(session: Session) -> int:
+    """How many samples for held-out captions a budget of time allows."""
+    left = session.share(0.1)
+    return (
+        heard.MOST if left is None else int(max(FEWEST, min(heard.MOST, left / session.seconds_per_sample)))
+    )
 
 
 def _choose_sampler(session: Session) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kuosan.errors import UserError
 from kuosan.modalities import load
+from kuosan.recipes import captions, image
 from kuosan.recipes import codec as codecs
-from kuosan.recipes import image
 from kuosan.recipes.settled import Question, Settled
 
 
@@ -33,6 +33,8 @@ def settle(asked: Question) -> Settled:
         like=start.form(recipe.data.size) if start else None,
         columns=start.columns if start else None,
         grow=bool(start),
+        captions=start.captions if start else None,
+        caption=None if start else captions.reading(recipe),
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with pictures")

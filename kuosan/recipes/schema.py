@@ -46,6 +46,9 @@ class DataPart(_Part):
     )
     vocabulary: int | Auto = Field("auto", description="tokens of a tokeniser that is trained here")
     column: str | None = Field(None, description="the column of a table that holds the text")
+    caption: str = Field(
+        "auto", description="the columns that are a caption, joined by +, or off: free text as a condition"
+    )
     document: Literal["file", "line", "paragraph"] = Field(
         "file", description="what a .txt file holds: one document, one in each line, or in each paragraph"
     )
@@ -92,6 +95,19 @@ class DataPart(_Part):
     def reading(self) -> dict[str, Any]:
         """What a text is in the files, which must be read again as it was."""
         return {"column": self.column, "document": self.document}
+
+
+class CaptionPart(_Part):
+    """How captions are heard; which columns they are says ``data.caption``."""
+
+    encoder: str | None = Field(
+        None, description="folder of a Hugging Face text encoder, which stays as it is"
+    )
+    vocabulary: Annotated[int, Field(ge=258)] | Auto = Field("auto", description="tokens of the tokeniser")
+    length: Annotated[int, Field(ge=1)] | Auto = Field("auto", description="tokens that are read at most")
+    thin: Share | Auto = Field("auto", description="share of parts between commas that training leaves out")
+    dim: Annotated[int, Field(ge=4)] | Auto = Field("auto", description="width of what is made of them")
+    depth: int = Field(2, ge=1, description="blocks that make it")
 
 
 class ProcessPart(_Part):
@@ -260,6 +276,7 @@ class Recipe(_Part):
     init: str = ""
     track: Literal["", "wandb", "trackio"] = Field("", description="who is told besides TensorBoard")
     data: DataPart = DataPart()
+    caption: CaptionPart = CaptionPart()
     process: ProcessPart = ProcessPart()
     codec: CodecPart = CodecPart()
     network: NetworkPart = NetworkPart()

@@ -15,7 +15,7 @@ back into what was decoded, to the bit. How wishes become a `Steering` stands in
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,7 +85,7 @@ class Steering:
     trained: bool = False
 
     def conditions(
-        self, numbers: range, drawn: Mapping[str, Tensor], where: Mapping[str, str]
+        self, numbers: range, drawn: Mapping[str, Tensor], where: Collection[str]
     ) -> dict[str, Tensor]:
         """Those of samples of these numbers: the items' own, and of ``drawn`` those that ``where`` names."""
         if self.cond is None:

@@ -85,7 +85,7 @@ def _alike(cond: Mapping[str, Tensor], count: int) -> list[Tensor]:
     """The numbers of the examples of each combination of conditions."""
     if not cond:
         return [torch.arange(count)]
-    rows = torch.stack([value.cpu() for value in cond.values()], 1)
+    rows = torch.cat([value.cpu().reshape(count, -1) for value in cond.values()], 1)
     _, which = rows.unique(dim=0, return_inverse=True)
     return [(which == k).nonzero()[:, 0] for k in range(int(which.max()) + 1)]
 

@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import State, Time, moved
+from kuosan.core.shapes import State, Time, at, moved
 from kuosan.denoisers.base import Denoiser
 from kuosan.training.objective import Found, Objective
 from kuosan.training.parallel import World
@@ -62,7 +62,7 @@ def drop_conditions(
         return cond
     hidden = seeds.fold("drop").uniforms() < share
     return {
-        name: torch.where(hidden.to(value.device), null[name], value) if name in null else value
+        name: torch.where(at(hidden.to(value.device), value), null[name], value) if name in null else value
         for name, value in cond.items()
     }
 

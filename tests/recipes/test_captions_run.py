@@ -1,0 +1,234 @@
+"""Runs with captions: what is asked for is heard, alone and in company, and every verb goes on with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import kuosan
+from kuosan.cli import main
+from kuosan.errors import UserError
+from kuosan.guidance.classifier_free import ClassifierFree
+from kuosan.recipes import distil
+from kuosan.recipes.opening import prepare
+from kuosan.recipes.schema import Recipe
+from tests.recipes import captioned
+
+STEPS = 200
+ASKED = [("red", "blue"), ("blue", "red"), ("green", "white"), ("black", "yellow")]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return captioned.pictures(tmp_path_factory.mktemp("data") / "halves")
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> kuosan.Run:
+    """To be read only."""
+    leaves = {name.replace(".", "__"): value for name, value in captioned.LEAVES.items()}
+    out = tmp_path_factory.mktemp("runs") / "halves"
+    return kuosan.train(data, out=out, budget=f"{STEPS}steps", **leaves)
+
+
+def test_captions_are_obeyed(run: kuosan.Run) -> None:
+    texts = [captioned.caption(*pair) for pair in ASKED]
+    x = run.sample(32, steps=8, where={"caption": texts}, w=2.0).x
+    for k, (above, below) in enumerate(ASKED):
+        for half, name in ((slice(0, 4), above), (slice(4, 8), below)):
+            mean = (x[k::4, :, half].mean((0, 2, 3)) + 1) * 127.5
+            gaps = {c: float((mean - torch.tensor(v)).norm()) for c, v in captioned.COLOURS.items()}
+            assert min(gaps, key=lambda c: gaps[c]) == name
+
+
+def test_a_sample_is_the_same_whatever_its_neighbours_and_their_captions(run: kuosan.Run) -> None:
+    long = "a red half above a blue half and another red half above a blue half"
+    texts = ["red", long, captioned.caption("green", "white")]
+    whole = run.sample(9, steps=3, seed=3, where={"caption": texts})
+    for i in range(9):
+        alone = run.sample(1, steps=3, seed=3, first=i, where={"caption": texts[i % 3]})
+        assert torch.equal(alone.cond["caption"], whole.cond["caption"][i : i + 1])
+        assert float((alone.x - whole.x[i : i + 1]).abs().max()) < 1e-5
+    assert whole.columns()["caption"][2] == texts[2]
+    exact = run.sample(1, steps=3, seed=3, first=4, exact=True, where={"caption": texts})
+    assert torch.equal(exact.x[0], run.sample(9, steps=3, seed=3, exact=True, where={"caption": texts}).x[4])
+
+
+def test_without_a_wish_captions_come_as_in_training(run: kuosan.Run) -> None:
+    drawn = run.sample(40, steps=2).columns()["caption"]
+    assert run.captions is not None
+    assert set(drawn) <= {text for text, _ in run.captions.items} and len(set(drawn)) > 10
+
+
+def test_a_hidden_caption_is_the_unconditional_model(run: kuosan.Run) -> None:
+    x, t = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.6)
+    rows = run.conditions(0, range(4), {"caption": "a red half above a blue half"})
+    model, null = run.denoiser, run.facts.null
+    plain, asked = model(x, t).mean, model(x, t, **rows).mean
+    assert torch.allclose(model(x, t, **run.facts.hidden(4)).mean, plain, atol=1e-6)
+    assert torch.allclose(ClassifierFree(model, 0.0, null)(x, t, **rows).mean, plain, atol=1e-6)
+    assert torch.allclose(
+        ClassifierFree(model, 3.0, null)(x, t, **rows).mean, plain + 3 * (asked - plain), atol=1e-5
+    )
+    assert float((asked - plain).abs().max()) > 0.05
+
+
+def test_what_is_measured_stands_in_the_evaluation_and_the_report(run: kuosan.Run) -> None:
+    told = json.loads((run.path / "evaluation.json").read_text())["metrics"]
+    sizes = [int(name.rpartition("_")[2]) for name in told if name.startswith("caption_retrieval_")]
+    assert sizes[0] == 10
+    for k in sizes:
+        found = told[f"caption_retrieval_{k}"]
+        assert 0 <= found["value"] <= 1 and found["stderr"] is not None and found["n"] >= 16
+        assert found["floor"] > 2 / k and f"chance is {1 / k:.3f}" in found["note"]
+    report = (run.path / "report.html").read_text()
+    assert "What captions say" in report and "Caption found again" in report
+
+
+def test_the_choice_is_saved_and_read_again(run: kuosan.Run, data: Path) -> None:
+    assert ["captions", "caption"] in [list(c[:2]) for c in run.facts.choices]
+    assert {"tokenizer.json", "captions.json"} <= {p.name for p in run.path.iterdir()}
+    again = kuosan.load(run.path).captions
+    assert run.captions is not None and again is not None
+    assert again.items == run.captions.items and again.words == run.captions.words
+    assert (
+        kuosan.train(
+            data,
+            out=run.path,
+            budget=f"{STEPS}steps",
+            **{name.replace(".", "__"): value for name, value in captioned.LEAVES.items()},
+        ).path
+        == run.path
+    )  # the same command goes on with it: there is nothing left to do
+
+
+def test_a_student_and_a_fine_tuned_run_hear_captions(run: kuosan.Run, data: Path, tmp_path: Path) -> None:
+    where = {"caption": ["a red half above a blue half", "a blue half above a red half"]}
+    student = distil.prepare(run, 1, budget="8steps", w=2.0, out=tmp_path / "student")
+    words = {"init": str(run.path), "adapter.rank": 2, "training.batch": 8, "budget": "4steps"}
+    tuned = prepare(data, out=tmp_path / "tuned", recipe=Recipe().updated(words), asked=words)
+    student.learn()
+    tuned.rehearse()
+    for one in map(captioned.trained, (student, tuned)):
+        a = one.sample(6, where=where)
+        assert a.columns()["caption"][:2] == where["caption"]
+        assert float((a.x[:2] - one.sample(2, where={"caption": "white"}).x).abs().max()) > 1e-3
+        assert one.captions is not None and run.captions is not None
+        assert one.captions.tokeniser.to_json() == run.captions.tokeniser.to_json()
+
+
+def test_items_bring_their_captions_to_noise_and_back(run: kuosan.Run, data: Path) -> None:
+    noise = run.encode(data, 3, steps=6)
+    assert noise.cond["caption"].shape == (3, run.facts.network["captions"]["length"])
+    a, b = data / "000.png", data / "001.png"
+    way = run.interpolate(a, b, 3, steps=3, where={"caption": "a red half above a blue half"})
+    assert way.columns()["caption"] == ["a red half above a blue half"] * 3
+
+
+def _called(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    status = main([*words])
+    return status, *capsys.readouterr()
+
+
+def test_the_command_line_takes_captions_and_says_which_words_are_new(
+    run: kuosan.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [
+        "--where",
+        "caption=a red half above a blue half",
+        "caption=a purple half",
+        "--steps",
+        "2",
+        "--json",
+    ]
+    status, out, err = _called("sample", str(run.path), *asked, "--out", str(tmp_path / "a"), capsys=capsys)
+    told = json.loads(out)
+    assert status == 0 and told["n"] == 2 and "'purple'" in err and "'red'" not in err
+    assert told["conditions"]["caption"] == ["a red half above a blue half", "a purple half"]
+    (tmp_path / "wishes.txt").write_text("a green half\n\na black half\na white half\n")
+    words = [
+        "--captions",
+        str(tmp_path / "wishes.txt"),
+        "--steps",
+        "2",
+        "--out",
+        str(tmp_path / "b"),
+        "--json",
+    ]
+    status, out, _ = _called("sample", str(run.path), *words, capsys=capsys)
+    assert status == 0 and json.loads(out)["conditions"]["caption"] == [
+        "a green half",
+        "a black half",
+        "a white half",
+    ]
+    status, _, err = _called("export", str(run.path), "--to", "diffusers", str(tmp_path / "c"), capsys=capsys)
+    assert status == 2 and "captions" in err
+
+
+def test_a_run_without_captions_says_so(data: Path, tmp_path: Path) -> None:
+    run = captioned.trained(captioned.session(data, tmp_path / "run", budget="1steps", data__caption="off"))
+    assert run.captions is None and not run.facts.null
+    with pytest.raises(UserError, match="not a condition"):
+        run.sample(1, where={"caption": "red"})
+
+
+def test_a_u_net_hears_captions_and_goes_on_after_a_kill(data: Path, tmp_path: Path) -> None:
+    leaves = {
+        "network": "unet",
+        "network.base": 8,
+        "network.mults": (1, 2),
+        "network.blocks": 1,
+        "budget": "6steps",
+    }
+    words = {k: v for k, v in captioned.LEAVES.items() if not k.startswith("network")} | leaves
+    whole = captioned.trained(prepare(data, out=tmp_path / "a", recipe=Recipe().updated(words), asked=words))
+    assert whole.facts.network["kind"] == "residual-unet"
+    cut = prepare(data, out=tmp_path / "b", recipe=Recipe().updated(words), asked=words)
+    for event in cut.steps():
+        if event.step == 3:
+            cut.training.save()
+            break
+    again = captioned.trained(prepare(data, out=tmp_path / "b", recipe=Recipe().updated(words), asked=words))
+    asked, hidden = {"caption": "a red half"}, {"caption": ""}
+    assert torch.equal(whole.sample(2, where=asked, steps=2).x, again.sample(2, where=asked, steps=2).x)
+    assert not torch.equal(whole.sample(2, where=asked, steps=2).x, whole.sample(2, where=hidden, steps=2).x)
+
+
+@pytest.mark.foreign_rng("transformers draws a tiny BERT's weights")
+def test_a_text_encoder_of_hugging_face_is_heard_and_stays_as_it_is(data: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "above", "half", *captioned.COLOURS]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    folder = tmp_path / "bert"
+    config = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    transformers.BertTokenizerFast(vocab=str(tmp_path / "vocab.txt")).save_pretrained(folder)
+    before = (folder / "model.safetensors").read_bytes()
+    run = captioned.trained(
+        captioned.session(data, tmp_path / "run", budget="2steps", caption__encoder=str(folder))
+    )
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert not any("frozen" in name or "bert" in name for name in run.model.state_dict())
+    rows = run.conditions(0, range(1), {"caption": "a red half"})["caption"]
+    ids = [words.index(w) for w in ("[CLS]", "a", "red", "half", "[SEP]")]
+    assert rows[0, :5].tolist() == ids and set(rows[0, 5:].tolist()) == {run.facts.null["caption"]}
+    model = transformers.BertModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        states = model(input_ids=torch.tensor([ids])).last_hidden_state
+    heard = run.denoiser.network.captions.frozen(rows, run.facts.null["caption"])  # type: ignore[union-attr]
+    assert torch.allclose(heard[:, :5], states, atol=1e-5) and not heard[:, 5:].any()
+    x = run.sample(2, steps=2, where={"caption": ["a red half", "a blue half above a red half"]}).x
+    assert np.isfinite(x.numpy()).all()
+    (folder / "model.safetensors").write_bytes(before[:-4] + bytes(4))
+    with pytest.raises(UserError, match="not the one"):
+        kuosan.load(run.path).sample(1, steps=2, where={"caption": "a red half"})

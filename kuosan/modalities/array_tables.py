@@ -3,6 +3,7 @@
 An array has no file names that a metadata table could speak of.  Beside NAME.npz a table NAME.tsv, captions.tsv or
 metadata.tsv (also .csv and .jsonl) without a column `file_name` describes the items of every array that has as many of
 them as it has rows: those of a column `index` by number, else row by row.  It is found beside a single file too.
+Arrays that one table describes are of the same items, in several sizes, of which the largest is read.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ INDEX = "index"
 
 @dataclass(frozen=True)
 class ItemTable:
-    """Columns of the items of the arrays in one folder, or of the one array of this ``stem``."""
+    """Columns of the items of the arrays in one folder, or of the one array of this ``stem``; ``name`` is the file."""
 
+    name: str
     folder: str
     stem: str | None
     columns: dict[str, list[str | None]]
@@ -64,7 +66,7 @@ def find_tables(found: Sequence[Found], alone: Path | None) -> tuple[list[ItemTa
                 names.add(name)
             continue
         if rows and FILE_NAME not in rows[0]:
-            tables.append(ItemTable(folder, None if general else stem, _columns(rows), len(rows)))
+            tables.append(ItemTable(name, folder, None if general else stem, _columns(rows), len(rows)))
             names.add(name)
     return tables, names, damaged
 

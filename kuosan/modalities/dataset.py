@@ -252,7 +252,9 @@ def _captioned(
         wanted = captions.column if all(k in columns for k in captions.column.split("+")) else "auto"
     elif not new:
         wanted = "off"
-    names = caption_columns(columns, gathered.declared, wanted)
+    works = range(len(gathered.names)) if gathered.firsts is None else gathered.firsts
+    once = {name: [column[i] for i in works] for name, column in columns.items()}
+    names = caption_columns(once, gathered.declared, wanted)
     texts = joined(columns, names, len(gathered.names)) if names else list(gathered.captions)
     kept = {name: column for name, column in columns.items() if name not in names}
     if wanted == "off" and any(beside):

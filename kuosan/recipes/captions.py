@@ -10,21 +10,24 @@ from kuosan.modalities.captions import CAPTION
 from kuosan.modalities.tokeniser import read_tokeniser
 from kuosan.networks.choose import HEARD
 from kuosan.networks.frozen import digest_of, read_encoder, width_of
-from kuosan.recipes.schema import CaptionPart, Recipe
+from kuosan.recipes.part import CaptionPart
+from kuosan.recipes.schema import Recipe
 
 Choice = tuple[str, Any, str]
 HEAD = 32
+PRIVATE = ("medical",)  # a run keeps captions word for word, and a report of a scan can name a person
 
 
-def reading(recipe: Recipe) -> dict[str, Any]:
-    """What `modalities.load` is told of captions.
+def reading(recipe: Recipe, modality: str = "image") -> dict[str, Any]:
+    """What `modalities.load` is told of captions of such items; `PRIVATE` ones have none unless asked for.
 
     Raises:
         UserError: the text encoder has no tokeniser.
     """
     part = recipe.caption
     own = {"tokeniser": read_tokeniser(part.encoder)} if part.encoder else {}
-    return {"column": recipe.data.caption, **part.model_dump(include={"vocabulary", "length", "thin"}), **own}
+    column = "off" if modality in PRIVATE and recipe.data.caption == "auto" else recipe.data.caption
+    return {"column": column, **part.model_dump(include={"vocabulary", "length", "thin"}), **own}
 
 
 def hearing(part: CaptionPart, data: Dataset, width: int) -> tuple[dict[str, Any], list[Choice]]:

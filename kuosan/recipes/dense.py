@@ -82,7 +82,7 @@ def settle(asked: Question) -> Settled:
         columns=start.columns if start else None,
         grow=bool(start),
         captions=start.captions if start else None,
-        caption=None if start else captions.reading(recipe),
+        caption=None if start else captions.reading(recipe, name),
         options={name: make(recipe)} if make else {},
     )
     if not len(data.train):

@@ -14,17 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
 from kuosan.errors import UserError
+from kuosan.recipes.part import Auto, CaptionPart, Share
+from kuosan.recipes.part import Part as _Part
 
 FORMAT = 1
-Auto = Literal["auto"]
-Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DataPart(_Part):
@@ -95,19 +91,6 @@ class DataPart(_Part):
     def reading(self) -> dict[str, Any]:
         """What a text is in the files, which must be read again as it was."""
         return {"column": self.column, "document": self.document}
-
-
-class CaptionPart(_Part):
-    """How captions are heard; which columns they are says ``data.caption``."""
-
-    encoder: str | None = Field(
-        None, description="folder of a Hugging Face text encoder, which stays as it is"
-    )
-    vocabulary: Annotated[int, Field(ge=258)] | Auto = Field("auto", description="tokens of the tokeniser")
-    length: Annotated[int, Field(ge=1)] | Auto = Field("auto", description="tokens that are read at most")
-    thin: Share | Auto = Field("auto", description="share of parts between commas that training leaves out")
-    dim: Annotated[int, Field(ge=4)] | Auto = Field("auto", description="width of what is made of them")
-    depth: int = Field(2, ge=1, description="blocks that make it")
 
 
 class ProcessPart(_Part):

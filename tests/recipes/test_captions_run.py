@@ -16,6 +16,7 @@ from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.recipes import distil
 from kuosan.recipes.opening import prepare
 from kuosan.recipes.schema import Recipe
+from tests.modalities.sounds import tones
 from tests.recipes import captioned
 
 STEPS = 200
@@ -182,20 +183,41 @@ def test_a_u_net_hears_captions_and_goes_on_after_a_kill(data: Path, tmp_path: P
         "network.base": 8,
         "network.mults": (1, 2),
         "network.blocks": 1,
-        "budget": "6steps",
+        "budget": "4steps",
     }
     words = {k: v for k, v in captioned.LEAVES.items() if not k.startswith("network")} | leaves
+    words |= {"training.batch": 4, "sampling.steps": 1}
     whole = captioned.trained(prepare(data, out=tmp_path / "a", recipe=Recipe().updated(words), asked=words))
     assert whole.facts.network["kind"] == "residual-unet"
     cut = prepare(data, out=tmp_path / "b", recipe=Recipe().updated(words), asked=words)
     for event in cut.steps():
-        if event.step == 3:
+        if event.step == 2:
             cut.training.save()
             break
     again = captioned.trained(prepare(data, out=tmp_path / "b", recipe=Recipe().updated(words), asked=words))
     asked, hidden = {"caption": "a red half"}, {"caption": ""}
     assert torch.equal(whole.sample(2, where=asked, steps=2).x, again.sample(2, where=asked, steps=2).x)
     assert not torch.equal(whole.sample(2, where=asked, steps=2).x, whole.sample(2, where=hidden, steps=2).x)
+
+
+def test_sounds_hear_captions_as_pictures_do(tmp_path: Path) -> None:
+    folder = tones(tmp_path / "tones", count=40, seconds=0.1)
+    names = sorted(p.name for p in folder.rglob("*.wav"))
+    for k, path in enumerate(sorted(folder.rglob("*.wav"))):
+        path.with_suffix(".txt").write_text(f"a tone that is number {k} of {len(names)}")
+    leaves = {
+        "data.vocoder": 0,
+        "caption.dim": 32,
+        "training.batch": 8,
+        "sampling.steps": 2,
+        "budget": "2steps",
+    }
+    run = captioned.trained(
+        prepare(folder, out=tmp_path / "run", recipe=Recipe().updated(leaves), asked=leaves)
+    )
+    assert run.captions is not None and run.modality.name == "audio"
+    one = run.sample(2, where={"caption": ["a tone", "number 7"]})
+    assert one.columns()["caption"] == ["a tone", "number 7"]
 
 
 @pytest.mark.foreign_rng("transformers draws a tiny BERT's weights")

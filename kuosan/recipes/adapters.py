@@ -180,7 +180,17 @@ def _relabelled(data: Dataset, columns: dict[str, list[str]], names: Mapping[str
 
     survey = replace(data.survey, class_names={**names, **data.survey.class_names})
     vocabulary = {k: tuple(v) for k, v in columns.items()}
-    return replace(data, train=split(data.train), val=split(data.val), columns=vocabulary, survey=survey)
+    train, captions = split(data.train), data.captions
+    if captions is not None:
+        places = (
+            torch.stack([train.labels[k] for k in columns], 1)
+            if columns
+            else torch.empty(len(train), 0).long()
+        )
+        captions = captions.of(train.captions, places.tolist(), data.val.captions)
+    return replace(
+        data, train=train, val=split(data.val), columns=vocabulary, survey=survey, captions=captions
+    )
 
 
 @dataclass(frozen=True)

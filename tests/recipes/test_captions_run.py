@@ -14,6 +14,7 @@ from kuosan.cli import main
 from kuosan.errors import UserError
 from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.recipes import distil
+from kuosan.recipes.adapted import Adapted, weighted
 from kuosan.recipes.opening import prepare
 from kuosan.recipes.schema import Recipe
 from tests.modalities.sounds import tones
@@ -122,6 +123,48 @@ def test_a_student_and_a_fine_tuned_run_hear_captions(run: kuosan.Run, data: Pat
         assert one.captions.tokeniser.to_json() == run.captions.tokeniser.to_json()
 
 
+def test_captions_keep_their_classes_where_a_run_learns_new_ones(tmp_path: Path) -> None:
+    def classed(name: str, kinds: tuple[str, ...]) -> Path:
+        folder = captioned.pictures(tmp_path / name, 90)
+        rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+        for i, row in enumerate(rows):
+            row |= {"kind": kinds[i % len(kinds)], "text": f"{row['text']} of {kinds[i % len(kinds)]}"}
+        (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return folder
+
+    base = captioned.trained(
+        captioned.session(classed("a", ("ink", "oil")), tmp_path / "base", budget="1steps")
+    )
+    drawn = base.conditions(0, range(30))
+    said = [base.facts.columns["kind"][i] for i in drawn["kind"].tolist()]
+    assert base.captions is not None
+    texts = [base.captions.text(row) for row in drawn["caption"].tolist()]
+    assert (
+        all(str(text).endswith(kind) for text, kind in zip(texts, said, strict=True)) and len(set(said)) == 2
+    )
+    oil = base.conditions(0, range(9), {"kind": "oil"})["caption"].tolist()
+    assert all(str(base.captions.text(row)).endswith("oil") for row in oil)
+
+    words = {"init": str(base.path), "adapter.rank": 2, "adapter.prior": 0.0, "budget": "1steps"}
+    recipe = Recipe().updated(words)
+    tuned = captioned.trained(
+        prepare(classed("b", ("wax", "oil")), out=tmp_path / "tuned", recipe=recipe, asked=words)
+    )
+    assert set(tuned.facts.columns["kind"]) == {"ink", "oil", "wax"} and tuned.captions is not None
+    drawn = tuned.conditions(0, range(30))
+    said = [tuned.facts.columns["kind"][i] for i in drawn["kind"].tolist()]
+    texts = [tuned.captions.text(row) for row in drawn["caption"].tolist()]
+    assert set(said) == {"oil", "wax"}
+    assert all(str(text).endswith(kind) for text, kind in zip(texts, said, strict=True))
+    both = Adapted(base, weighted([str(tuned.path)]))
+    drawn = both.conditions(0, range(30))
+    assert {both.facts.columns["kind"][i] for i in drawn["kind"].tolist()} == {"ink", "oil"}
+    assert (
+        both.sample(2, steps=1, where={"kind": "wax", "caption": "a red half"}).columns()["kind"]
+        == ["wax"] * 2
+    )
+
+
 def test_items_bring_their_captions_to_noise_and_back(run: kuosan.Run, data: Path) -> None:
     noise = run.encode(data, 3, steps=6)
     assert noise.cond["caption"].shape == (3, run.facts.network["captions"]["length"])
@@ -177,27 +220,27 @@ def test_a_run_without_captions_says_so(data: Path, tmp_path: Path) -> None:
         run.sample(1, where={"caption": "red"})
 
 
-def test_a_u_net_hears_captions_and_goes_on_after_a_kill(data: Path, tmp_path: Path) -> None:
-    leaves = {
-        "network": "unet",
-        "network.base": 8,
-        "network.mults": (1, 2),
-        "network.blocks": 1,
-        "budget": "4steps",
-    }
-    words = {k: v for k, v in captioned.LEAVES.items() if not k.startswith("network")} | leaves
-    words |= {"training.batch": 4, "sampling.steps": 1}
-    whole = captioned.trained(prepare(data, out=tmp_path / "a", recipe=Recipe().updated(words), asked=words))
-    assert whole.facts.network["kind"] == "residual-unet"
-    cut = prepare(data, out=tmp_path / "b", recipe=Recipe().updated(words), asked=words)
+def test_a_u_net_hears_captions(data: Path, tmp_path: Path) -> None:
+    words = {k: v for k, v in captioned.LEAVES.items() if not k.startswith("network")}
+    words |= {"network": "unet", "network.base": 8, "network.mults": (1, 2), "network.blocks": 1}
+    words |= {"training.batch": 4, "sampling.steps": 1, "training.validations": 1, "budget": "2steps"}
+    run = captioned.trained(prepare(data, out=tmp_path / "a", recipe=Recipe().updated(words), asked=words))
+    assert run.facts.network["kind"] == "residual-unet"
+    asked, hidden = (run.sample(2, steps=2, where={"caption": text}).x for text in ("a red half", ""))
+    assert not torch.equal(asked, hidden)
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(data: Path, tmp_path: Path) -> None:
+    leaves = {"training__batch": 4, "sampling__steps": 1, "training__validations": 1, "budget": "4steps"}
+    whole = captioned.trained(captioned.session(data, tmp_path / "a", **leaves))
+    cut = captioned.session(data, tmp_path / "b", **leaves)
     for event in cut.steps():
         if event.step == 2:
             cut.training.save()
             break
-    again = captioned.trained(prepare(data, out=tmp_path / "b", recipe=Recipe().updated(words), asked=words))
-    asked, hidden = {"caption": "a red half"}, {"caption": ""}
-    assert torch.equal(whole.sample(2, where=asked, steps=2).x, again.sample(2, where=asked, steps=2).x)
-    assert not torch.equal(whole.sample(2, where=asked, steps=2).x, whole.sample(2, where=hidden, steps=2).x)
+    again = captioned.trained(captioned.session(data, tmp_path / "b", **leaves))
+    a, b = (one.sample(2, where={"caption": "a red half"}).x for one in (whole, again))
+    assert torch.equal(a, b)
 
 
 def test_sounds_hear_captions_as_pictures_do(tmp_path: Path) -> None:
@@ -205,11 +248,12 @@ def test_sounds_hear_captions_as_pictures_do(tmp_path: Path) -> None:
     names = sorted(p.name for p in folder.rglob("*.wav"))
     for k, path in enumerate(sorted(folder.rglob("*.wav"))):
         path.with_suffix(".txt").write_text(f"a tone that is number {k} of {len(names)}")
-    leaves = {
+    leaves = {name: value for name, value in captioned.LEAVES.items() if name != "network.patch"}
+    leaves |= {
         "data.vocoder": 0,
-        "caption.dim": 32,
-        "training.batch": 8,
-        "sampling.steps": 2,
+        "network.dim": 32,
+        "training.batch": 4,
+        "sampling.steps": 1,
         "budget": "2steps",
     }
     run = captioned.trained(

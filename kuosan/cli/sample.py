@@ -16,7 +16,7 @@ from kuosan.cli.failures import working_in
 from kuosan.cli.notes import busy, counting, note
 from kuosan.cli.options import Flag, Json, Where, at_least, conditions
 from kuosan.cli.options import seed as checked_seed
-from kuosan.cli.sample_captions import told_of, with_captions
+from kuosan.cli.sample_captions import in_columns, told_of, with_captions
 from kuosan.cli.sample_motion import corrected
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.sample_numbers import about_parts, no_parts, steered
@@ -171,14 +171,14 @@ def sample(
         with busy("adding adapters"):
             loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
-    several = told_of(loaded, fixed)
+    texts = told_of(loaded, fixed)
     loaded = corrected(varied(loaded, ema, autoguide, temperature, nucleus), foot_lock, joint_limits)
     loaded = constrained(loaded, symmetric, flat_base)
     start = given_noise(loaded, noise, first, n, fixed, w)
     tokens_of = facts.recipe.process.discrete
     steering = None if tokens_of else steered(loaded, score, parts, stitch, noise, fixed)
     if n is None:
-        several = steering.items if steering and steering.items > 1 else several or 64
+        several = steering.items if steering and steering.items > 1 else texts or 64
         n = several if start is None else len(start) - first
     kinds = formats_of(loaded, formats, soundfont)
     with placed(out, loaded) if world.leads else nullcontext(Path()) as folder:
@@ -214,7 +214,7 @@ def sample(
         paths = bulk.files(mine, folder)
         if (samples := bulk.gathered(mine)) is None:
             return Answer("")
-        write_samples(samples, folder, paths=paths)
+        write_samples(samples, folder, in_columns(samples, texts), paths)
         paths += other_formats(samples, folder, kinds, soundfont)
         kept = about_parts(steering, folder)
         data: dict[str, Any] = {

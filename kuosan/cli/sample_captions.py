@@ -10,7 +10,11 @@ from kuosan.cli.options import CAPTION
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:
-    from kuosan.recipes.run import Run
+    from PIL import Image
+
+    from kuosan.recipes.run import Run, Samples
+
+WIDEST = 16  # columns of an overview
 
 
 def with_captions(fixed: dict[str, Any], path: Path | None) -> dict[str, Any]:
@@ -41,7 +45,13 @@ def told_of(run: Run, fixed: dict[str, Any]) -> int:
     """
     from kuosan.recipes.conditions import texts_of
 
-    if CAPTION not in fixed or CAPTION in run.facts.columns:
+    if CAPTION not in fixed:
+        return 0
+    if CAPTION in run.facts.columns:
+        if not isinstance(fixed[CAPTION], str):
+            raise UserError(
+                f"caption is a list of values in {run.path}, of which samples have one: give it once"
+            )
         return 0
     if run.captions is None:
         raise UserError(
@@ -51,3 +61,10 @@ def told_of(run: Run, fixed: dict[str, Any]) -> int:
     for remark in dict.fromkeys(remark for text in texts for remark in run.captions.remarks(text)):
         note(remark)
     return len(texts) if len(texts) > 1 else 0
+
+
+def in_columns(samples: Samples, texts: int) -> Image.Image | None:
+    """An overview with a column for each of so many captions, where they fit and there is more than one row."""
+    if not 1 < texts <= WIDEST or len(samples) <= texts:
+        return None
+    return samples.modality.show(samples.raws(100), texts)

@@ -151,6 +151,9 @@ def _quality(metrics: Mapping[str, Mapping[str, Any]], things: str) -> list[str]
     from kuosan.evaluation.report_words import metric_title, verdict
 
     lines = []
+    if m := _measured(metrics, "caption_retrieval_10"):
+        share, real = _percent(m["value"], m.get("stderr")), _beside(m, things, _percent)
+        lines.append(f"The caption picked from ten: {share} of {m['n']:,} samples{real}; chance is 10 %.")
     if m := _measured(metrics, "class_accuracy"):
         share, real = _percent(m["value"], m.get("stderr")), _beside(m, things, _percent)
         lines.append(f"Recognised as the class asked for: {share} of {m['n']:,} samples{real}.")
@@ -214,7 +217,8 @@ def suggestions(run: str, facts: Facts) -> list[str]:
     axes = modality_class(str(facts.modality["modality"])).axes
     held = (
         facts.recipe.noise.gaussian and facts.recipe.distil.steps < 2 and axes == PICTURE
-    )  # by a diffusers pipeline
+        and not facts.network.get("captions")
+    )  # by a diffusers pipeline  # fmt: skip
     export = [f"kuosan export {place} --to diffusers {place}-diffusers"] if held else []
     longer = [f"kuosan sample {place} --length 4s"] if "time" in axes else []
     return [f"kuosan sample {place}{where}", *longer, f"kuosan evaluate {place}", *export]

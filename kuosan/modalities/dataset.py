@@ -257,7 +257,7 @@ def _captioned(
     names = caption_columns(once, gathered.declared, wanted)
     texts = joined(columns, names, len(gathered.names)) if names else list(gathered.captions)
     kept = {name: column for name, column in columns.items() if name not in names}
-    if wanted == "off" and any(beside):
+    if wanted == "off" and new and any(beside):  # where there is a model, its own columns say what is one
         kept.pop(CAPTION)
     return kept, _Told(names, texts)
 

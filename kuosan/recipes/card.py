@@ -49,7 +49,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
         columns += "; ".join(session.run.captions.shown[:3]) + "\n"
     columns = columns or "The model has no conditions.\n"
     choices = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in facts.choices)
-    exports = r.noise.gaussian and r.distil.steps < 2 and not r.process.discrete
+    exports = r.noise.gaussian and r.distil.steps < 2 and not r.process.discrete and not session.run.captions
     export = f"kuosan export {path} --to diffusers DIR\n" if exports else ""
     form = f"up to {shape} tokens" if r.process.discrete else f"shape {shape}"
     return f"""---

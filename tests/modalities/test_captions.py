@@ -87,6 +87,18 @@ def test_what_returns_stays_categorical_and_what_identifies_is_nothing() -> None
         caption_columns(columns, frozenset(), "colour")
 
 
+def test_few_captions_are_values_to_choose_from_and_are_read_again_so(tmp_path: Path) -> None:
+    pictures(tmp_path, 60)
+    for i, path in enumerate(sorted(tmp_path.glob("*.png"))):
+        path.with_suffix(".txt").write_text(("a red cat", "a blue dog")[i % 2])
+    found = load(tmp_path, caption=AUTO)
+    assert found.captions is None and found.columns == {"caption": ("a blue dog", "a red cat")}
+    again = load(tmp_path, like=found.modality, columns=found.columns)
+    assert torch.equal(again.train.labels["caption"], found.train.labels["caption"])
+    forced = load(tmp_path, caption={"column": "caption"})
+    assert forced.captions is not None and forced.columns == {}
+
+
 def test_templates_that_return_are_captions_when_there_are_many() -> None:
     texts = [
         f"a {c} {s}"

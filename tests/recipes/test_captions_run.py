@@ -12,9 +12,13 @@ import torch
 import kuosan
 from kuosan.cli import main
 from kuosan.errors import UserError
+from kuosan.evaluation.evaluate import Evaluation
 from kuosan.guidance.classifier_free import ClassifierFree
-from kuosan.recipes import distil
+from kuosan.recipes import distil, lessons
 from kuosan.recipes.adapted import Adapted, weighted
+from kuosan.recipes.evaluate import data_of
+from kuosan.recipes.heard import captioned as captioned_items
+from kuosan.recipes.heard import section, with_recall
 from kuosan.recipes.opening import prepare
 from kuosan.recipes.schema import Recipe
 from tests.modalities.sounds import tones
@@ -32,9 +36,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> kuosan.Run:
     """To be read only."""
-    leaves = {name.replace(".", "__"): value for name, value in captioned.LEAVES.items()}
     out = tmp_path_factory.mktemp("runs") / "halves"
-    return kuosan.train(data, out=out, budget=f"{STEPS}steps", **leaves)
+    return captioned.trained(captioned.session(data, out, budget=f"{STEPS}steps"))
 
 
 def test_captions_are_obeyed(run: kuosan.Run) -> None:
@@ -79,42 +82,36 @@ def test_a_hidden_caption_is_the_unconditional_model(run: kuosan.Run) -> None:
     assert float((asked - plain).abs().max()) > 0.05
 
 
-def test_what_is_measured_stands_in_the_evaluation_and_the_report(run: kuosan.Run) -> None:
-    told = json.loads((run.path / "evaluation.json").read_text())["metrics"]
-    sizes = [int(name.rpartition("_")[2]) for name in told if name.startswith("caption_retrieval_")]
-    assert sizes[0] == 10
-    for k in sizes:
-        found = told[f"caption_retrieval_{k}"]
-        assert 0 <= found["value"] <= 1 and found["stderr"] is not None and found["n"] >= 16
-        assert found["floor"] > 2 / k and f"chance is {1 / k:.3f}" in found["note"]
-    report = (run.path / "report.html").read_text()
-    assert "What captions say" in report and "Caption found again" in report
+def test_captions_are_found_again_and_shown_beside_the_real_items(run: kuosan.Run) -> None:
+    data, nothing = data_of(run), Evaluation({}, (), {}, {}, {})
+    told = with_recall(nothing, run, data, seconds=0.3, most=60, w=2.0).metrics
+    sizes = [int(name.rpartition("_")[2]) for name in told]
+    assert sizes[0] == 10 and sizes[1] == len(set(data.val.captions))
+    for k, m in zip(sizes, told.values(), strict=True):
+        assert m.n >= 36 and m.stderr is not None and m.floor is not None and m.floor > 3 / k
+        assert m.value > 3 / k and f"chance is {1 / k:.3f}" in m.note
+    (shown,) = section(run, data.val)
+    assert [text for text, _ in shown.figures] == [data.val.captions[i] for i in captioned_items(data.val, 6)]
 
 
-def test_the_choice_is_saved_and_read_again(run: kuosan.Run, data: Path) -> None:
+def test_the_choice_is_saved_and_read_again(run: kuosan.Run) -> None:
     assert ["captions", "caption"] in [list(c[:2]) for c in run.facts.choices]
     assert {"tokenizer.json", "captions.json"} <= {p.name for p in run.path.iterdir()}
     again = kuosan.load(run.path).captions
     assert run.captions is not None and again is not None
     assert again.items == run.captions.items and again.words == run.captions.words
-    assert (
-        kuosan.train(
-            data,
-            out=run.path,
-            budget=f"{STEPS}steps",
-            **{name.replace(".", "__"): value for name, value in captioned.LEAVES.items()},
-        ).path
-        == run.path
-    )  # the same command goes on with it: there is nothing left to do
 
 
-def test_a_student_and_a_fine_tuned_run_hear_captions(run: kuosan.Run, data: Path, tmp_path: Path) -> None:
+def test_a_student_and_a_fine_tuned_run_hear_captions(
+    run: kuosan.Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "CHUNK", 8)
     where = {"caption": ["a red half above a blue half", "a blue half above a red half"]}
-    student = distil.prepare(run, 1, budget="8steps", w=2.0, out=tmp_path / "student")
-    words = {"init": str(run.path), "adapter.rank": 2, "training.batch": 8, "budget": "4steps"}
+    student = distil.prepare(run, 1, budget="4steps", w=2.0, out=tmp_path / "student")
+    words = {"init": str(run.path), "adapter.rank": 2, "adapter.prior": 0.0, "training.batch": 8}
+    words |= {"training.validations": 1, "budget": "4steps"}
     tuned = prepare(data, out=tmp_path / "tuned", recipe=Recipe().updated(words), asked=words)
     student.learn()
-    tuned.rehearse()
     for one in map(captioned.trained, (student, tuned)):
         a = one.sample(6, where=where)
         assert a.columns()["caption"][:2] == where["caption"]
@@ -223,7 +220,7 @@ def test_a_run_without_captions_says_so(data: Path, tmp_path: Path) -> None:
 def test_a_u_net_hears_captions(data: Path, tmp_path: Path) -> None:
     words = {k: v for k, v in captioned.LEAVES.items() if not k.startswith("network")}
     words |= {"network": "unet", "network.base": 8, "network.mults": (1, 2), "network.blocks": 1}
-    words |= {"training.batch": 4, "sampling.steps": 1, "training.validations": 1, "budget": "2steps"}
+    words |= {"training.batch": 4, "sampling.steps": 1, "training.validations": 1, "budget": "6steps"}
     run = captioned.trained(prepare(data, out=tmp_path / "a", recipe=Recipe().updated(words), asked=words))
     assert run.facts.network["kind"] == "residual-unet"
     asked, hidden = (run.sample(2, steps=2, where={"caption": text}).x for text in ("a red half", ""))

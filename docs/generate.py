@@ -46,6 +46,8 @@ MEANINGS = {
     "data.vocabulary": "tokens of a tokeniser that is trained here; `auto` is the power of two nearest the square "
     "root of the number of characters, 512 to 8,192",
     "data.column": 'column of a table that holds the text, or several in a template: `"{title}\\n{text}"`',
+    "data.caption": "the columns of free text that are a caption, `name+keywords`; `auto` finds them, `off` leaves "
+    "them away; see [captions](../guides/captions.md)",
     "data.document": "what a `.txt` or `.md` file holds: one document, one in each line, or in each paragraph",
     "data.synonyms": "table of synonyms by which training texts are varied, anew each time",
     "data.synonym_rate": "share of the words that have synonyms",
@@ -69,6 +71,15 @@ MEANINGS = {
     "data.span": "medical: `low..high`, the values in units (`-160..240` HU) outside of which all is clipped",
     "data.moments": "medical: of several volumes in time in one file the `first` alone, or `all`",
     "data.paraphrase": "share of training texts in the words of the model of `--init`, made once",
+    "caption.encoder": "folder of a text encoder in Hugging Face's form, which is kept as it is; without one captions "
+    "are heard by blocks that are trained along",
+    "caption.vocabulary": "tokens of the tokeniser that is trained on the captions; `auto` is two for each word that "
+    "occurs three times, 512 to 8,192",
+    "caption.length": "tokens that are read of a caption; `auto` covers the longest and half as much again, 64 at most",
+    "caption.thin": "share of the parts between commas that training leaves out, never the first; `auto` is 0.3 where "
+    "captions are lists of keywords (three parts on average), else 0",
+    "caption.dim": "width of what is made of captions; `auto` is the network's, 32 to 128",
+    "caption.depth": "blocks that make it",
     "process.kind": "`additive`: noise on numbers, see below; of tokens `masked`, `uniform`, `blocks` (masked, block "
     "by block) or `autoregressive` (blocks of one): [which](../guides/text.md#other-processes). `auto` goes with the "
     "data: `masked` for texts",

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import State, Time
+from kuosan.core.shapes import State, Time, at
 from kuosan.training.data import TrainingItems
 from kuosan.training.objective import Found, Objective
 from kuosan.training.timing import Timing
@@ -58,9 +58,8 @@ class Rehearsed:
         assert self._x is not None, "the old model comes first"
         old = seeds.fold("rehearsed").uniforms() < self.share
         row = (seeds.fold("row").uniforms() * len(self._x)).long()
-        shape = (-1, *[1] * (x.ndim - 1))
-        cond = {name: torch.where(old, self._cond[name][row], value) for name, value in cond.items()}
-        return torch.where(old.view(shape), self._x[row], x), cond
+        cond = {name: torch.where(at(old, c), self._cond[name][row], c) for name, c in cond.items()}
+        return torch.where(at(old, x), self._x[row], x), cond
 
 
 @dataclass(frozen=True)

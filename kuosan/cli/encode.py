@@ -72,7 +72,7 @@ def encode(
         f"Real above returned: {shown(folder / OVERVIEW)}",
         {
             "run": run, "out": folder, **about, "seconds": round(seconds, 3), "names": items.names,
-            "conditions": values(loaded.facts, items.cond), "errors": found, "noise": folder / NOISE,
+            "conditions": values(loaded, items.cond), "errors": found, "noise": folder / NOISE,
             "files": paths, "states": folder / STATES, "overview": folder / OVERVIEW,
         },
     )  # fmt: skip

@@ -31,13 +31,17 @@ def inspect(path: Path, /, *, modality: str = "auto", json: Json = False) -> Ans
 
 def _data(path: Path, modality: str) -> Answer:
     from kuosan.modalities import load
-    from kuosan.recipes import codec, machine
+    from kuosan.modalities.folder import open_folder
+    from kuosan.recipes import captions, codec, machine
+    from kuosan.recipes.opening import RECIPES
     from kuosan.recipes.schema import Recipe
 
     recipe, device = Recipe(), machine.device()  # as `kuosan train` would read it
     with busy(f"reading {path}"):
         sides = codec.sides_of(path, modality) if codec.possible(recipe, device) else []
-        data = load(path, modality=modality, max_side=codec.max_side(recipe, device, sides))
+        kind = open_folder(path, modality).modality
+        told = None if kind in RECIPES and kind != "image" else captions.reading(recipe, kind)
+        data = load(path, modality=modality, max_side=codec.max_side(recipe, device, sides), caption=told)
     survey = data.survey.to_json()
     rows: list[tuple[str, Any]] = [
         (noun(survey["modality"]), f"{survey['items']:,} in {survey['files']:,} files"),

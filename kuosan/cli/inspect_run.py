@@ -51,6 +51,7 @@ def inspect_run(run: Run) -> Answer:
         "codec": facts.codec,
         "modality": facts.modality,
         "conditions": facts.columns,
+        "captions": facts.network.get("captions"),
         "class_names": facts.class_names,
         "items": facts.items,
         "data_fingerprint": facts.data_fingerprint,
@@ -69,7 +70,7 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
 
     facts, recipe = run.facts, run.facts.recipe
     objective, sampling = recipe.objective, recipe.sampling
-    network = ", ".join(f"{k} {v}" for k, v in facts.network.items() if k not in SHAPE)
+    network = ", ".join(f"{k} {v}" for k, v in facts.network.items() if k not in (*SHAPE, "captions"))
     learned = f"{objective.output}, weight {objective.weight}, times {objective.timing}"
     sampled = f"{sampling.steps} steps of {sampling.solver} on the {sampling.grid} grid, w = {sampling.w:g}"
     sequences = "; ".join(f"{s.steps} steps: {s.solver}, {s.grid}" for s in kept(run)) or "none yet"
@@ -97,6 +98,9 @@ def _facts(run: Run) -> list[tuple[str, Any]]:
     for column, values in facts.columns.items():
         more = f", and {len(values) - MOST_VALUES:,} more" if len(values) > MOST_VALUES else ""
         rows.append((f"--where {column}=", ", ".join(values[:MOST_VALUES]) + more))
+    if (captions := run.captions) is not None:
+        read = f"free text, of which {captions.length} tokens are read; trained on {captions.column}"
+        rows.append(("--where caption=", read))
     return rows
 
 

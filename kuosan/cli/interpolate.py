@@ -91,7 +91,7 @@ def interpolate(
     )
     data = {
         "run": run, "a": a, "b": b, "out": folder, "n": n, "steps": steps, "w": w, "where": fixed,
-        "seconds": round(seconds, 3), "conditions": values(loaded.facts, samples.cond), **about, "files": paths,
+        "seconds": round(seconds, 3), "conditions": values(loaded, samples.cond), **about, "files": paths,
         "states": folder / STATES, "overview": folder / OVERVIEW,
     }  # fmt: skip
     return Answer(text, data)

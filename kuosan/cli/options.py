@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from kuosan.errors import UserError
 
+CAPTION = "caption"
 PAIR_FLAGS = ("--set", "--where")
 _PAIR = re.compile(r"[^=/\\-][^=/\\]*=")
 
@@ -25,7 +26,9 @@ Json = Annotated[
 Where = Annotated[
     list[str] | None,
     Parameter(
-        name="--where", metavar="KEY=VALUE", help="Fix conditions: class=3 colour=red; may be repeated."
+        name="--where",
+        metavar="KEY=VALUE",
+        help="Fix conditions: class=3 colour=red caption='a red cat'; may be repeated.",
     ),
 ]
 
@@ -66,10 +69,14 @@ def pairs(texts: Sequence[str] | None, flag: str) -> list[tuple[str, str]]:
     return out
 
 
-def conditions(texts: Sequence[str] | None) -> dict[str, str]:
-    """What ``--where`` fixes; UserError where a key is given twice."""
-    out: dict[str, str] = {}
+def conditions(texts: Sequence[str] | None) -> dict[str, Any]:
+    """What ``--where`` fixes: a text for each key, and of captions also several; UserError where another key is given
+    twice."""
+    out: dict[str, Any] = {}
     for key, value in pairs(texts, "--where"):
+        if key == CAPTION and key in out:
+            out[key] = [*([out[key]] if isinstance(out[key], str) else out[key]), value]
+            continue
         if out.get(key, value) != value:
             raise UserError(f"--where names {key} twice ({out[key]} and {value}): give it once")
         out[key] = value

@@ -16,6 +16,7 @@ from kuosan.cli.failures import working_in
 from kuosan.cli.notes import busy, counting, note
 from kuosan.cli.options import Flag, Json, Where, at_least, conditions
 from kuosan.cli.options import seed as checked_seed
+from kuosan.cli.sample_captions import in_columns, told_of, with_captions
 from kuosan.cli.sample_motion import corrected
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.sample_numbers import about_parts, no_parts, steered
@@ -24,7 +25,6 @@ from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:
-    from kuosan.recipes.facts import Facts
     from kuosan.recipes.inverse import Noise
     from kuosan.recipes.run import Run, Samples
     from kuosan.recipes.tokens import Rules
@@ -43,6 +43,7 @@ def sample(
     seed: int = 0,
     noise: Path | None = None,
     where: Where = None,
+    captions: Path | None = None,
     w: Annotated[float | None, Parameter(name="--w")] = None,
     autoguide: float | None = None,
     ema: float | None = None,
@@ -97,6 +98,7 @@ def sample(
         grid: uniform, logsnr, karras, karras:POWER, entropy, entropy:POWER; auto is the run's own.
         seed: of the samples; a whole number.
         noise: start from the noise in this file, as `kuosan encode` writes it, and under its conditions.
+        captions: a text file with a caption in each line, which take turns; -n is then their count unless given.
         w: guidance weight towards the conditions; 1 is no guidance.
         autoguide: guidance weight away from an early state of the model, with conditions or without; 1 is no guidance.
         ema: relative length of the average that the weights are taken from, instead of the one that was chosen.
@@ -160,7 +162,7 @@ def sample(
     at_least("--w", w, 0)
     at_least("--autoguide", autoguide, 0)
     checked_seed(seed)
-    fixed = conditions(where)
+    fixed = with_captions(conditions(where), captions)
     from kuosan.evaluation.report_words import steps_in_words
     from kuosan.recipes import bulk
     from kuosan.recipes.run import Run
@@ -180,13 +182,14 @@ def sample(
         with busy("adding adapters"):
             loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
+    texts = told_of(loaded, fixed)
     loaded = corrected(varied(loaded, ema, autoguide, temperature, nucleus), foot_lock, joint_limits)
     loaded = constrained(loaded, symmetric, flat_base)
     start = given_noise(loaded, noise, first, n, fixed, w)
     tokens_of = facts.recipe.process.discrete
     steering = None if tokens_of else steered(loaded, score, parts, stitch, noise, fixed)
     if n is None:
-        several = steering.count if steering and steering.count else 64
+        several = steering.count if steering and steering.count else texts or 64
         n = several if start is None else len(start) - first
     kinds = formats_of(loaded, formats, soundfont)
     with placed(out, loaded) if world.leads else nullcontext(Path()) as folder:
@@ -222,16 +225,16 @@ def sample(
         paths = bulk.files(mine, folder)
         if (samples := bulk.gathered(mine)) is None:
             return Answer("")
-        write_samples(samples, folder, paths=paths)
+        write_samples(samples, folder, in_columns(samples, texts), paths)
         paths += other_formats(samples, folder, kinds, soundfont)
         kept = about_parts(steering, folder)
         data: dict[str, Any] = {
             "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
             "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
-            "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond), "adapters": adapter or [],
+            "overview": folder / OVERVIEW, "conditions": values(loaded, samples.cond), "adapters": adapter or [],
             **kept.data,
         }  # fmt: skip
-        what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
+        what = ", ".join(f"{k} = {v if isinstance(v, str) else '; '.join(v)}" for k, v in fixed.items())
         with_what = f" with {what}" if what else ""
         each = f"{steps_in_words(data['steps'])} each, {seconds:.1f} s"
         text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
@@ -302,9 +305,11 @@ def given_noise(
     return replace(found, cond=fixed(run, found.cond, len(found), where), w=found.w if w is None else w)
 
 
-def values(facts: Facts, cond: Mapping[str, Any]) -> dict[str, list[str | None]]:
+def values(run: Run, cond: Mapping[str, Any]) -> dict[str, list[str | None]]:
     """The conditions of samples in the data's own words; None where one is hidden."""
-    return {k: [_value(facts.columns[k], int(i)) for i in v] for k, v in cond.items()}
+    from kuosan.recipes.samples import in_words
+
+    return {k: in_words(v, run.facts.columns.get(k, ()), run.captions) for k, v in cond.items()}
 
 
 def streamed(run: Run, n: int, first: int, options: dict[str, Any], folder: Path) -> Samples:
@@ -327,10 +332,6 @@ def draw(run: Run, n: int, first: int, options: dict[str, Any]) -> Samples | Non
 
     with counting("sampling", -(-n // launch.processes())) as tell:
         return bulk.share(run, n, first, lambda done, of: tell(done), **options)
-
-
-def _value(values: list[str], index: int) -> str | None:
-    return values[index] if index < len(values) else None
 
 
 def place(out: Path | None, run: Run, name: str = "generated") -> Path:

@@ -158,6 +158,9 @@ def _quality(metrics: Mapping[str, Mapping[str, Any]], things: str) -> list[str]
     from kuosan.evaluation.report_words import metric_title, verdict
 
     lines = []
+    if m := _measured(metrics, "caption_retrieval_10"):
+        share, real = _percent(m["value"], m.get("stderr")), _beside(m, things, _percent)
+        lines.append(f"The caption picked from ten: {share} of {m['n']:,} samples{real}; chance is 10 %.")
     if m := _measured(metrics, "class_accuracy"):
         share, real = _percent(m["value"], m.get("stderr")), _beside(m, things, _percent)
         lines.append(f"Recognised as the class asked for: {share} of {m['n']:,} samples{real}.")
@@ -207,8 +210,8 @@ def suggestions(run: str, facts: Facts) -> list[str]:
     from kuosan.modalities import modality_class
 
     place = shlex.quote(run)
-    where = ""
-    if facts.columns:
+    where = " --where caption='…'" if facts.network.get("captions") else ""
+    if facts.columns and not where:
         column, values = next(iter(facts.columns.items()))
         value = values[min(3, len(values) - 1)]
         where = f" --where {shlex.quote(f'{column}={value}')}"
@@ -221,7 +224,8 @@ def suggestions(run: str, facts: Facts) -> list[str]:
     axes = modality_class(str(facts.modality["modality"])).axes
     held = (
         facts.recipe.noise.gaussian and facts.recipe.distil.steps < 2 and axes == PICTURE
-    ) and not facts.network.get("beside")  # by a diffusers pipeline
+        and not (facts.network.get("beside") or facts.network.get("captions"))
+    )  # by a diffusers pipeline  # fmt: skip
     export = [f"kuosan export {place} --to diffusers {place}-diffusers"] if held else []
     length = "16bars --format wav" if "pitch" in axes else "4s"
     longer = [f"kuosan sample {place} --length {length}"] if "time" in axes else []

@@ -14,6 +14,7 @@ from kuosan.evaluation.frontier import Mauve
 from kuosan.evaluation.kernel import GaussianKernelDistance, KernelDistance
 from kuosan.evaluation.neighbours import Coverage, Density, Precision, Recall
 from kuosan.evaluation.recognition import ClassAccuracy, ClassFrequency
+from kuosan.evaluation.retrieval import CaptionRetrieval
 from kuosan.evaluation.two_sample import ClassifierTwoSample, SlicedWasserstein
 from kuosan.evaluation.variety import Pairwise, PairwiseBetween, PairwiseWithin, Vendi
 
@@ -37,6 +38,7 @@ METRICS: dict[str, Metric] = {
         Mauve(),
         ClassAccuracy(),
         ClassFrequency(),
+        CaptionRetrieval(),
         Copies(),
         NearestDistance(),
     )
@@ -44,6 +46,7 @@ METRICS: dict[str, Metric] = {
 
 __all__ = [
     "METRICS",
+    "CaptionRetrieval",
     "ClassAccuracy",
     "ClassFrequency",
     "ClassifierTwoSample",

@@ -92,6 +92,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "Recognised as asked",
         "The same of another condition, by a classifier of its own.",
     ),
+    "caption_retrieval": (
+        "Caption found again",
+        "Shown a sample, does a matcher trained on real {noun} pick its caption from several held-out ones?",
+    ),
     "entropy_characters": ("Entropy of characters", "How many bits of variety have single characters?"),
     "entropy_words": ("Entropy of words", "How many bits of variety have single words?"),
     "distinct_1": ("Distinct words", "What share of all words are different ones?"),

@@ -7,7 +7,8 @@ grey picture where it has fellows, else a table, which is not a picture.
 
 Names.  In an .npz the pictures are called `images`, `x` or `data`, or are the only array that looks like
 pictures; `labels` or `y` is their class; train_/val_/test_ before or after these words are the parts of
-MedMNIST and Keras.  Other 1-axis arrays of the same length become columns.  Labels in files of their own are
+MedMNIST and Keras.  Other 1-axis arrays of the same length become columns, and so do those of a table
+beside the file (`array_tables`).  Labels in files of their own are
 paired by name: train-images-idx3-ubyte.gz with train-labels-idx1-ubyte.gz, x.npy with y.npy.
 """
 
@@ -45,7 +46,8 @@ _LABEL_WORD = re.compile(r"(?<![a-z0-9])(labels?|y)(?![a-z0-9])", re.IGNORECASE)
 class Block:
     """Pictures of one array: `pixels` (n, h, w, c) in a plain depth, with what is known of each.
 
-    Of clips, `pixels` are (n, t, h, w, c).  `facts` are the single numbers that lie beside them in an .npz.
+    Of clips, `pixels` are (n, t, h, w, c).  `facts` are the single numbers that lie beside them in an .npz, and
+    `table` the name of the table that describes them.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Block:
     side: str = ""
     columns: dict[str, list[str | None]] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
+    table: str = ""
 
     def only(self, keep: NDArray[np.bool_]) -> Block:
         """The items where `keep` is true."""
@@ -107,7 +110,7 @@ def read_arrays(entries: list[Entry], form: Form | None = None) -> tuple[list[Bl
         except Unreadable as error:
             failed.append((entry.name, error.reason))
     found, wrong, unpaired = _pair(loose, form)
-    blocks = _settle_files(blocks + found)
+    blocks, smaller = _largest(_settle_files(blocks + found))
     for index, block in enumerate(blocks):
         finite = np.asarray(np.isfinite(block.pixels).all(axis=tuple(range(1, block.pixels.ndim))))
         if not finite.all():
@@ -117,7 +120,7 @@ def read_arrays(entries: list[Entry], form: Form | None = None) -> tuple[list[Bl
                 (block.name, f"{count} of its {form.noun} hold NaN or infinity and were left out")
             )
     blocks = [block for block in blocks if len(block.pixels)]
-    return sorted(blocks, key=lambda block: block.name), failed + wrong, left_out + unpaired
+    return sorted(blocks, key=lambda block: block.name), failed + wrong, left_out + unpaired + smaller
 
 
 def layout(array: Pixels, fellows: bool = False) -> Pixels | None:
@@ -269,6 +272,9 @@ def _block(
     pixels, binary = plain(pictures, whole=True)
     n = len(pixels)
     columns: dict[str, list[str | None]] = {key: [value] * n for key, value in entry.columns.items()}
+    tables = [table for table in entry.tables if table.describes(entry.name, n)]
+    for table in tables:
+        columns |= table.columns
     columns |= form.columns(array, others)
     for key, other in others.items():
         if other.ndim == 1 and len(other) == n and other.dtype.kind in "biufUS":
@@ -280,7 +286,8 @@ def _block(
     if binary and mode != "1":
         pixels = np.multiply(pixels.astype(np.uint8), np.uint8(255))
     facts = {key: float(a) for key, a in others.items() if a.ndim == 0 and a.dtype.kind in "biuf"}
-    return Block(name, pixels, mode, item_names(name, n), entry.side, columns, facts)
+    told = tables[0].name if tables else ""
+    return Block(name, pixels, mode, item_names(name, n), entry.side, columns, facts, told)
 
 
 def _pair(loose: list[tuple[Entry, Pixels]], form: Form) -> tuple[list[Block], list[Skip], list[Skip]]:
@@ -313,6 +320,20 @@ def _pair(loose: list[tuple[Entry, Pixels]], form: Form) -> tuple[list[Block], l
             )
     unpaired += [(entry.name, f"labels without {form.noun} of the same name") for entry, _ in labels.values()]
     return blocks, failed, unpaired
+
+
+def _largest(blocks: list[Block]) -> tuple[list[Block], list[Skip]]:
+    """Of arrays that one table describes, which hold the same items, the largest."""
+    best: dict[str, Block] = {}
+    for block in blocks:
+        if block.table and (block.table not in best or block.pixels.size > best[block.table].pixels.size):
+            best[block.table] = block
+    kept = [block for block in blocks if not block.table or block is best[block.table]]
+    return kept, [
+        (b.name, f"the items of {best[b.table].name} again, by {b.table}, and smaller")
+        for b in blocks
+        if b not in kept
+    ]
 
 
 def _key(entry: Entry) -> str:

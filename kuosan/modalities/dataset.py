@@ -21,6 +21,7 @@ from torch import Tensor
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Gathered, Modality, Skip, Storage, modality_class
+from kuosan.modalities.captions import CAPTION, Captions, caption_columns, joined, learn_captions
 from kuosan.modalities.columns import Vocabulary, choose_columns, grown_columns, number_columns
 from kuosan.modalities.folder import CLASS, Folder, open_folder
 from kuosan.modalities.split import plan_split
@@ -67,15 +68,17 @@ class Survey:
 @dataclass(frozen=True)
 class Split:
     """Items of one side: storage `x` (n …), and `labels`, `names` and `captions` ("" for none) of each; `words` are
-    what the labels number. Items of one of `groups` are of one whole (a patient), where there are such."""
+    what the labels number. Items of one of `groups` are of one whole (a patient), where there are such. Where captions
+    are a condition, `reading` makes its numbers of them."""
 
     modality: Modality[Any]
     x: Storage
-    labels: dict[str, Int64[Tensor, "n"]]
+    labels: dict[str, Int64[Tensor, "n ..."]]
     names: tuple[str, ...]
     captions: tuple[str, ...] = field(default=())
     words: Vocabulary = field(default_factory=dict)
     groups: tuple[bytes, ...] = field(default=())
+    reading: Captions | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -87,24 +90,28 @@ class Split:
 
     def batch(
         self, index: Int64[Tensor, "b"], seeds: Seeds | None = None
-    ) -> tuple[Float32[Tensor, "b ..."] | Int64[Tensor, "b ..."], dict[str, Int64[Tensor, "b"]]]:
-        """States of the items at `index`, and their label in each column.
+    ) -> tuple[Float32[Tensor, "b ..."] | Int64[Tensor, "b ..."], dict[str, Int64[Tensor, "b ..."]]]:
+        """States of the items at `index`, their label in each column and the tokens of their captions.
 
         With `seeds`, one per item, each state is one of the item's views (`Modality.to_state`): for training.
         """
         x, labels = self.x[index], {name: label[index] for name, label in self.labels.items()}
+        if self.reading is not None and self.reading.thin and seeds is not None:
+            labels[CAPTION] = self.reading.thinned([self.captions[i] for i in index.tolist()], seeds)
         return self.modality.to_state(x, seeds), self.modality.labels(labels, self.words, x, seeds)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Two splits in one modality; `columns` holds the vocabulary of each condition."""
+    """Two splits in one modality; `columns` holds the vocabulary of each condition but for captions, which `captions`
+    reads, where there are any."""
 
     modality: Modality[Any]
     train: Split
     val: Split
     columns: Vocabulary
     survey: Survey
+    captions: Captions | None = None
 
     def resolve(self, column: str, value: str) -> int:
         """The number of a condition's value: its text as it stands in the data, or its name in classes.json.
@@ -146,6 +153,8 @@ def load(
     like: Modality[Any] | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
     grow: bool = False,
+    captions: Captions | None = None,
+    caption: Mapping[str, Any] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Dataset:
     """Reads a file or a folder (forms: the module docstrings of `folder`, `arrays` and `text_read`).
@@ -154,8 +163,10 @@ def load(
     width); `options` holds those of other modalities' `gather` by name ("text": length, tokeniser, vocabulary, column,
     document; "music": length, transpose; …), and none minds data of another kind.  `like` brings
     the data into the form of a model that is there already, and `columns` uses its vocabularies, with the data's
-    own values after theirs to `grow`.  Nothing is written.  Raises `UserError` for data that cannot be used:
-    missing, empty, of several modalities, or with more than 10 % of its files unreadable.
+    own values after theirs to `grow`, and `captions` its reading of them.  `caption` says which columns are a caption
+    ("column": see `caption_columns`) and how it is read (the arguments of `learn_captions`); without it, or without a
+    reading where there is a model, captions are no condition.  Nothing is written.  Raises `UserError` for data that
+    cannot be used: missing, empty, of several modalities, or with more than 10 % of its files unreadable.
     """
     folder = open_folder(data, (like.files_of or like.name) if like is not None else modality)
     kind = modality_class(folder.modality)
@@ -167,16 +178,17 @@ def load(
     _check_failed(folder, failed, data)
 
     n = len(gathered.names)
+    known, told = _captioned(gathered, captions, caption, columns is None)
     if columns is None:
         works = range(n) if gathered.firsts is None else gathered.firsts
         described = {
             name: [*(values[i] for i in works), *gathered.reached.get(name, ())]
-            for name, values in gathered.columns.items()
+            for name, values in known.items()
         }
         vocabulary, column_choices = choose_columns(described, gathered.declared)
     else:
-        vocabulary, column_choices = grown_columns(gathered.columns if grow else {}, columns)
-    numbers = number_columns(gathered.columns, vocabulary, n)
+        vocabulary, column_choices = grown_columns(known if grow else {}, columns)
+    numbers = number_columns(known, vocabulary, n)
     rows = (
         list(zip(*(numbers[name].tolist() for name in vocabulary), strict=True)) if vocabulary else [()] * n
     )
@@ -186,6 +198,16 @@ def load(
         gathered.hashes, labels, gathered.sides, gathered.names, gathered.groups, gathered.split_why
     )
 
+    reading = captions
+    if told.names and captions is None:
+        how = {k: v for k, v in (caption or {}).items() if k != "column"}
+        reading, more = learn_captions([told.texts[i] for i in plan.train], "+".join(told.names), **how)
+        count = f"{len({t for t in told.texts if t}):,} different texts"
+        column_choices += [("captions", reading.column, count), *more]
+    if reading is not None:
+        train = [told.texts[i] for i in plan.train]
+        reading = reading.of(train, [rows[i] for i in plan.train], [told.texts[i] for i in plan.val])
+        numbers |= {CAPTION: reading.rows(told.texts)}
     kept = torch.tensor(plan.train + plan.val, dtype=torch.int64)
     classes = {
         name: _counts(numbers[name][kept].tolist(), values)
@@ -199,30 +221,70 @@ def load(
         sizes=gathered.histograms.get("sizes", {}), modes=gathered.histograms.get("modes", {}),
         dtypes=gathered.histograms.get("dtypes", {}), duplicates=plan.duplicates | gathered.duplicates,
         skipped=tuple(sorted(set(failed))), left_alone=(*folder.left_out, *gathered.left_out),
-        captions=sum(bool(gathered.captions[i]) for i in plan.train + plan.val),
+        captions=sum(bool(told.texts[i]) for i in plan.train + plan.val),
         notes=(*gathered.choices, *column_choices, *plan.choices),
         fingerprint=hashlib.sha256(b"".join(sorted(gathered.hashes))).hexdigest(),
         lengths=gathered.histograms.get("lengths", {}), totals=gathered.totals,
     )  # fmt: skip
     return Dataset(
         gathered.modality,
-        _take(gathered, numbers, plan.train, vocabulary),
-        _take(gathered, numbers, plan.val, vocabulary),
+        _take(gathered, numbers, plan.train, vocabulary, told.texts, reading),
+        _take(gathered, numbers, plan.val, vocabulary, told.texts, reading),
         vocabulary,
         survey,
+        reading,
     )
 
 
-def _take(gathered: Gathered, numbers: dict[str, Tensor], items: list[int], vocabulary: Vocabulary) -> Split:
+@dataclass(frozen=True)
+class _Told:
+    """The columns that are the caption, and the caption of each item."""
+
+    names: tuple[str, ...]
+    texts: list[str]
+
+
+def _captioned(
+    gathered: Gathered, captions: Captions | None, asked: Mapping[str, Any] | None, new: bool
+) -> tuple[dict[str, list[str | None]], _Told]:
+    """The columns without those that are the caption."""
+    columns = dict(gathered.columns)
+    beside = [text or None for text in gathered.captions]
+    if any(beside):
+        columns[CAPTION] = beside
+    wanted = str((asked or {}).get("column", "off"))
+    if captions is not None:
+        wanted = captions.column if all(k in columns for k in captions.column.split("+")) else "auto"
+    elif not new:
+        wanted = "off"
+    works = range(len(gathered.names)) if gathered.firsts is None else gathered.firsts
+    once = {name: [column[i] for i in works] for name, column in columns.items()}
+    names = caption_columns(once, gathered.declared, wanted)
+    texts = joined(columns, names, len(gathered.names)) if names else list(gathered.captions)
+    kept = {name: column for name, column in columns.items() if name not in names}
+    if wanted == "off" and new and any(beside):  # where there is a model, its own columns say what is one
+        kept.pop(CAPTION)
+    return kept, _Told(names, texts)
+
+
+def _take(
+    gathered: Gathered,
+    numbers: dict[str, Tensor],
+    items: list[int],
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    reading: Captions | None,
+) -> Split:
     index = torch.tensor(items, dtype=torch.int64)
     return Split(
         gathered.modality,
         gathered.modality.confine(gathered.storage[index]),
         {name: number[index] for name, number in numbers.items()},
         tuple(gathered.names[i] for i in items),
-        tuple(gathered.captions[i] for i in items),
+        tuple(texts[i] for i in items),
         vocabulary,
         tuple(gathered.groups[i] for i in items) if gathered.groups else (),
+        reading,
     )
 
 

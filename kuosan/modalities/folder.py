@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kuosan.errors import UserError
+from kuosan.modalities.array_tables import ItemTable, find_tables
 from kuosan.modalities.audio_container import holds_sounds
 from kuosan.modalities.base import Skip, Unreadable, known_modalities, modality_class
 from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, SUFFIXES, TABLES
@@ -34,7 +35,8 @@ CONTENT, HEAD = (".json", ".xml"), 4096  # suffixes that say little, and bytes t
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of data; `side` is "train", "val" or "" (not said), `columns` what is known about it."""
+    """One file of data; `side` is "train", "val" or "" (not said), `columns` what is known about it, and of an array
+    `tables` what may be known of its items."""
 
     name: str
     path: Path
@@ -42,6 +44,7 @@ class Entry:
     side: str
     columns: Row
     caption: str
+    tables: tuple[ItemTable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
     listing = moving(_told(walk(data), modality), modality)
     captions, caption_files = _caption_files(listing)
     tables = [f for f in listing.found if posixpath.basename(f.name).lower() in TABLES]
+    of_items, item_files, damaged = find_tables(listing.found, Path(data) if Path(data).is_file() else None)
+    caption_files |= item_files if modality != "text" else set()
     others = [f for f in listing.found if f not in tables and f.name not in caption_files]
     if modality == "text" or not any(f.kind not in (None, "text") for f in others):
         others, tables = _texts(listing, tables)
@@ -77,7 +82,7 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
     kinds = (chosen,) if chosen == "text" else (chosen, ARRAY)
     data_files = [f for f in others if f.kind in kinds]
     sides = find_sides([f.name for f in data_files])
-    left_out = [*listing.aside, *_strangers(others, data_files)]
+    left_out = [*listing.aside, *_strangers(others, data_files), *damaged]
     failed = list(listing.failed)
     class_names: dict[str, str] = {}
     for found in listing.found:
@@ -88,6 +93,8 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
                 left_out.append((found.name, error.reason))
     rows: dict[str, Row] = {}
     for table in tables:
+        if table.name in item_files:
+            continue
         try:
             rows.update(read_table(table.path, table.name))
         except Unreadable as error:
@@ -106,7 +113,9 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
             except Unreadable as error:
                 left_out.append((found.name, error.reason))
         columns = ({CLASS: classes[found.name]} if found.name in classes else {}) | row
-        entries.append(Entry(found.name, found.path, found.kind == ARRAY, side, columns, caption))
+        array = found.kind == ARRAY
+        told = tuple(of_items) if array else ()
+        entries.append(Entry(found.name, found.path, array, side, columns, caption, told))
     kept_aside = sum(side == LEFT for side in sides.values())
     if kept_aside:
         left_out.append((f"{kept_aside} files of test/", "kept for a later evaluation, since val/ is there"))

@@ -54,6 +54,7 @@ class _Work:
     digest: bytes
     side: str
     columns: dict[str, str | None]
+    caption: str = ""
 
 
 def gather_motions(
@@ -116,8 +117,8 @@ def gather_motions(
     return Gathered(
         modality, _storage(rows, counts, modality.length), hashes, names,
         {key: spread(values, counts) for key, values in columns.items()}, declared,
-        spread([w.side for w in works], counts), [""] * len(names), {"lengths": lengths}, failed, left_out, choices,
-        groups=groups, firsts=[0, *np.cumsum(counts)[:-1].tolist()], totals=totals,
+        spread([w.side for w in works], counts), spread([w.caption for w in works], counts), {"lengths": lengths},
+        failed, left_out, choices, groups=groups, firsts=[0, *np.cumsum(counts)[:-1].tolist()], totals=totals,
         duplicates={"motions_repeated": len(digests) - len(set(digests))},
     )  # fmt: skip
 
@@ -144,7 +145,7 @@ def _works(folder: Folder) -> tuple[list[_Work], list[Skip], list[Skip]]:
                 continue
             columns = dict(entry.columns) | ({CLASS: clip.label} if clip.label else {})
             stem = clip.name or PurePosixPath(entry.name).stem
-            works.append(_Work(name, stem, clip.motion, clip.digest, entry.side, columns))
+            works.append(_Work(name, stem, clip.motion, clip.digest, entry.side, columns, entry.caption))
     named = [
         replace(w, columns={CLASS: labels[w.stem], **w.columns}) if w.stem in labels else w for w in works
     ]

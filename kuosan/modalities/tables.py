@@ -25,19 +25,31 @@ def read_table(path: Path, name: str) -> dict[str, Row]:
 
     Raises `Unreadable` where the table is damaged or has no column `file_name`.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unreadable(f"the table cannot be read as UTF-8 text ({error})", path) from None
+    text = _text(path)
     folder = posixpath.dirname(name)
     rows: dict[str, Row] = {}
-    lines = _json_rows(text, path) if name.lower().endswith(".jsonl") else _csv_rows(text, name, path)
-    for row in lines:
+    for row in _rows(text, path, name):
         file_name = row.pop(FILE_NAME, None)
         if not file_name:
             raise Unreadable(f"a row of the table has no '{FILE_NAME}'", path)
         rows[posixpath.normpath(posixpath.join(folder, file_name.replace("\\", "/")))] = row
     return rows
+
+
+def read_rows(path: Path, name: str) -> list[Row]:
+    """All rows of a table, whatever its columns are.  Raises `Unreadable` where it is damaged."""
+    return list(_rows(_text(path), path, name))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unreadable(f"the table cannot be read as UTF-8 text ({error})", path) from None
+
+
+def _rows(text: str, path: Path, name: str) -> Iterator[Row]:
+    return _json_rows(text, path) if name.lower().endswith(".jsonl") else _csv_rows(text, name, path)
 
 
 def take_caption(row: Row) -> str:
@@ -83,8 +95,6 @@ def _json_rows(text: str, path: Path) -> Iterator[Row]:
 def _csv_rows(text: str, name: str, path: Path) -> Iterator[Row]:
     delimiter = "\t" if name.lower().endswith(".tsv") else ","
     reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
-    if FILE_NAME not in (reader.fieldnames or ()):
-        raise Unreadable(f"the table has no column '{FILE_NAME}'", path)
     try:
         for row in reader:
             yield {key: (value or None) for key, value in row.items() if key is not None}

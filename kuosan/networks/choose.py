@@ -74,6 +74,7 @@ HEAD = 32  # channels per attention head
 MOST_TOKENS = 1024
 LATENT_PATCH = 2
 ENOUGH_WIDTH = 192  # below this width comes first
+HEARD = 128  # width at most of what is made of captions
 UNET_SECONDS = 3600  # a CPU budget from which convolutions repay their cost
 
 
@@ -105,6 +106,7 @@ def choose_network(
     latents: bool = False,
     whole: Sequence[bool] = (),
     clean: bool = False,
+    captions: int = 0,
 ) -> tuple[dict[str, Any], list[Reason]]:
     """A specification for `build_network`, and the reasons for it.
 
@@ -120,6 +122,7 @@ def choose_network(
         whole: which sides a patch spans from end to end; none unless given.
         clean: the network says x, so that no noise need go through it: tokens may be narrower than their patches,
             which are of 2 at most all the same.
+        captions: tokens that are read of one; 0 where there are none. A U-Net that reads them is of our own kind.
 
     Raises:
         UserError: another kind.
@@ -147,8 +150,10 @@ def choose_network(
     found = (
         _transformers(size, where, LATENT_PATCH if latents or clean else None, whole, clean)
         if kind == "transformer"
-        else _unets(size, where)
+        else _unets(size, where, own=captions > 0)
     )
+    if captions:
+        found = [_hearing(c, captions) for c in found]
     wanted = samples_wanted(seconds, items, math.prod(sides)) / (2 if latents else 1)
     enough = [c for c in found if c.rate * speed * seconds >= wanted]
     best = max(enough, key=_merit) if enough else min(found, key=lambda c: c.operations)
@@ -268,13 +273,21 @@ def _transformers(
     return found
 
 
-def _unets(size: dict[str, Any], device: str) -> list[Candidate]:
+def _hearing(candidate: Candidate, tokens: int) -> Candidate:
+    """With what hearing a caption costs: its own blocks, and two more products for twelve in each of the network's."""
+    dim, depth = candidate.spec.get("dim", HEARD), 2
+    more = transformer_operations(tokens, min(dim, HEARD), depth) + candidate.operations / 6
+    rate = candidate.rate / (1 + more / candidate.operations)
+    return Candidate(candidate.spec, candidate.operations + more, rate)
+
+
+def _unets(size: dict[str, Any], device: str, own: bool = False) -> list[Candidate]:
     """U-Nets whose lowest level is at least 4 places wide, with attention where there are 256 places or fewer."""
     sides = size["sides"]
     levels = 1
     while levels < 4 and min(sides) >> levels >= 4:
         levels += 1
-    kind = "unet" if len(sides) == 2 else "residual-unet"
+    kind = "unet" if len(sides) == 2 and not own else "residual-unet"
     if kind == "unet":
         # Prefer a depth that needs no padding: only such a network opens in stock diffusers.
         exact = [n for n in range(2, levels + 1) if not any(side % 2 ** (n - 1) for side in sides)]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from kuosan.networks.attention import attention
+from kuosan.networks.captions import CaptionEncoder, Heard, Reading
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
 from kuosan.networks.given import channels_in, seen
@@ -52,9 +54,11 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class Residual(nn.Module):
-    """Eq. 1, with attention behind it where ``attend``."""
+    """Eq. 1, with attention behind it where ``attend``, and there also to captions with states of length ``reads``."""
 
-    def __init__(self, sides: int, before: int, after: int, label: int, dropout: float, attend: bool) -> None:
+    def __init__(
+        self, sides: int, before: int, after: int, label: int, dropout: float, attend: bool, reads: int = 0
+    ) -> None:
         super().__init__()
         convolution = CONVOLUTIONS[sides - 1]
         self.norm1, self.conv1 = _norm(before), convolution(before, after, 3, padding=1)
@@ -66,15 +70,19 @@ class Residual(nn.Module):
         self.norm3 = _norm(after) if attend else None
         self.qkv = nn.Linear(after, 3 * after) if attend else None
         self.out = nn.Linear(after, after) if attend else None
+        self.read = Reading(after, self.heads, reads) if attend and reads else None
 
     def forward(
-        self, h: Float[Tensor, "b c *sides"], label: Float[Tensor, "b e"]
+        self, h: Float[Tensor, "b c *sides"], label: Float[Tensor, "b e"], heard: Heard | None = None
     ) -> Float[Tensor, "b o *sides"]:
         u = self.conv1(F.silu(self.norm1(h)))
         scale, shift = self.modulation(F.silu(label))[(..., *(None,) * (h.ndim - 2))].chunk(2, 1)
         u = F.silu(torch.addcmul(shift, self.norm2(u), 1 + scale))
         h = self.skip(h) + self.conv2(self.drop(u) if self.drop.rate else u)
-        return h if self.norm3 is None else h + self._attended(self.norm3(h))
+        h = h if self.norm3 is None else h + self._attended(self.norm3(h))
+        if self.read is None or heard is None:
+            return h
+        return h + self.read(h.flatten(2).transpose(1, 2), heard).transpose(1, 2).view_as(h)
 
     def _attended(self, u: Tensor) -> Tensor:
         assert self.qkv is not None and self.out is not None
@@ -91,7 +99,8 @@ class ResidualUNet(nn.Module):
         channels, sides: of the states, in and out.
         base, mults, blocks: level i has base·mults[i] channels and so many blocks, one more on the way up.
         attention: levels (0 is full resolution) with self-attention.
-        out_channels, conditions, augment, given, beside, dropout, generator: as for `Transformer`.
+        out_channels, conditions, augment, given, beside, captions, dropout, generator: as for `Transformer`; captions
+            are read wherever it attends, and in the middle.
         coordinates: more channels come in that say where each place lies along every side, so that crops can be shown.
     """
 
@@ -113,6 +122,7 @@ class ResidualUNet(nn.Module):
         coordinates: bool = False,
         given: bool = False,
         beside: int = 0,
+        captions: Mapping[str, Any] | None = None,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -130,8 +140,11 @@ class ResidualUNet(nn.Module):
         self.factor = tuple(math.prod(by[k] for by in self.by) for k in range(s))
         convolution = CONVOLUTIONS[s - 1]
 
-        def block(before: int, after: int, level: int) -> Residual:
-            return Residual(s, before, after, label, dropout, level in set(attention))
+        reads = int(captions["dim"]) if captions else 0
+
+        def block(before: int, after: int, level: int, middle: bool = False) -> Residual:
+            attend = level in set(attention) or (middle and reads > 0)
+            return Residual(s, before, after, label, dropout, attend, reads)
 
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
             self.label1, self.label2 = nn.Linear(LABEL_FEATURES, label), nn.Linear(label, label)
@@ -147,7 +160,7 @@ class ResidualUNet(nn.Module):
                     skips.append(c)
                 if level < len(widths) - 1:
                     skips.append(c)
-            self.middle = block(c, c, len(widths) - 1)
+            self.middle = block(c, c, len(widths) - 1, middle=True)
             for level, width in reversed([*enumerate(widths)]):
                 for _ in range(blocks + 1):
                     self.up.append(block(c + skips.pop(), width, level))
@@ -160,6 +173,10 @@ class ResidualUNet(nn.Module):
         self.register_buffer("where", coordinates_of(sides), persistent=False)
         self.drops = [m for m in self.modules() if isinstance(m, Dropout) and m.rate > 0]
         self._initialise(generator)
+        self.captions = CaptionEncoder(label, **captions, generator=generator) if captions else None
+        for module in self.modules():
+            if isinstance(module, Reading):
+                module.initialise(generator)
 
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator) -> None:
@@ -205,20 +222,24 @@ class ResidualUNet(nn.Module):
             x = torch.cat([x, places(self.where.to(x), view.corner, x)], 1)
         angle = label[:, None].to(self.frequencies.dtype) * self.frequencies
         waves = torch.cat([angle.cos(), angle.sin()], 1).to(self.label1.weight.dtype)
+        heard = None
+        if self.captions is not None:
+            heard, cond = self.captions.hear(cond, x)
         e = self.label2(F.silu(self.label1(waves))) + self.table(cond, len(x))
+        e = e if heard is None else e + heard.pooled
         h = self.first(padded(x, [n + -n % f for n, f in zip(sides, self.factor, strict=True)]))
         skips, down, up = [h], iter(self.down), iter(self.up)
         for level in range(self.levels):
             for _ in range(self.blocks):
-                h = next(down)(h, e)
+                h = next(down)(h, e, heard)
                 skips.append(h)
             if level < self.levels - 1:
                 h = _POOLS[len(sides) - 1](h, self.by[level])
                 skips.append(h)
-        h = self.middle(h, e)
+        h = self.middle(h, e, heard)
         for level in reversed(range(self.levels)):
             for _ in range(self.blocks + 1):
-                h = next(up)(torch.cat([h, skips.pop()], 1), e)
+                h = next(up)(torch.cat([h, skips.pop()], 1), e, heard)
             if level:
                 h = F.interpolate(h, scale_factor=[float(b) for b in self.by[level - 1]], mode="nearest")
         return cropped(self.last(F.silu(self.norm(h))), sides)

@@ -19,7 +19,7 @@ matrix product; a batch of one spends its time in kernel launches, not in arithm
 product. (c) The patch embedding is a reshape and a product instead of a strided convolution. Each has an
 exact counterpart in the DiT of `diffusers` (`kuosan.denoisers.diffusers_export` copies the weights across):
 same order of modulations, [cos, sin] of the label with frequencies 10000^(−i/127), i = 0…127, first half of
-the position vector for the column and second for the row.
+the position vector for the column and second for the row. Captions are read in front of each block (`captions`).
 
 States whose sides are no multiple of the patch's are padded at the end of each by repeating the edge, and cropped
 at the end. A crop (`View.corner`) gets the positions of its place in the whole. Tokens that a view lets pass
@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from kuosan.networks.attention import attention
+from kuosan.networks.captions import CaptionEncoder, Heard, Reading
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
 from kuosan.networks.given import channels_in, seen
@@ -136,6 +138,7 @@ class Transformer(nn.Module):
         given: it is told of given parts, in as many channels more: see `networks.given`.
         beside: channels that stand beside the state: see there.
         free: it takes states of other sides too, whose patches lie about the same middle.
+        captions: how it hears captions: the arguments of `networks.captions.CaptionEncoder`.
         dropout: rate after attention and inside the MLP, in training mode.
         generator: source of the initial weights; the global random state is neither read nor changed.
     """
@@ -160,6 +163,7 @@ class Transformer(nn.Module):
         given: bool = False,
         beside: int = 0,
         free: bool = False,
+        captions: Mapping[str, Any] | None = None,
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
@@ -181,7 +185,8 @@ class Transformer(nn.Module):
             blocks = [Block(dim, heads, dropout) for _ in range(depth)]
             self.modulation = nn.Linear(dim, (6 * depth + 2) * dim)
             self.out = nn.Linear(dim, self.out_channels * values)
-        self.blocks = nn.ModuleList(blocks)
+            reads = [Reading(dim, heads, captions["dim"]) for _ in range(depth)] if captions else []
+        self.blocks, self.reads = nn.ModuleList(blocks), nn.ModuleList(reads)
         self.to_empty(device="cpu")
         self.table = ConditionTable(conditions or {}, dim, augment)
         self.register_buffer("pos", positions(self.counts, dim, self.reach), persistent=False)
@@ -193,6 +198,9 @@ class Transformer(nn.Module):
         self.register_buffer("one", one, persistent=False)
         self.drops = [m for m in self.modules() if isinstance(m, Dropout) and m.rate > 0]
         self._initialise(blocks, generator)
+        self.captions = CaptionEncoder(dim, **captions, generator=generator) if captions else None
+        for read in reads:
+            read.initialise(generator)
 
     @torch.no_grad()
     def _initialise(self, blocks: list[Block], generator: torch.Generator) -> None:
@@ -211,15 +219,15 @@ class Transformer(nn.Module):
             layer.bias.zero_()
 
     def condition(
-        self, label: Float[Tensor, "b"], cond: Mapping[str, Int64[Tensor, "b"]]
+        self, label: Float[Tensor, "b"], cond: Mapping[str, Int64[Tensor, "b"]], heard: Heard | None = None
     ) -> Float[Tensor, "b d"]:
-        """The vector c of eq. (1)."""
+        """The vector c of eq. (1), with what a caption is about."""
         angle = label[:, None].to(self.frequencies.dtype) * self.frequencies
         waves = torch.cat([angle.cos(), angle.sin()], dim=1).to(self.label1.weight.dtype)
         c = self.label2(F.silu(self.label1(waves)))
         if self.table.conditions or cond:
             c = c + self.table(cond, len(label))
-        return c
+        return c if heard is None else c + heard.pooled
 
     @property
     def grain(self) -> tuple[int, ...]:
@@ -260,7 +268,7 @@ class Transformer(nn.Module):
             x: states of the shape given at construction, or the crops of a view.
             label: noise label per state, about 0…1000.
             view: what training shows of the states.
-            cond: one index per state and column; a missing column is null.
+            cond: one index per state and column, and the tokens of a caption; a missing one is null.
         """
         b, p, sides = len(x), self.patch, tuple(x.shape[2:])
         if view.corner is None and sides != self.sides and not self.free:
@@ -269,7 +277,10 @@ class Transformer(nn.Module):
         x, cond = seen(x, cond, self.given, self.beside)
         if self.drops and self.training:
             reseed(self.drops, label)
-        m = self.modulation(F.silu(self.condition(label, cond)))
+        heard = None
+        if self.captions is not None:
+            heard, cond = self.captions.hear(cond, x)
+        m = self.modulation(F.silu(self.condition(label, cond, heard)))
         mods = (m.view(b, -1, self.dim) + self.one).unsqueeze(2).unbind(1)
 
         x = padded(x, [n * q for n, q in zip(counts, p, strict=True)])
@@ -277,7 +288,7 @@ class Transformer(nn.Module):
         s = len(sides)
         outer, inner = range(2, 2 * s + 2, 2), range(3, 2 * s + 2, 2)
         h = self.embed(h.permute(0, *outer, 1, *inner).reshape(b, math.prod(counts), -1))
-        h = self._through(h + self.places(view.corner, counts), mods, view.through)
+        h = self._through(h + self.places(view.corner, counts), mods, view.through, heard)
         h = torch.addcmul(mods[-2], F.layer_norm(h, (self.dim,), eps=EPSILON), mods[-1])
         h = self.out(h).view(b, *counts, *p, self.out_channels)
         pairs = [k for pair in zip(range(1, s + 1), range(s + 1, 2 * s + 1), strict=True) for k in pair]
@@ -285,7 +296,11 @@ class Transformer(nn.Module):
         return cropped(y, sides)
 
     def _through(
-        self, h: Float[Tensor, "b n d"], mods: tuple[Tensor, ...], through: Int64[Tensor, "b k"] | None
+        self,
+        h: Float[Tensor, "b n d"],
+        mods: tuple[Tensor, ...],
+        through: Int64[Tensor, "b k"] | None,
+        heard: Heard | None,
     ) -> Float[Tensor, "b n d"]:
         """All blocks; those between the first and the last, if there are any, on the tokens ``through`` alone."""
         index = None if through is None else through[:, :, None].expand(-1, -1, self.dim)
@@ -295,6 +310,8 @@ class Transformer(nn.Module):
                 around, h = h, h.gather(1, index)
             if index is not None and k == last > 1:
                 h = around.scatter(1, index, h)
+            if heard is not None:
+                h = h + self.reads[k](h, heard)
             h = block(h, mods[6 * k : 6 * k + 6])
         return h
 

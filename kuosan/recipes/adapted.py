@@ -19,6 +19,7 @@ from torch import Tensor
 from kuosan.adapt import lora
 from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
+from kuosan.modalities.captions import Captions
 from kuosan.networks.widen import widened
 from kuosan.recipes import machine, sequences
 from kuosan.recipes.adapters import ABOUT, FOLDER, digest
@@ -28,6 +29,12 @@ from kuosan.recipes.run import Run
 from kuosan.solvers.sequence import CHURN, Sequence
 
 Columns = dict[str, list[str]]
+
+
+def _places(row: Several[int], old: Columns, new: Columns) -> list[int]:
+    """Values of the columns ``old`` by their numbers in ``new``, which hold all of them first; unknown is the last."""
+    known = [len(new[k]) if i == len(old[k]) else i for k, i in zip(old, row, strict=True)]
+    return known + [len(v) for k, v in new.items() if k not in old]
 
 
 class Weighted(NamedTuple):
@@ -109,14 +116,20 @@ class Adapted(Run):
                 known += [v for v in values if v not in known]
         if columns == of.columns:
             return of
-        rows = [
-            ([len(columns[k]) if i == len(of.columns[k]) else i for k, i in zip(of.columns, row, strict=True)]
-             + [len(v) for k, v in columns.items() if k not in of.columns], n)
-            for row, n in of.frequencies or [([], 1)]
-        ]  # fmt: skip
+        rows = [(_places(row, of.columns, columns), n) for row, n in of.frequencies or [([], 1)]]
         names = self._names | of.class_names
         return replace(
             of, columns=columns, network=self._network(columns), frequencies=rows, class_names=names
+        )
+
+    @cached_property
+    def captions(self) -> Captions | None:
+        """The run's."""
+        of, old = self.base.captions, self.base.facts.columns
+        if of is None:
+            return None
+        return replace(
+            of, items=tuple((text, tuple(_places(row, old, self.facts.columns))) for text, row in of.items)
         )
 
     def _network(self, columns: Columns) -> dict[str, Any]:

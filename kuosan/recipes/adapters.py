@@ -175,11 +175,22 @@ def _relabelled(data: Dataset, columns: dict[str, list[str]], names: Mapping[str
         for k, values in columns.items():
             own = part.labels.get(k, torch.full((len(part),), len(values), dtype=torch.int64))
             labels[k] = torch.where(own == len(data.columns.get(k, values)), len(values), own)
-        return replace(part, labels=labels)
+        heard = {k: v for k, v in part.labels.items() if k not in data.columns}  # captions
+        return replace(part, labels=labels | heard)
 
     survey = replace(data.survey, class_names={**names, **data.survey.class_names})
     vocabulary = {k: tuple(v) for k, v in columns.items()}
-    return replace(data, train=split(data.train), val=split(data.val), columns=vocabulary, survey=survey)
+    train, captions = split(data.train), data.captions
+    if captions is not None:
+        places = (
+            torch.stack([train.labels[k] for k in columns], 1)
+            if columns
+            else torch.empty(len(train), 0).long()
+        )
+        captions = captions.of(train.captions, places.tolist(), data.val.captions)
+    return replace(
+        data, train=train, val=split(data.val), columns=vocabulary, survey=survey, captions=captions
+    )
 
 
 @dataclass(frozen=True)
@@ -325,8 +336,8 @@ def renumbered(
     hidden: Mapping[str, Collection[int]] | None = None,
 ) -> dict[str, Tensor]:
     """Conditions of ``n`` examples, numbered by ``old`` vocabularies, in ``new`` ones: what they do not have, or
-    ``hidden`` names, is unknown."""
-    out = {}
+    ``hidden`` names, is unknown. Captions stay as they are."""
+    out = {name: value for name, value in cond.items() if value.ndim > 1}
     for column, values in new.items():
         taken = (hidden or {}).get(column, ())
         place = {value: k for k, value in enumerate(values) if k not in taken}

@@ -44,11 +44,15 @@ def card(session: Session, summary: dict[str, Any]) -> str:
         f"- `--where {name}=VALUE`, one of: {', '.join(values[:40])}{' …' if len(values) > 40 else ''}\n"
         for name, values in facts.columns.items()
     )
+    if session.run.captions:
+        columns += '- `--where caption="…"`, or a file with one per line with `--captions`, such as: '
+        columns += "; ".join(session.run.captions.shown[:3]) + "\n"
     columns = columns or "The model has no conditions.\n"
     choices = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in facts.choices)
     exports = (
-        r.noise.gaussian and r.distil.steps < 2 and not r.process.discrete and not facts.network.get("beside")
-    )
+        r.noise.gaussian and r.distil.steps < 2 and not r.process.discrete
+        and not (facts.network.get("beside") or facts.network.get("captions"))
+    )  # fmt: skip
     export = f"kuosan export {path} --to diffusers DIR\n" if exports else ""
     form = f"up to {shape} tokens" if r.process.discrete else f"shape {shape}"
     return f"""---

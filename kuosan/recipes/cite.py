@@ -132,6 +132,7 @@ _METRICS = (
     ({"vendi"}, ("friedman2023",)),
     ({"mauve"}, ("pillutla2021",)),
     ({"class", "accuracy"}, ("ravuri2019",)),
+    ({"caption", "retrieval"}, ("radford2021",)),
     ({"copies"}, ("vovk2005",)),
     ({"tstr"}, ("esteban2017",)),
     ({"c2st"}, ("lopezpaz2017",)),
@@ -295,7 +296,9 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "guide that is kept", ("karras2024guiding",)
     if facts.recipe.training.augment not in ("auto", "none"):
         yield "augmentations that do not leak", ("karras2020", "karras2022")
-    if facts.columns and facts.recipe.training.drop > 0:
+    if facts.network.get("captions"):
+        yield "attention to captions", ("rombach2022", "vaswani2017")
+    if facts.null and facts.recipe.training.drop > 0:
         yield "hidden conditions", ("ho2022",)
 
 

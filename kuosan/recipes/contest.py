@@ -104,7 +104,15 @@ class Contest:
 
     def asked(self, seed: int) -> dict[str, Any]:
         """What the diffusion of a seed is asked for."""
-        asked = {"budget": self.budget, "seed": seed, "init": "", **self._form, **self.leaves}
+        # no rival hears captions, so the diffusion does not either
+        asked = {
+            "budget": self.budget,
+            "seed": seed,
+            "init": "",
+            "data.caption": "off",
+            **self._form,
+            **self.leaves,
+        }
         if seed:
             network = self.first.facts.network
             kind = {"tokens": "auto", "voices": "auto", "residual-unet": "unet"}.get(

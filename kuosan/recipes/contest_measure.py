@@ -43,7 +43,7 @@ def judged(contest: Contest, samples: Samples, folder: Path) -> dict[str, Any]:
     else:
         found = measure(run, data, samples, seconds=seconds, out=folder / "evaluation")
         classes = _recognised(contest, samples, folder / "evaluation")
-    _, columns = preview_conditions(run.facts)
+    _, columns = preview_conditions(run)
     run.modality.show(samples.raws(SHEET), columns).save(folder / "samples.png")
     return {
         "metrics": {k: m.to_json() for k, m in found.metrics.items()}, "left_out": dict(found.left_out),

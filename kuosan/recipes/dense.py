@@ -14,7 +14,7 @@ import torch
 
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset, load
-from kuosan.recipes import image, shapes, sounds
+from kuosan.recipes import captions, image, shapes, sounds
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
@@ -77,6 +77,8 @@ def settle(asked: Question) -> Settled:
         like=start.modality if start else None,
         columns=start.columns if start else None,
         grow=bool(start),
+        captions=start.captions if start else None,
+        caption=None if start else captions.reading(recipe, name),
         options={name: make(recipe)} if make else {},
     )
     return decided(asked, recipe, data)

@@ -27,7 +27,7 @@ from kuosan.recipes import machine
 from kuosan.recipes.calibrate import calibrate
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import teacher_grid
-from kuosan.recipes.opening import begun, data_fingerprint, folder_for
+from kuosan.recipes.opening import begun, data_fingerprint, folder_for, write_files
 from kuosan.recipes.pace import Pace, cost_of, reserve
 from kuosan.recipes.run import RECIPE, Run
 from kuosan.recipes.schema import AdapterPart, DistilPart, SamplingPart
@@ -127,7 +127,7 @@ def check_teacher(teacher: Run, steps: int, w: float | None = None) -> None:
             f"{teacher.path} is {process}, which has no flow from noise to data that a student could learn the end "
             "of: sample it in many steps, or train with noise=gaussian"
         )
-    if w not in (None, 1) and not facts.columns:
+    if w not in (None, 1) and not facts.null:
         raise UserError(f"guidance w={w:g} needs conditions and {teacher.path} has none: leave --w away")
 
 
@@ -142,7 +142,8 @@ def _begin(teacher: Run, path: Path, asked: dict[str, Any], started: float) -> S
             f"the data {asked['data']} of {teacher.path} is gone: name where it is, or other data to measure the "
             "student against, with --data"
         )
-    dataset = load_data(asked["data"], like=teacher.modality, columns=teacher.facts.columns)
+    columns, captions = teacher.facts.columns, teacher.captions
+    dataset = load_data(asked["data"], like=teacher.modality, columns=columns, captions=captions)
     facts = student_facts(teacher, asked)
     facts = replace(
         facts,
@@ -150,6 +151,7 @@ def _begin(teacher: Run, path: Path, asked: dict[str, Any], started: float) -> S
         items=len(dataset.train),
         seconds=_left(facts, dataset, started),
     )
+    write_files(path, dataset)
     checkpoint.write_bytes(path / RECIPE, facts.to_yaml().encode())
     checkpoint.write_json(path / "data.json", dataset.survey.to_json())
     start = starting_point(facts.recipe.init)

@@ -36,6 +36,7 @@ MOST_NUMBERS = 2**29  # of real items in single precision: 2 GiB, 2,730 colour p
 MEASURING = 40.0  # seconds that measuring may take on two slow cores, unless told
 FREE, FEWEST_FREE = 4, 16  # one in so many samples is drawn under no condition as well, and so many at least
 UNASKED = 1_500_000  # their seed
+FEWEST_ASKED = 16  # samples for held-out captions
 SEED = 1_000_000  # of evaluation samples: another stream than the previews' and `kuosan sample`'s default
 
 
@@ -51,7 +52,13 @@ def data_of(run: Run, data: str | Path | None = None) -> Dataset:
             f"the data {source} of {run.path} is not there: name the data to measure against with --data"
         )
     facts = run.facts
-    return load_data(source, like=run.modality, columns=facts.columns or None, options=reading(facts))
+    return load_data(
+        source,
+        like=run.modality,
+        columns=None if run.foreign else facts.columns,
+        captions=run.captions,
+        options=reading(facts),
+    )
 
 
 def states(split: Split, most: int = 20_000) -> Tensor:
@@ -209,6 +216,12 @@ def evaluate(
         free=unasked(run, max(FEWEST_FREE, n // FREE), steps=steps, solver=solver, grid=grid),
         out=None if run.foreign else run.path / "evaluation",
     )
+    if run.captions is not None:
+        from kuosan.recipes.heard import MOST, with_recall
+
+        how: dict[str, Any] = {"steps": steps, "solver": solver, "grid": grid, "w": w}
+        most = min(MOST, max(FEWEST_ASKED, n // 4))
+        found = with_recall(found, run, dataset, seconds=seconds / 2, most=most, **how)
     about = {
         "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid),
         "data": dataset.survey.source, "seconds": round(time.monotonic() - started, 2),

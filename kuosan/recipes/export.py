@@ -58,6 +58,11 @@ def export(run: Run, to: str, folder: Path, where: Mapping[str, str] | None = No
             f"{run.path} is told what stands beside each picture, and no pipeline of diffusers' has a place for it: "
             "sample it with `kuosan sample`"
         )
+    if run.captions is not None:
+        raise UserError(
+            f"{run.path} hears captions, and no pipeline of diffusers' has a network that reads them so: sample it "
+            "with `kuosan sample`; its weights are in model.safetensors, its tokeniser in tokenizer.json"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not an empty folder: give the export a new one")
     if run.facts.recipe.distil.steps > 1:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from kuosan.denoisers.diffusers import read_diffusers
 from kuosan.errors import UserError
@@ -51,8 +52,16 @@ class Facts:
 
     @property
     def null(self) -> dict[str, int]:
-        """The index of each condition that hides it."""
-        return {name: len(values) for name, values in self.columns.items()}
+        """The index of each condition that hides it; of a caption, that of each of its tokens."""
+        heard = self.network.get("captions")
+        caption = {heard["name"]: int(heard["end"])} if heard else {}
+        return {name: len(values) for name, values in self.columns.items()} | caption
+
+    def hidden(self, n: int) -> dict[str, Tensor]:
+        """The conditions of ``n`` examples of which nobody gave any."""
+        heard = self.network.get("captions")
+        shapes = {heard["name"]: (n, int(heard["length"]))} if heard else {}
+        return {k: torch.full(shapes.get(k, (n,)), v, dtype=torch.int64) for k, v in self.null.items()}
 
     def to_yaml(self) -> str:
         facts = {k: v for k, v in vars(self).items() if k not in ("recipe", "version")}

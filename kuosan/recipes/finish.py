@@ -10,7 +10,7 @@ import torch
 from kuosan.errors import UserError
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.report_section import Section
-from kuosan.recipes import average, card, report, report_drift, report_levels, sequences
+from kuosan.recipes import average, card, heard, report, report_drift, report_levels, sequences
 from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, FEWEST_FREE, FREE, SEED, measure, unasked, with_likelihood
 from kuosan.recipes.judged import beside_section
@@ -67,6 +67,7 @@ def finish(session: Session) -> dict[str, Any]:
     found = measure(
         run, session.data, samples, seconds=seconds, most=most, free=free, out=run.path / "evaluation"
     )
+    found = heard.with_recall(found, run, session.data, seconds=seconds / 2, most=_asked(session))
     roof = ceiling(run, session.data, run.path / "evaluation")
     about = {
         "samples": n, "seed": SEED, **run.sampler(), "data": session.data.survey.source,
@@ -78,7 +79,8 @@ def finish(session: Session) -> dict[str, Any]:
     )
     drift = report_drift.drift_of(session)
     levels = report_levels.levels_of(session, _seconds(session))
-    sections = [*report_drift.section(session, drift), *([] if student else _sections(session))]
+    captions = heard.section(run, session.data.val)
+    sections = [*captions, *report_drift.section(session, drift), *([] if student else _sections(session))]
     verdict = report.verdict_of(session, result["metrics"], levels)
     result |= {**report_drift.told(drift), "levels": levels, "verdict": [f.to_json() for f in verdict]}
     write_json(run.path / EVALUATION, result)
@@ -89,6 +91,14 @@ def finish(session: Session) -> dict[str, Any]:
     if session.lessons:
         session.lessons.forget()
     return summary
+
+
+def _asked(session: Session) -> int:
+    """How many samples for held-out captions a budget of time allows."""
+    left = session.share(0.1)
+    return (
+        heard.MOST if left is None else int(max(FEWEST, min(heard.MOST, left / session.seconds_per_sample)))
+    )
 
 
 def _choose_sampler(session: Session) -> None:

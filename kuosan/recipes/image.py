@@ -28,6 +28,7 @@ from kuosan.errors import UserError
 from kuosan.modalities.dataset import Dataset
 from kuosan.networks import choose_network
 from kuosan.networks.sides import times
+from kuosan.recipes.captions import hearing
 from kuosan.recipes.noise import choose_noise
 from kuosan.recipes.scarce import choose_scarce
 from kuosan.recipes.schema import NetworkPart, ObjectivePart, Recipe
@@ -104,6 +105,7 @@ def resolve(
             seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
             latents=recipe.codec.kind != "none",
             whole=[axis in data.modality.whole for axis in data.modality.axes],
+            captions=data.captions.length if data.captions else 0,
             clean=(own if recipe.objective.output == "auto" else recipe.objective.output) == "x",
         )  # fmt: skip
         asked = recipe.network.model_dump(exclude={"kind", "dropout"}, exclude_none=True)
@@ -112,6 +114,11 @@ def resolve(
         if "dim" in asked and "heads" not in asked:
             network["heads"] = max(1, network["dim"] // 32)
         choices += [(f"network.{k}", v, "asked for") for k, v in asked.items()]
+        if data.captions:
+            network["captions"], reasons = hearing(
+                recipe.caption, data, network.get("dim") or 2 * network.get("base", 64)
+            )
+            choices += reasons
         tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
         if recipe.objective.variance == "learned":
             network["out_channels"] = 2 * channels

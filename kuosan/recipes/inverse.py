@@ -11,7 +11,7 @@ The flow is walked by `solvers.inverse`, whose way back ends where its way up be
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ from kuosan.core.sphere import great_circle
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
 from kuosan.modalities import load as load_data
-from kuosan.modalities.dataset import resolve
 from kuosan.processes.gaussian import GaussianProcess
+from kuosan.recipes.conditions import Where, asked_of
 from kuosan.recipes.run import CHUNK, Run, Samples
 from kuosan.recipes.student import needs_flow
 from kuosan.solvers import sample
@@ -42,7 +42,7 @@ STEPS = 40
 FINEST = 5e-4  # σ/α at the data's end
 _FORM = "kuosan noise 1"
 
-Conditions = Mapping[str, Int64[Tensor, " n"]]
+Conditions = Mapping[str, Int64[Tensor, "n ..."]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Noise:
         return replace(self, z=self.z[part], cond=cond, names=self.names[part])
 
     def rows(
-        self, numbers: range, drawn: Mapping[str, Tensor], where: Mapping[str, str]
+        self, numbers: range, drawn: Mapping[str, Tensor], where: Collection[str]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The noise of these numbers and their conditions: of ``drawn`` those that ``where`` names. Numbers past
         the end, which fill up a chunk of `Run.sample`, get the last row."""
@@ -125,9 +125,9 @@ def read_noise(run: Run, path: Path) -> Noise:
     if not bool(z.isfinite().all()):
         raise UserError(f"the noise in {path} is not finite everywhere: write it anew with `kuosan encode`")
     cond = {}
-    for name, unknown in run.facts.null.items():
-        index = tensors.get(f"condition.{name}", torch.full((len(z),), unknown))
-        whole = index.shape == (len(z),) and not index.is_floating_point()
+    for name, blank in run.facts.hidden(len(z)).items():
+        unknown, index = run.facts.null[name], tensors.get(f"condition.{name}", blank)
+        whole = index.shape == blank.shape and not index.is_floating_point()
         if not whole or not bool(((index >= 0) & (index <= unknown)).all()):
             raise UserError(
                 f"the condition {name} in {path} is not one of {unknown} values for each of {len(z)} items: "
@@ -145,7 +145,7 @@ def read_items(
     run: Run,
     data: str | Path,
     n: int | None = None,
-    where: Mapping[str, str] | None = None,
+    where: Where | None = None,
     like: Modality[Any] | None = None,
 ) -> Items:
     """``n`` different items of a file or a folder, evenly spread over their names, brought to the run's form, or to
@@ -156,7 +156,7 @@ def read_items(
     Raises:
         UserError: nothing there that the run can read, or a condition that it does not have.
     """
-    found = load_data(data, like=like or run.modality, columns=run.facts.columns or None)
+    found = load_data(data, like=like or run.modality, columns=run.facts.columns, captions=run.captions)
     sides = (found.train, found.val)
     numbered = sorted((name, k, i) for k, side in enumerate(sides) for i, name in enumerate(side.names))
     count = min(n or len(numbered), len(numbered))
@@ -167,7 +167,7 @@ def read_items(
     ]
     order = torch.tensor([k for _, k, _ in numbered]).argsort(stable=True).argsort()
     x = torch.cat([x for x, _ in parts])[order]
-    names = [k for k in (*run.facts.columns, BESIDE) if all(k in labels for _, labels in parts)]
+    names = [k for k in (*run.facts.null, BESIDE) if all(k in labels for _, labels in parts)]
     cond = {k: torch.cat([labels[k] for _, labels in parts])[order] for k in names}
     return Items(x, fixed(run, cond, len(x), where), tuple(name for name, _, _ in numbered))
 
@@ -176,7 +176,7 @@ def items_of(
     run: Run,
     data: str | Path | Tensor,
     n: int | None,
-    where: Mapping[str, str] | None,
+    where: Where | None,
     like: Modality[Any] | None = None,
 ) -> Items:
     """Items from a file or a folder, or from states (n, ...), whose conditions are hidden where not given; in the run's
@@ -190,11 +190,12 @@ def items_of(
             f"{run.path} takes states (n, {needed}), not {tuple(data.shape)}: bring them to that shape"
         )
     x = data[:n].float()
-    hidden = {k: torch.full((len(x),), unknown) for k, unknown in run.facts.null.items()}
-    return Items(x, fixed(run, hidden, len(x), where), tuple(f"{i:05d}" for i in range(len(x))))
+    return Items(
+        x, fixed(run, run.facts.hidden(len(x)), len(x), where), tuple(f"{i:05d}" for i in range(len(x)))
+    )
 
 
-def one_item(run: Run, data: str | Path | Tensor, where: Mapping[str, str] | None) -> Items:
+def one_item(run: Run, data: str | Path | Tensor, where: Where | None) -> Items:
     """The one item that an end of a way is; UserError where there are several."""
     items = items_of(run, data, None, where)
     if len(items) != 1:
@@ -205,11 +206,9 @@ def one_item(run: Run, data: str | Path | Tensor, where: Mapping[str, str] | Non
     return items
 
 
-def fixed(run: Run, cond: Conditions, n: int, where: Mapping[str, str] | None) -> dict[str, Tensor]:
+def fixed(run: Run, cond: Conditions, n: int, where: Where | None) -> dict[str, Tensor]:
     """Conditions of n examples with those that ``where`` names replaced."""
-    facts = run.facts
-    asked = {k: resolve(facts.columns, facts.class_names, k, str(v)) for k, v in (where or {}).items()}
-    return {**cond} | {k: torch.full((n,), v, dtype=torch.int64) for k, v in asked.items()}
+    return {**cond} | asked_of(run.facts, run.captions, range(n), where or {})
 
 
 def way(schedule: Schedule, steps: int) -> Float[Tensor, " n+1"]:
@@ -230,7 +229,9 @@ def decode(run: Run, noise: Noise) -> Samples:
     """The way back: the items that were encoded, or what lies at other noise under the same flow."""
     x = _walk(run, noise.z, noise.cond, noise.steps or STEPS, noise.w, up=False)
     latents = None if run.codec is None else x
-    return Samples(run.decoded(x), dict(noise.cond), 0, run.modality, latents)
+    return Samples(
+        run.decoded(x), dict(noise.cond), 0, run.modality, latents, run.facts.columns, run.captions
+    )
 
 
 def gaussian(run: Run) -> GaussianProcess:
@@ -272,14 +273,14 @@ def common(run: Run, a: Conditions, b: Conditions) -> dict[str, Tensor]:
     """The conditions of a way between two items (1,) each: what they share; hidden where they differ, so that
     nothing jumps on the way."""
     null = run.facts.null
-    return {k: torch.where(a[k] == b[k], a[k], torch.full_like(a[k], null[k])) for k in null}
+    return {k: a[k] if torch.equal(a[k], b[k]) else torch.full_like(a[k], null[k]) for k in null}
 
 
 def between(noise: Noise, n: int) -> Noise:
     """``n`` noises from the first to the second of two, both included, along a great circle."""
     s = torch.linspace(0, 1, n, dtype=torch.float64)
     a, b = (noise.z[i : i + 1].expand(n, *noise.z.shape[1:]) for i in (0, 1))
-    cond = {k: v[:1].expand(n).contiguous() for k, v in noise.cond.items()}
+    cond = {k: v[:1].expand(n, *v.shape[1:]).contiguous() for k, v in noise.cond.items()}
     names = tuple(f"{float(part):.3f}" for part in s)
     return replace(noise, z=great_circle(a, b, s), cond=cond, names=names)
 
@@ -298,7 +299,9 @@ def interpolate(
         )
     a, b = pair
     shared = common(run, a.cond, b.cond)
-    ends = Items(torch.cat([a.x, b.x]), {k: v.repeat(2) for k, v in shared.items()}, (*a.names, *b.names))
+    ends = Items(
+        torch.cat([a.x, b.x]), {k: torch.cat([v, v]) for k, v in shared.items()}, (*a.names, *b.names)
+    )
     noise = encode(run, ends, steps=steps, w=w)
     one, two = noise.z.flatten(1)
     angle = torch.rad2deg(torch.acos(torch.nn.functional.cosine_similarity(one, two, 0).clamp(-1, 1)))

@@ -170,9 +170,9 @@ class Teacher:
     def __init__(self, facts: Facts) -> None:
         self.run, self.part, self.seed = Run(facts.recipe.init), facts.recipe.distil, facts.recipe.seed
         self.rule, self.grid = teacher_rule(self.run), self.run.grid(self.part.walk, teacher_grid(self.run))
-        self.denoiser = self.run.guided(self.part.w if facts.columns else 1.0)
+        self.denoiser = self.run.guided(self.part.w if facts.null else 1.0)
         recipe = self.run.facts.recipe
-        self.hidden = recipe.training.drop if facts.columns else 0.0
+        self.hidden = recipe.training.drop if facts.null else 0.0
 
     def walk(self, numbers: range, side: str) -> tuple[Tensor, dict[str, Tensor]]:
         """The trajectories of these numbers, on the CPU, under conditions as frequent and as often hidden as in the
@@ -207,5 +207,5 @@ def pairs_of(facts: Facts, steps: int) -> int:
     """How many pairs are worth ``distil.share`` of a budget of training steps, in whole chunks."""
     part, batch = facts.recipe.distil, facts.recipe.training.batch
     assert isinstance(batch, int)
-    walk = (part.walk + len(part.times) - 1) * (2 if part.w != 1 and facts.columns else 1)
+    walk = (part.walk + len(part.times) - 1) * (2 if part.w != 1 and facts.null else 1)
     return max(1, round(part.share * steps * batch * BACKWARD / walk / CHUNK)) * CHUNK

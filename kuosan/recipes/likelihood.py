@@ -95,8 +95,8 @@ def likelihood(
     measured = measure_likelihood if codec is None else partial(measure_latent_likelihood, codec)
     found = measured(
         fit,
-        Known(data.train, run.facts.columns),
-        Known(data.val, run.facts.columns),
+        Known(data.train, run.facts.null),
+        Known(data.val, run.facts.null),
         level=run.modality.level,
         effort=effort,
         device=next(run.denoiser.parameters()).device,

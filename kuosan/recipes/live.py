@@ -7,7 +7,7 @@ first, and moving the noise moves the picture.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from kuosan.core.random import Seeds
 from kuosan.core.shapes import as_time
 from kuosan.core.sphere import great_circle
 from kuosan.errors import UserError
-from kuosan.modalities.dataset import resolve
 from kuosan.processes.gaussian import GaussianProcess
+from kuosan.recipes.conditions import Where, asked_of
 from kuosan.recipes.run import Run, Samples
 
 LEG = 48  # frames from one noise to the next
@@ -44,7 +44,7 @@ def wander(
     run: Run,
     seed: int = 0,
     *,
-    where: Mapping[str, str] | None = None,
+    where: Where | None = None,
     steps: int | None = None,
     leg: int = LEG,
 ) -> Iterator[Tensor]:
@@ -61,10 +61,7 @@ def wander(
             f"great circles are for Gaussian noise, and {run.path} is {run.denoiser.process}: train with "
             "noise=gaussian, or look at single samples with `kuosan sample --stream`"
         )
-    facts = run.facts
-    index = {name: facts.null[name] for name in facts.columns}
-    index |= {k: resolve(facts.columns, facts.class_names, k, str(v)) for k, v in (where or {}).items()}
-    cond = {name: torch.tensor([value]) for name, value in index.items()}
+    cond = run.facts.hidden(1) | asked_of(run.facts, run.captions, range(1), where or {})
     same = Seeds.of(seed, 1).fold("frames")
     like = torch.empty(1, *run.latent_shape)
     for number in itertools.count():

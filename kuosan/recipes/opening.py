@@ -119,7 +119,7 @@ def settle(
         )
         left = max(1.0, budget.seconds - (time.monotonic() - started) - kept)
     rows = (
-        Counter(zip(*(v.tolist() for v in dataset.train.labels.values()), strict=True))
+        Counter(zip(*(dataset.train.labels[k].tolist() for k in dataset.columns), strict=True))
         if dataset.columns
         else {}
     )
@@ -187,13 +187,19 @@ def prepare(
         world.tell(str(path.absolute()))
         return reopen(path, started=started)
     plan = prepared(settle(data, path, recipe, asked, started=started))
-    for name, content in plan.data.modality.files().items():  # before the recipe, which is what makes a run
-        checkpoint.write_bytes(path / name, content)
+    write_files(path, plan.data)
     checkpoint.write_bytes(path / RECIPE, plan.facts.to_yaml().encode())
     checkpoint.write_json(path / "data.json", plan.data.survey.to_json())
     beside.keep(path, plan.data)
     world.tell(str(path.absolute()))
     return Session(Run(path), plan.data, plan.start, started, codec=plan.codec)
+
+
+def write_files(path: Path, data: Dataset) -> None:
+    """What a run keeps of its data beside the recipe, and before it, as that is what makes a run."""
+    captions = data.captions.files() if data.captions else {}
+    for name, content in (data.modality.files() | captions).items():
+        checkpoint.write_bytes(path / name, content)
 
 
 def _shared(world: World) -> Path:
@@ -271,7 +277,9 @@ def reopen(path: str | Path, *, started: float | None = None) -> Session:
         raise UserError(
             f"the data {source} of the run {path} is gone: put it back, or change data.path in {run.path / RECIPE}"
         )
-    data = load_data(source, like=run.modality, columns=facts.columns, options=reading(facts))
+    data = load_data(
+        source, like=run.modality, columns=facts.columns, captions=run.captions, options=reading(facts)
+    )
     if data_fingerprint(data) != facts.data_fingerprint:
         raise UserError(
             f"the data {source} has changed since the run {path} was begun: put it back as it was, or train anew with "

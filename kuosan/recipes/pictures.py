@@ -13,8 +13,8 @@ from kuosan.modalities import ImageModality, Modality, load
 from kuosan.modalities.beside import Enlarging, Mapped
 from kuosan.modalities.folder import open_folder
 from kuosan.modalities.maps import find_maps
+from kuosan.recipes import captions, image
 from kuosan.recipes import codec as codecs
-from kuosan.recipes import image
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.start import Start
@@ -49,6 +49,8 @@ def settle(asked: Question) -> Settled:
         like=_form(recipe, start) if start else None,
         columns=start.columns if start else None,
         grow=bool(start),
+        captions=start.captions if start else None,
+        caption=None if start else captions.reading(recipe),
     )
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with pictures")

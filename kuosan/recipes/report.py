@@ -59,6 +59,7 @@ def write(
     sampling = run.sampler()
     origin = origin_of(facts)
     classes = f" in {len(next(iter(facts.columns.values())))} classes" if facts.columns else ""
+    classes += " with captions" if run.captions else ""
     trained = f"{origin} on {facts.items:,} {run.modality.described_form()}{classes}"
     how = f"{steps_in_words(sampling['steps'])}, with {sampling['solver']} on the {sampling['grid']} grid"
     if session.lessons:
@@ -182,7 +183,7 @@ def preview_pictures(folder: Path) -> list[tuple[int, str, Image.Image]]:
 def _denoising(session: Session) -> list[tuple[float, Image.Image, Image.Image]]:
     """One sample on its way: the state as it is, and the denoiser's guess of its end."""
     run = session.run
-    cond, _ = preview_conditions(run.facts)
+    cond, _ = preview_conditions(run)
     one = map_state(lambda v: v[:1], cond) if cond else {}
     seeds = Seeds.of(run.facts.recipe.seed, 1)
     frames = []
@@ -230,7 +231,7 @@ def _curves(session: Session) -> dict[str, list[tuple[float, float]]]:
 
 def _sheets(session: Session) -> list[tuple[str, Image.Image]]:
     run = session.run
-    cond, columns = preview_conditions(run.facts)
+    cond, columns = preview_conditions(run)
     n = len(next(iter(cond.values()))) if cond else 64 if columns == 8 else columns**2
     seeds = Seeds.of(run.facts.recipe.seed + 1, n)
     with torch.inference_mode():
@@ -238,9 +239,10 @@ def _sheets(session: Session) -> list[tuple[str, Image.Image]]:
             x = step.x
     label = f"{n} samples, none picked: seed {run.facts.recipe.seed + 1}, numbers 0 to {n - 1}"
     if cond:
-        name, values = next(iter(run.facts.columns.items()))
-        shown = [run.facts.class_names.get(v, v) for v in values[:columns]]
-        label += f"; one {name} per column: {', '.join(shown)}"
+        told = Samples(x, cond, 0, run.modality, None, run.facts.columns, run.captions).columns()
+        name, values = next((k, v) for k, v in told.items() if any(v))
+        shown = [run.facts.class_names.get(str(v), str(v)) for v in values[:columns]]
+        label += f"; one {name} per column: {(', ' if run.captions is None else '; ').join(shown)}"
     return [(label, run.modality.show(run.modality.decode(run.decoded(x).cpu()), columns))]
 
 

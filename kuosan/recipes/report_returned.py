@@ -38,7 +38,9 @@ def returned(run: Run, split: Split, seconds: float) -> Section | None:
         return Section(*TITLE, [f"Not shown here: {why}. `kuosan encode` shows it at any time."])
     a, b = apart(items)
     ends = common(run, *({k: v[i : i + 1] for k, v in items.cond.items()} for i in (a, b)))
-    pair = Items(items.x[[a, b]], {k: v.repeat(2) for k, v in ends.items()}, (items.names[a], items.names[b]))
+    pair = Items(
+        items.x[[a, b]], {k: torch.cat([v, v]) for k, v in ends.items()}, (items.names[a], items.names[b])
+    )
     up, count = encode(run, _joined(items, pair), steps=steps), len(items)
     strip = between(up[count:], FRAMES)
     cond = {k: torch.cat([v[:count], strip.cond[k]]) for k, v in up.cond.items()}
@@ -46,7 +48,7 @@ def returned(run: Run, split: Split, seconds: float) -> Section | None:
     back, frames = replace(down, x=down.x[:count]), run.modality.decode(down.x[count:])
     found = errors(items, up[:count], back)
     lead = f"The model has an inverse: its flow took {count} held-out items to noise and back, {steps} steps each way."
-    hidden = [k for k, v in ends.items() if int(v) == run.facts.null[k]]
+    hidden = [k for k, v in ends.items() if bool((v == run.facts.null[k]).all())]
     under = f"; {' and '.join(hidden)} hidden on the way" if hidden else ""
     return Section(
         *TITLE,
@@ -66,14 +68,14 @@ def spread(run: Run, split: Split, n: int) -> Items:
     count = min(n, len(split))
     index = torch.arange(count) * len(split) // count
     x, labels = split.batch(index)
-    cond = {k: labels[k] for k in run.facts.columns}
+    cond = {k: labels[k] for k in run.facts.null}
     return Items(x, cond, tuple(split.names[i] for i in index.tolist()))
 
 
 def apart(items: Items) -> tuple[int, int]:
     """The first item, and the first after it that differs from it in a condition, or else the last."""
     for i in range(1, len(items)):
-        if any(bool(v[i] != v[0]) for v in items.cond.values()):
+        if any(not torch.equal(v[i], v[0]) for v in items.cond.values()):
             return 0, i
     return 0, len(items) - 1
 

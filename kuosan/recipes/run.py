@@ -28,9 +28,10 @@ from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.errors import UserError
 from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.modalities import Modality, modality_from_spec
+from kuosan.modalities.captions import Captions
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.recipes import beside, machine, verbs
-from kuosan.recipes.conditions import conditions_of
+from kuosan.recipes.conditions import Where, conditions_of
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.heat import heat_of, tempered
@@ -167,11 +168,14 @@ class Run:
 
     # -- sampling ---------------------------------------------------------------------------------------
 
-    def conditions(
-        self, seed: int, numbers: range, where: Mapping[str, str] | None = None
-    ) -> dict[str, Tensor]:
-        """A condition index per sample of these numbers, see `kuosan.recipes.conditions`."""
-        return conditions_of(self.facts, seed, numbers, where or {})
+    @cached_property
+    def captions(self) -> Captions | None:
+        """How the run reads captions; None where it hears none."""
+        return Captions.from_files(self._kept) if self.facts.network.get("captions") else None
+
+    def conditions(self, seed: int, numbers: range, where: Where | None = None) -> dict[str, Tensor]:
+        """The conditions of samples of these numbers, see `kuosan.recipes.conditions`."""
+        return conditions_of(self.facts, seed, numbers, where or {}, self.captions)
 
     @property
     def unguided(self) -> Denoiser:
@@ -180,7 +184,7 @@ class Run:
 
     def guided(self, w: float | Curve) -> Denoiser:
         """The denoiser, with classifier-free guidance where there are conditions and ``w`` is not 1."""
-        if w != 1 and not (self.facts.columns or self.facts.network.get("beside")):
+        if w != 1 and not (self.facts.null or self.facts.network.get("beside")):
             raise UserError(
                 f"guidance w={w} needs conditions and the run {self.path} has none: leave --w away"
             )
@@ -323,7 +327,7 @@ class Run:
         solver: str = "auto",
         grid: str = "auto",
         seed: int = 0,
-        where: Mapping[str, str] | None = None,
+        where: Where | None = None,
         w: float | None = None,
         exact: bool = False,
         first: int = 0,
@@ -375,7 +379,8 @@ class Run:
         cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0] if k != BESIDE}
         z = None if self.codec is None else torch.cat(zs)[part].clone()
         modality = steering.modality if steering else self.modality
-        return Samples(torch.cat(xs)[part].clone(), cond, first, modality, z, self.facts.columns)
+        x = torch.cat(xs)[part].clone()
+        return Samples(x, cond, first, modality, z, self.facts.columns, self.captions)
 
     averaged = verbs.averaged
     autoguided = verbs.autoguided

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from kuosan.modalities import Modality
+from kuosan.modalities.captions import Captions
 from kuosan.training.checkpoint import write_bytes
 
 if TYPE_CHECKING:
@@ -21,29 +22,35 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Samples:
     """States, the index of every condition that they were asked for, and the modality that writes them; the latents
-    that the states were decoded from, where there are any; and what the conditions' indices stand for."""
+    that the states were decoded from, where there are any; what the conditions' indices stand for; and how captions are
+    read."""
 
     x: Tensor
-    cond: dict[str, Int64[Tensor, " n"]]
+    cond: dict[str, Int64[Tensor, "n ..."]]
     first: int
     modality: Modality[Any]
     z: Tensor | None = None
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    captions: Captions | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def columns(self) -> dict[str, list[str | None]]:
         """The conditions in the data's own words; None where one is hidden."""
-        return {
-            k: [self.words[k][i] if k in self.words and i < len(self.words[k]) else None for i in v.tolist()]
-            for k, v in self.cond.items()
-        }
+        return {k: in_words(v, self.words.get(k, ()), self.captions) for k, v in self.cond.items()}
 
     def raws(self, most: int | None = None) -> list[Any]:
         """The first items, which say of themselves what they were asked for where their files can."""
         columns = {name: values[:most] for name, values in self.columns().items()}
         return self.modality.described(self.modality.decode(self.x[:most]), columns)
+
+
+def in_words(cond: Tensor, words: Sequence[str], captions: Captions | None) -> list[str | None]:
+    """A condition of samples in the data's own words, or a caption's; None where it is hidden."""
+    if cond.ndim > 1:
+        return [captions.text(row) if captions else None for row in cond.tolist()]
+    return [words[i] if i < len(words) else None for i in cond.tolist()]
 
 
 def write_files(samples: Samples, out: str | Path) -> list[Path]:
@@ -86,9 +93,7 @@ def write_samples(
 
 def _row(samples: Samples, i: int, path: Path, about: str) -> dict[str, Any]:
     """What a table says of one file, in the form of data folders."""
-    words = {
-        k: samples.words[k][int(v[i])] for k, v in samples.cond.items() if int(v[i]) < len(samples.words[k])
-    }
+    words = {k: values[i] for k, values in samples.columns().items() if values[i] is not None}
     return {"file_name": path.name, **words, "note": about}
 
 

@@ -14,19 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
 from kuosan.errors import UserError
+from kuosan.recipes.part import Auto, CaptionPart, Share
+from kuosan.recipes.part import Part as _Part
 from kuosan.recipes.schema_pictures import Aspect, Blur, Enlarge, Jpeg, Map
 
 FORMAT = 1
-Auto = Literal["auto"]
-Share = Annotated[float, Field(ge=0, lt=1)]
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml, where it is there: ten times as fast
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DataPart(_Part):
@@ -53,6 +49,9 @@ class DataPart(_Part):
     )
     vocabulary: int | Auto = Field("auto", description="tokens of a tokeniser that is trained here")
     column: str | None = Field(None, description="the column of a table that holds the text")
+    caption: str = Field(
+        "auto", description="the columns that are a caption, joined by +, or off: free text as a condition"
+    )
     document: Literal["file", "line", "paragraph"] = Field(
         "file", description="what a .txt file holds: one document, one in each line, or in each paragraph"
     )
@@ -272,6 +271,7 @@ class Recipe(_Part):
     init: str = ""
     track: Literal["", "wandb", "trackio"] = Field("", description="who is told besides TensorBoard")
     data: DataPart = DataPart()
+    caption: CaptionPart = CaptionPart()
     process: ProcessPart = ProcessPart()
     codec: CodecPart = CodecPart()
     network: NetworkPart = NetworkPart()

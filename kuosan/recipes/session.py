@@ -21,12 +21,14 @@ from kuosan.codecs import Codec, CodecProgress
 from kuosan.core.random import Seeds
 from kuosan.denoisers.tokens import TokenDenoiser
 from kuosan.modalities import Dataset, modality_class
+from kuosan.modalities.captions import CAPTION
 from kuosan.recipes import average, machine
 from kuosan.recipes.adapters import Adapter
 from kuosan.recipes.augment import varied
 from kuosan.recipes.build import build_model, build_settings, objective_of
 from kuosan.recipes.calibrate import Threads
 from kuosan.recipes.coding import Coding
+from kuosan.recipes.conditions import asked_of
 from kuosan.recipes.entropy import is_entropic
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.lessons import Lessons
@@ -273,10 +275,10 @@ class Session:
             if not self.world.leads or (progress and late):
                 return
         run, started = self.run, time.monotonic()
-        cond, columns = preview_conditions(run.facts)
+        cond, columns = preview_conditions(run)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
         x = run.decoded(self._drawn(seeds, cond)).cpu()
-        shown = Samples(x, cond, 0, run.modality, None, self.facts.columns)
+        shown = Samples(x, cond, 0, run.modality, None, self.facts.columns, run.captions)
         raws = shown.raws() if self.world.leads else []
         took = time.monotonic() - started  # with raws: sounds take longer to decode than to draw
         self.seconds_per_sample, self.seconds_per_preview = took / len(seeds), took
@@ -339,19 +341,22 @@ def _apart(facts: Facts) -> set[str]:
     return {"data", "sampling", "track"} | {name for name, unused in unused.items() if unused}
 
 
-def preview_conditions(facts: Facts) -> tuple[dict[str, Tensor], int]:
-    """Conditions that show every value of the first column in turn, and the number of columns to draw."""
+def preview_conditions(run: Run) -> tuple[dict[str, Tensor], int]:
+    """Conditions that show every value of the first column in turn, or some held-out captions, and how many columns to
+    draw."""
+    facts = run.facts
     discrete, kind = facts.recipe.process.discrete, modality_class(str(facts.modality["modality"]))
     wide = "time" in kind.axes
     few = 3 if discrete or wide else 4  # texts, latents and strips of frames are large
+    if run.captions and (texts := run.captions.shown[: few if facts.codec or wide else None]):
+        n = preview_count(facts, len(texts))
+        return facts.hidden(n) | asked_of(facts, run.captions, range(n), {CAPTION: texts}), len(texts)
     if not facts.columns:
         return {}, 9 if discrete else 3 if wide else 4 if facts.codec else 8
     name, values = next(iter(facts.columns.items()))
     k = min(len(values), few if facts.codec or discrete or wide else 12)
     n = preview_count(facts, k)
-    cond = {other: torch.full((n,), facts.null[other], dtype=torch.int64) for other in facts.columns}
-    cond[name] = torch.arange(n) % k
-    return cond, k
+    return facts.hidden(n) | {name: torch.arange(n) % k}, k
 
 
 def preview_count(facts: Facts, columns: int) -> int:
@@ -359,7 +364,7 @@ def preview_count(facts: Facts, columns: int) -> int:
     if facts.recipe.process.discrete:
         return 3 * columns if facts.columns else columns
     most = 12 if facts.codec else 48
-    rows = max(2, min(8, most // columns)) if facts.columns or facts.codec else 6
+    rows = max(2, min(8, most // columns)) if facts.null or facts.codec else 6
     return rows * columns
 
 

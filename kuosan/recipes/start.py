@@ -13,6 +13,7 @@ from torch import Tensor
 from kuosan.codecs import Codec
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
+from kuosan.modalities.captions import Captions
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import read_tokeniser
 from kuosan.networks.given import made_to_look, made_to_see
@@ -34,6 +35,7 @@ class Start:
     most: int | None = (
         None  # tokens of a window, of a model that was not trained here and reads windows of any length
     )
+    captions: Captions | None = None
     wider: bool = False  # may learn more values of conditions: see `adapters`
 
     @property
@@ -125,7 +127,7 @@ def starting_point(init: str) -> Start:
         return _masked_lm(folder)
     run = Run(init)
     weights = {k: v.cpu() for k, v in run.model.state_dict().items()}
-    return Start(run.facts, run.modality, weights, run.codec)
+    return Start(run.facts, run.modality, weights, run.codec, captions=run.captions)
 
 
 def _masked_lm(folder: Path) -> Start:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -119,7 +119,7 @@ class Steering:
         )
 
     def conditions(
-        self, numbers: range, drawn: Mapping[str, Tensor], where: Mapping[str, str]
+        self, numbers: range, drawn: Mapping[str, Tensor], where: Collection[str]
     ) -> dict[str, Tensor]:
         """Those of samples of these numbers: the items' own, and of ``drawn`` those that ``where`` names."""
         beside = {} if self.beside is None else {BESIDE: self.beside[self._index(numbers)]}

@@ -116,7 +116,7 @@ def _written(session: Session) -> Section | None:
     process = run.model.process
     if not isinstance(process, Masked):
         return None
-    cond, _ = preview_conditions(run.facts)
+    cond, _ = preview_conditions(run)
     one = map_state(lambda v: v[:1], cond) if cond else {}
     when = torch.zeros(run.latent_shape, dtype=torch.int64)
     steps = 0

@@ -62,7 +62,7 @@ def check(run: Run, steps: Sequence[int], pairs: int, w: float, guidance: bool) 
         )
     if known := run.facts.recipe.distil.steps:
         raise UserError(f"{run.path} is a student that knows {known} steps and their times: tune its teacher")
-    if guidance and (not run.facts.columns or w == 1):
+    if guidance and (not run.facts.null or w == 1):
         raise UserError(
             "a curve of guidance weights needs conditions and a weight to keep to: give --w 2, say, to a run with "
             "classes, or leave --guidance away"

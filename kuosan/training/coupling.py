@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import per_example
+from kuosan.core.shapes import BESIDE, per_example
 from kuosan.processes.noises import Noise
 
 
@@ -83,10 +83,12 @@ class Transport(Coupling):
 
 def _alike(cond: Mapping[str, Tensor], count: int) -> list[Tensor]:
     """The numbers of the examples of each combination of conditions."""
-    values = [value.cpu() for value in cond.values() if value.ndim == 1]  # what stands beside differs for all
+    values = [
+        v.cpu().reshape(count, -1) for name, v in cond.items() if name != BESIDE
+    ]  # which differs for all
     if not values:
         return [torch.arange(count)]
-    rows = torch.stack(values, 1)
+    rows = torch.cat(values, 1)
     _, which = rows.unique(dim=0, return_inverse=True)
     return [(which == k).nonzero()[:, 0] for k in range(int(which.max()) + 1)]
 

@@ -94,7 +94,7 @@ def drop_conditions(
     hidden = seeds.fold("drop").uniforms() < share
     null = {BESIDE: 0, **null}
     return {
-        name: torch.where(at(hidden, value), null[name], value) if name in null else value
+        name: torch.where(at(hidden.to(value.device), value), null[name], value) if name in null else value
         for name, value in cond.items()
     }
 

@@ -216,8 +216,10 @@ def test_real_sets_of_mixed_kinds(shared_data: Callable[[str], Path]) -> None:
     assert cells.survey.classes["class"] == {"0": 1200, "1": 301, "2": 292}
     emoji = load(shared_data("noto_emoji") / "png72", max_side=72)
     assert emoji.modality.format.mode == "RGBA" and emoji.train.x.shape[1:] == (4, 72, 72)
-    with pytest.raises(UserError, match="120 image, 1 text"):
-        load(shared_data("noto_emoji"))
+    both = load(shared_data("noto_emoji"), caption={"column": "auto"})
+    assert both.captions is not None and both.captions.column == "name+keywords"
+    assert both.survey.items == 1332 + 120 and both.survey.captions > 1300
+    assert [name for name, _ in both.survey.left_alone] == ["emoji32.npz"]
 
 
 def test_equal_bytes_in_another_shape_or_mode_are_no_copy() -> None:

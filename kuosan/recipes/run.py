@@ -42,7 +42,7 @@ from kuosan.recipes.student import Ends, check_sampling, student_grid
 from kuosan.recipes.tokens import Rules, token_sampler, walk_tokens
 from kuosan.recipes.weights import foreign_model, trained_model
 from kuosan.solvers import Step
-from kuosan.solvers.sequence import CHURN, Sequence
+from kuosan.solvers.sequence import Sequence
 from kuosan.training.checkpoint import load_weights
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Run:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._sequences: dict[tuple[int, float], Sequence] = {}
+        self.known_sequences: dict[tuple[int, float], Sequence] = {}
         if not self.path.exists():
             raise UserError(f"there is no run at {self.path}: give the folder that `kuosan train` wrote to")
         self.foreign = not (self.path / RECIPE).is_file() and is_diffusers(self.path)
@@ -212,44 +212,11 @@ class Run:
         except ValueError as e:
             raise UserError(str(e)) from e
 
-    def sequence(
-        self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"
-    ) -> Sequence | None:
-        """The control sequence that these choices mean: one in a file that ``grid`` names; the one with churn, if there
-        is any, for its solver; or else the run's own for so many steps, measured and kept if there is none yet. None
-        where a stock sampler is asked for, by name or by the recipe, and of a student.
-
-        Raises:
-            UserError: a damaged file, or one for another number of steps.
-        """
-        from kuosan.recipes import sequences  # it needs this module
-
-        sampling = self.facts.recipe.sampling
-        if self.facts.recipe.distil.steps:  # its times are in its recipe
-            return None
-        if grid.endswith(".json"):
-            return sequences.given(Path(grid), steps)
-        churn = solver == CHURN
-        if self.facts.recipe.process.discrete:
-            return None
-        if grid != "auto" or not (churn or (solver == "auto" and sequences.free(self))):
-            return None
-        _ = self.model  # a damaged run should say so first
-        count, weight = sampling.steps if steps is None else steps, sampling.w if w is None else w
-        if churn:
-            return sequences.find(self, count, weight, churn=True)
-        found = self._sequences.get((count, weight))
-        if found is None:
-            found = sequences.find(self, count, weight)
-            if found is None and sequences.chooses(self, count):
-                found = sequences.measured(self, count, weight)
-            if found is not None:
-                self._sequences[count, weight] = found
-        return found
+    sequence = verbs.sequence
 
     def forget_sequences(self) -> None:
         """Read them anew from the folder."""
-        self._sequences.clear()
+        self.known_sequences.clear()
 
     def sampler(
         self, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"

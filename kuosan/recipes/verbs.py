@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kuosan.errors import UserError
 from kuosan.recipes.samples import Samples
+from kuosan.solvers.sequence import CHURN, Sequence
 
 if TYPE_CHECKING:
     from kuosan.core.curves import Curve
@@ -37,6 +38,42 @@ def heated(run: Run, temperature: float | None = None, nucleus: float | None = N
     from kuosan.recipes.variant import heated
 
     return heated(run, temperature, nucleus)
+
+
+def sequence(
+    run: Run, steps: int | None = None, w: float | None = None, solver: str = "auto", grid: str = "auto"
+) -> Sequence | None:
+    """The control sequence that these choices mean: one in a file that ``grid`` names; the one with churn, if there
+    is any, for its solver; or else the run's own for so many steps, measured and kept if there is none yet. None
+    where a stock sampler is asked for, by name or by the recipe, and of a student.
+
+    Raises:
+        UserError: a damaged file, or one for another number of steps.
+    """
+    from kuosan.recipes import sequences
+
+    sampling = run.facts.recipe.sampling
+    if run.facts.recipe.distil.steps:  # its times are in its recipe
+        return None
+    if grid.endswith(".json"):
+        return sequences.given(Path(grid), steps)
+    churn = solver == CHURN
+    if run.facts.recipe.process.discrete:
+        return None
+    if grid != "auto" or not (churn or (solver == "auto" and sequences.free(run))):
+        return None
+    _ = run.model  # a damaged run should say so first
+    count, weight = sampling.steps if steps is None else steps, sampling.w if w is None else w
+    if churn:
+        return sequences.find(run, count, weight, churn=True)
+    found = run.known_sequences.get((count, weight))
+    if found is None:
+        found = sequences.find(run, count, weight)
+        if found is None and sequences.chooses(run, count):
+            found = sequences.measured(run, count, weight)
+        if found is not None:
+            run.known_sequences[count, weight] = found
+    return found
 
 
 def stream(run: Run, n: int | None = None, **asked: Any) -> Iterator[Samples]:

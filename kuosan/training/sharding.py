@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
 from kuosan.training.parallel import World
 from kuosan.training.settings import Settings
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 BYTES = 24  # eq. 1
 ROOM = 0.5  # of a GPU's memory for them
@@ -88,7 +91,7 @@ def whole(x: Tensor) -> Tensor:
     return x.full_tensor() if _is_shared_out(x) else x
 
 
-def _is_shared_out(x: Any) -> bool:
+def _is_shared_out(x: Tensor) -> TypeGuard[DTensor]:
     """Whether it is a `DTensor`. Their module takes longer to import than all of Kuosan, so that it is not imported to
     find out: a process without it has none."""
     module = sys.modules.get("torch.distributed.tensor")

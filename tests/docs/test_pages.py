@@ -75,10 +75,14 @@ def short_looks() -> Iterator[None]:
     """What a page asks for is worked out as briefly as its trainings."""
     from kuosan.adapt import tune
     from kuosan.explain import theory
+    from kuosan.modalities import AudioModality
+    from kuosan.recipes import finish
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune, "FASTER", tune.FASTER[:2])
         patch.setattr(theory, "Study", LITTLE)
+        patch.setattr(finish, "MOST", 64)
+        patch.setattr(AudioModality, "most_decoded", 24)
         yield
 
 

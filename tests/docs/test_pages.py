@@ -70,8 +70,8 @@ def call(words: list[str]) -> tuple[int, str]:
     return status, out.getvalue() if status == 0 else err.getvalue().splitlines()[-1]
 
 
-@pytest.fixture(scope="session")
-def short_looks() -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def _short_looks() -> Iterator[None]:
     """What a page asks for is worked out as briefly as its trainings."""
     from kuosan.adapt import tune
     from kuosan.explain import theory
@@ -87,7 +87,7 @@ def short_looks() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def demo(short_looks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what `kuosan demo` leaves, small."""
     folder = tmp_path_factory.mktemp("demo")
     write_digits(folder / DIGITS)

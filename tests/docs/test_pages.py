@@ -70,20 +70,24 @@ def call(words: list[str]) -> tuple[int, str]:
     return status, out.getvalue() if status == 0 else err.getvalue().splitlines()[-1]
 
 
-@pytest.fixture(scope="session")
-def short_looks() -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def _short_looks() -> Iterator[None]:
     """What a page asks for is worked out as briefly as its trainings."""
     from kuosan.adapt import tune
     from kuosan.explain import theory
+    from kuosan.modalities import AudioModality
+    from kuosan.recipes import finish
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune, "FASTER", tune.FASTER[:2])
         patch.setattr(theory, "Study", LITTLE)
+        patch.setattr(finish, "MOST", 64)
+        patch.setattr(AudioModality, "most_decoded", 24)
         yield
 
 
 @pytest.fixture(scope="session")
-def demo(short_looks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what `kuosan demo` leaves, small."""
     folder = tmp_path_factory.mktemp("demo")
     write_digits(folder / DIGITS)

@@ -30,7 +30,6 @@ from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.modalities import Modality, modality_from_spec
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.recipes import beside, machine, verbs
-from kuosan.recipes.conditions import conditions_of
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.heat import heat_of, tempered
@@ -170,8 +169,8 @@ class Run:
     def conditions(
         self, seed: int, numbers: range, where: Mapping[str, str] | None = None
     ) -> dict[str, Tensor]:
-        """A condition index per sample of these numbers, see `kuosan.recipes.conditions`."""
-        return conditions_of(self.facts, seed, numbers, where or {})
+        """A condition index per sample of these numbers, and what stands beside each: see `beside.conditions`."""
+        return beside.conditions(self, seed, numbers, where or {})
 
     @property
     def unguided(self) -> Denoiser:

@@ -29,6 +29,7 @@ from kuosan.modalities.beside import Enlarging
 from kuosan.modalities.folder import open_folder
 from kuosan.modalities.maps import Book, boxes_map
 from kuosan.modalities.resize import nearest
+from kuosan.recipes.conditions import Where, conditions_of
 from kuosan.recipes.steering import Known, Steering
 from kuosan.recipes.student import needs_flow
 from kuosan.training.checkpoint import write_bytes
@@ -66,6 +67,11 @@ def shown(run: Run, seeds: Seeds, cond: Mapping[str, Tensor]) -> dict[str, Tenso
     modality = run.modality
     assert isinstance(modality, ImageModality) and modality.beside is not None
     return {**cond, BESIDE: modality.beside.shown(small[rows])}
+
+
+def conditions(run: Run, seed: int, numbers: range, where: Where) -> dict[str, Tensor]:
+    """Those of `conditions_of`, with what stands beside samples of these numbers."""
+    return shown(run, Seeds.of(seed, numbers), conditions_of(run.facts, seed, numbers, where, run.captions))
 
 
 def kept(path: Path) -> Tensor:
@@ -127,6 +133,7 @@ def enlarging(run: Run, source: Path | Tensor, factor: int | None = None, *, loo
         modality.plain((factor * small[0], factor * small[1])),
         (sides[0], sides[1]),
         items=len(y),
+        cond={name: torch.full((len(y),), unknown) for name, unknown in run.facts.null.items()},
         beside=own.told(padded) if own else None,
         averages=None if loose else Known(repeated(padded, factor), y, factor, corrections),
         larger=tuple(sides) != window,

@@ -7,6 +7,7 @@ import math
 import torch
 
 from kuosan.core.random import Seeds
+from kuosan.core.shapes import BESIDE
 from kuosan.evaluation.report_section import Section
 from kuosan.modalities import ImageModality, Split
 from kuosan.networks.sides import times
@@ -30,10 +31,11 @@ def shapes_section(run: Run, split: Split) -> Section | None:
     figures = []
     for shelf in shelves[:MOST]:
         index = shelf[:EACH]
-        real, _ = split.batch(index, Seeds.of(0, len(index)))
+        real, labels = split.batch(index, Seeds.of(0, len(index)))
         sides = (int(real.shape[2]), int(real.shape[3]))
         scale = math.sqrt(math.prod(sides) / math.prod(modality.shape[1:]))
-        steering = Steering(modality.plain(sides), sides, larger=True, scale=scale)
+        there = labels.get(BESIDE)
+        steering = Steering(modality.plain(sides), sides, len(index), beside=there, larger=True, scale=scale)
         made = run.sample(len(index), seed=SEED, steering=steering)
         sheet = made.modality.show(made.modality.decode(torch.cat([made.x, real])), len(index))
         share = len(shelf) / len(split)

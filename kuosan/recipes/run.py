@@ -31,7 +31,7 @@ from kuosan.modalities import Modality, modality_from_spec
 from kuosan.modalities.captions import Captions
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.recipes import beside, machine, verbs
-from kuosan.recipes.conditions import Where, conditions_of
+from kuosan.recipes.conditions import Where
 from kuosan.recipes.entropy import grid_of, is_entropic, read_profile
 from kuosan.recipes.facts import Facts, foreign_facts
 from kuosan.recipes.heat import heat_of, tempered
@@ -174,8 +174,8 @@ class Run:
         return Captions.from_files(self._kept) if self.facts.network.get("captions") else None
 
     def conditions(self, seed: int, numbers: range, where: Where | None = None) -> dict[str, Tensor]:
-        """The conditions of samples of these numbers, see `kuosan.recipes.conditions`."""
-        return conditions_of(self.facts, seed, numbers, where or {}, self.captions)
+        """Those of samples of these numbers, and what stands beside each: see `beside.conditions`."""
+        return beside.conditions(self, seed, numbers, where or {})
 
     @property
     def unguided(self) -> Denoiser:

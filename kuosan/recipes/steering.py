@@ -114,9 +114,7 @@ class Steering:
     @property
     def count(self) -> int:
         """How many samples these wishes mean where nobody says; 0 where any number does."""
-        return (
-            self.items if self.items > 1 or self.averages or (self.beside is not None and self.larger) else 0
-        )
+        return self.items if self.items > 1 or self.averages else 0
 
     def conditions(
         self, numbers: range, drawn: Mapping[str, Tensor], where: Collection[str]

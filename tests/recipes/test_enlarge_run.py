@@ -127,6 +127,7 @@ def test_any_picture_is_enlarged_and_averages_back_to_itself(
     grey = run.sample(1, steering=run.steer(enlarge=tmp_path / "small.png", factor=4), **STEPS)
     want = run.modality.plain(size).encode([run.modality.read(tmp_path / "small.png")])  # type: ignore[attr-defined]
     assert torch.equal(averaged(levels(grey.x), 4), levels(want))
+    assert grey.cond["class"].tolist() == [run.facts.null["class"]], "nobody knows its class"
 
 
 def test_the_network_looks_at_what_stands_beside(enlarger: kuosan.Run) -> None:

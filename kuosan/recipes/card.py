@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from kuosan.evaluation.report_words import metric_title, number, steps_in_words
+from kuosan.evaluation.verdict import TONES
 from kuosan.recipes import machine
 from kuosan.recipes.report import command
 from kuosan.recipes.session import Session
@@ -44,6 +45,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
         f"- `--where {name}=VALUE`, one of: {', '.join(values[:40])}{' …' if len(values) > 40 else ''}\n"
         for name, values in facts.columns.items()
     )
+    verdict = "\n".join(f"- **{f['about']}: {TONES[f['tone']]}.** {f['says']}" for f in summary["verdict"])
     columns = columns or "The model has no conditions.\n"
     choices = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in facts.choices)
     exports = r.noise.gaussian and r.distil.steps < 2 and not r.process.discrete
@@ -66,6 +68,10 @@ kuosan sample {path} -n 64 --steps {r.sampling.steps}
 {export}```
 
 {columns}
+## What it can do
+
+{verdict}
+
 ## Measured
 
 On {n:,} samples of {steps_in_words(sampler["steps"])} ({sampler["solver"]}, {sampler["grid"]} grid),

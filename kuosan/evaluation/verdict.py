@@ -12,7 +12,8 @@ Each question gets one sentence with the numbers that it rests on:
 
 A number is held against its floor, z = (m - f)/√(se_m² + se_f²) in the direction that is worse, and a difference is
 seen where z > 2. Of K measures that look at equal laws, chance alone makes some K/44 see one: with a single one or a
-share of `LUCK` of them, none beyond `SURE`, the answer stays good, and says so. What was not measured is said to be unknown: silence would read as praise.
+share of `LUCK` of them, none beyond `SURE`, the answer stays good, and says so. What was not measured is said to be
+unknown: silence would read as praise.
 """
 
 from __future__ import annotations

@@ -138,6 +138,16 @@ def evaluate_samples(
     return evaluation
 
 
+def check_finite(x: Float[Tensor, "n c *sides"], what: str) -> None:
+    """Raises UserError where states called ``what`` hold numbers that are not finite."""
+    broken = (~torch.isfinite(x.flatten(1)).all(1)).nonzero()
+    if len(broken):
+        raise UserError(
+            f"{len(broken)} of {len(x)} {what} hold numbers that are not finite, the first is number "
+            f"{int(broken[0])}: the training may have diverged; sample or train again."
+        )
+
+
 def _check(samples: Tensor, train: Tensor, val: Tensor, noun: str) -> None:
     for what, x in (("samples", samples), (f"training {noun}", train), (f"held-out {noun}", val)):
         if not 3 <= x.ndim <= 5 or x.shape[1:] != train.shape[1:]:
@@ -145,12 +155,7 @@ def _check(samples: Tensor, train: Tensor, val: Tensor, noun: str) -> None:
                 f"The {what} have shape {tuple(x.shape)}, the training {noun} {tuple(train.shape)}: give samples and "
                 f"real {noun} of one size and channel count, (n, c, and one to three sides)."
             )
-        broken = (~torch.isfinite(x.flatten(1)).all(1)).nonzero()
-        if len(broken):
-            raise UserError(
-                f"{len(broken)} of {len(x)} {what} hold numbers that are not finite, the first is number "
-                f"{int(broken[0])}: the training may have diverged; sample or train again."
-            )
+        check_finite(x, what)
     if len(samples) == 0 or len(train) == 0:
         raise UserError("There is nothing to compare: give at least one sample and one training item.")
 

@@ -11,8 +11,9 @@ Each question gets one sentence with the numbers that it rests on:
     Noise           at which levels of noise does it fail?
 
 A number is held against its floor, z = (m - f)/√(se_m² + se_f²) in the direction that is worse, and a difference is
-seen where z > 2. Of K measures that look at equal laws, chance alone makes some K/44 see one: with `LUCK` or fewer of
-them the answer stays good, and says so. What was not measured is said to be unknown: silence would read as praise.
+seen where z > 2. Of K measures that look at equal laws, chance alone makes some K/44 see one: with a single one or a
+share of `LUCK` of them, none beyond `SURE`, the answer stays good, and says so. What was not measured is said to be
+unknown: silence would read as praise.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ Metrics = Mapping[str, Mapping[str, Any]]
 
 TONES: dict[str, str] = {"good": "good", "fair": "mixed", "bad": "poor", "unknown": "not known"}
 LUCK = 0.07  # of the measures: three times what chance makes
+SURE = 3.0  # standard errors that chance does not make
 OFTEN = 0.5  # of the measures that see a difference: then samples are plainly off
 LATE = 0.25  # of the looks at the held-out loss: the end of training
 TWO_SIDED = tuple(name for name in report_words.VARIETY if name != "jerk")
@@ -102,8 +104,8 @@ def _likeness(metrics: Metrics, noun: str) -> Finding:
     clearest = max(seen, key=lambda k: seen[k])
     told = f"clearest {_told(clearest, metrics[clearest], noun)}"
     says = f"{len(seen)} of {looked} tell{'s' if len(seen) == 1 else ''} samples from real {noun}, {told}."
-    if len(seen) <= LUCK * len(judged):
-        return Finding("Likeness", f"{says} So few can be chance.", "good")
+    if _chance(list(seen.values()), len(judged)):
+        return Finding("Likeness", f"{says} That can be chance.", "good")
     return Finding("Likeness", says, "bad" if len(seen) >= OFTEN * len(judged) else "fair")
 
 
@@ -118,14 +120,14 @@ def _variety(metrics: Metrics, noun: str) -> Finding | None:
 
     least, most = max(judged, key=less), min(judged, key=less)
     if less(least) > AGREES:
-        seen = sum(less(k) > AGREES for k in judged)
+        seen = [less(k) for k in judged if less(k) > AGREES]
         says = (
-            f"They are less varied than real {noun} by {seen} of {len(judged)} measures, "
+            f"They are less varied than real {noun} by {len(seen)} of {len(judged)} measures, "
             f"clearest {_told(least, judged[least], noun)}."
         )
-        if seen <= LUCK * len(judged):
-            return Finding("Variety", f"{says} So few can be chance.", "good")
-        return Finding("Variety", says, "bad" if seen >= OFTEN * len(judged) else "fair")
+        if _chance(seen, len(judged)):
+            return Finding("Variety", f"{says} That can be chance.", "good")
+        return Finding("Variety", says, "bad" if len(seen) >= OFTEN * len(judged) else "fair")
     if most.startswith(TWO_SIDED) and less(most) < -AGREES:
         told = _told(most, judged[most], noun)
         return Finding("Variety", f"They are more varied than real {noun}, as noise is: {told}.", "fair")
@@ -259,6 +261,11 @@ def _noise(levels: Mapping[str, Any], noun: str) -> Finding | None:
 
 
 # -- words --------------------------------------------------------------------------------------------------
+
+
+def _chance(seen: Sequence[float], judged: int) -> bool:
+    """Whether so many of the measures that looked see as much by chance."""
+    return len(seen) <= max(1, LUCK * judged) and max(seen) < SURE
 
 
 def worse(m: Mapping[str, Any]) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from kuosan.evaluation.report_words import metric_title, number, steps_in_words
+from kuosan.evaluation.verdict import TONES
 from kuosan.recipes import machine
 from kuosan.recipes.report import command
 from kuosan.recipes.session import Session
@@ -47,6 +48,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     if session.run.captions:
         columns += '- `--where caption="…"`, or a file with one per line with `--captions`, such as: '
         columns += "; ".join(session.run.captions.shown[:3]) + "\n"
+    verdict = "\n".join(f"- **{f['about']}: {TONES[f['tone']]}.** {f['says']}" for f in summary["verdict"])
     columns = columns or "The model has no conditions.\n"
     choices = "\n".join(f"| {a} | {b} | {c} |" for a, b, c in facts.choices)
     exports = (
@@ -72,6 +74,10 @@ kuosan sample {path} -n 64 --steps {r.sampling.steps}
 {export}```
 
 {columns}
+## What it can do
+
+{verdict}
+
 ## Measured
 
 On {n:,} samples of {steps_in_words(sampler["steps"])} ({sampler["solver"]}, {sampler["grid"]} grid),

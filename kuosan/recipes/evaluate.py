@@ -13,7 +13,7 @@ from torch import Tensor
 from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
 from kuosan.evaluation.conditions import Asked
-from kuosan.evaluation.evaluate import Evaluation, evaluate_samples
+from kuosan.evaluation.evaluate import Evaluation, check_finite, evaluate_samples
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
@@ -70,7 +70,12 @@ def states(split: Split, most: int = 20_000) -> Tensor:
 
 
 def as_written(samples: Samples) -> Tensor:
-    """The states that files hold, which is what is measured: clipped, and rounded to their depth."""
+    """The states that files hold, which is what is measured: clipped, and rounded to their depth.
+
+    Raises:
+        UserError: they hold numbers that are not finite, which no file can.
+    """
+    check_finite(samples.x, "samples")
     return samples.modality.encode(samples.modality.decode(samples.x))
 
 

@@ -27,6 +27,7 @@ def summary_of(session: Session, result: Mapping[str, Any], report: Path) -> dic
         "val_loss": count.best_loss if count.best_step else None,
         **({"ema": averaged["chosen"]} if averaged else {}),
         "metrics": result["metrics"],
+        "verdict": result["verdict"],
         **({"baselines": result["baselines"]} if "baselines" in result else {}),
         **({"drift": result["drift"]} if "drift" in result else {}),
         **({"pairs": session.lessons.count} if session.lessons else {}),

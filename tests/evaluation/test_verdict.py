@@ -40,9 +40,12 @@ def test_likeness_is_good_while_no_more_measures_see_a_difference_than_chance_ma
     one = about("Likeness", alike | {"fd_pixels": metric(value=9.0)})
     assert one is not None and one.tone == "fair"
     assert "1 of 7 measures" in one.says and "Fréchet distance" in one.says and "9.00 ± 0.12" in one.says
-    many = {f"swd_{i}": same() for i in range(20)} | {"fd_pixels": metric(value=9.0)}
-    lucky = about("Likeness", many)
+    lucky = about("Likeness", alike | {"fd_pixels": metric(value=2.75)})  # 2.2 standard errors
     assert lucky is not None and lucky.tone == "good" and "chance" in lucky.says
+    two = {"fd_pixels": metric(value=2.75), "kd_pixels": metric(value=2.75)}
+    for others, tone in ((5, "fair"), (30, "good")):
+        found = about("Likeness", two | {f"swd_{i}": same() for i in range(others)})
+        assert found is not None and found.tone == tone, "as often as chance makes them, for so many measures"
     off = about("Likeness", {name: metric(value=9.0) for name in LIKE})
     assert off is not None and off.tone == "bad"
     none = about("Likeness", {"fd_pixels": metric(floor=None)})

@@ -2,6 +2,7 @@
 
     python -m benchmarks.music DATA [DATA …]     trains on each and measures; --steps and --seeds say how much
     python -m benchmarks.music --layout DATA     one position per step of time against one per token, at equal time
+    python -m benchmarks.music --rolls DATA      rolls by what the network says and how errors are weighed, for --budget
     python -m benchmarks.music --run RUN         measures a run that is there
 
 Each prints a table in Markdown. Times are processor time of one core, which a busy machine does not change much.
@@ -26,14 +27,18 @@ import kuosan
 from kuosan.core.curves import survival
 from kuosan.core.random import Seeds
 from kuosan.denoisers.tokens import TokenDenoiser
+from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.likelihood.tokens import token_bound
 from kuosan.modalities import MusicModality, load
 from kuosan.modalities.music_form import END
 from kuosan.networks.tokens import TokenTransformer
 from kuosan.networks.voices import VoiceTransformer
 from kuosan.processes.discrete import Masked
-from kuosan.recipes.evaluate import data_of
+from kuosan.recipes.evaluate import data_of, states
+from kuosan.recipes.measures import with_own
 from kuosan.recipes.music_measure import baselines, bound, measure_music
+from kuosan.recipes.opening import prepare
+from kuosan.recipes.schema import Recipe
 from kuosan.training.optimizer import Optimizers
 from kuosan.training.tokens import MaskedTokens
 
@@ -42,6 +47,12 @@ SHOWN = (
     "parallel_fifths_per_bar", "parallel_octaves_per_bar", "crossings_per_bar", "out_of_range_per_bar",
     "faults_per_bar", "nearest_distance", "copies", "key_accuracy",
 )  # fmt: skip
+ROLLS = (
+    ("x", "output"),
+    ("x", "min_snr"),
+    ("v", "output"),
+    ("v", "min_snr"),
+)  # (output, weight) of the objective
 
 
 def measured(
@@ -134,6 +145,42 @@ def layouts(source: Path, seconds: float, seeds: Sequence[int], transpose: int, 
     return "\n".join(lines)
 
 
+def rolls(source: Path, budget: str, seeds: int, n: int) -> str:
+    """What samples of rolls measure, by output and weight of the objective; means over seeds."""
+    lines = ["| output | weight | steps | " + " | ".join(SHOWN[:6]) + " |", "|---" * 9 + "|"]
+    real: dict[str, float] = {}
+    for output, weight in ROLLS:
+        found: dict[str, list[float]] = {name: [] for name in (*SHOWN, "steps")}
+        for seed in range(seeds):
+            leaves = {
+                "data.form": "roll",
+                "objective.output": output,
+                "objective.weight": weight,
+                "seed": seed,
+            }
+            with tempfile.TemporaryDirectory() as folder:
+                recipe = Recipe(budget=budget).updated(leaves)
+                session = prepare(source, out=Path(folder) / "run", recipe=recipe, asked={})
+                for _ in session.steps():
+                    pass
+                session.write_weights("best")
+                x = session.run.sample(n, seed=1_000_000).x
+                train, val = states(session.data.train), states(session.data.val)
+                metrics = with_own(
+                    Evaluation({}, (), {}, {}, {}), session.run.modality, x, train, val, 0
+                ).metrics
+                found["steps"].append(session.training.count.step)
+            for name, m in metrics.items():
+                found.setdefault(name, []).append(m.value)
+                real[name] = real.get(name, m.floor or 0.0)
+        cells = [f"{statistics.mean(v):.3f}" if (v := found[name]) else "no notes" for name in SHOWN[:6]]
+        lines.append(
+            f"| {output} | {weight} | {statistics.mean(found['steps']):,.0f} | {' | '.join(cells)} |"
+        )
+    lines.append("| real | | | " + " | ".join(f"{real.get(name, math.nan):.3f}" for name in SHOWN[:6]) + " |")
+    return "\n".join(lines)
+
+
 class Arm:
     """A network in training, by processor time."""
 
@@ -192,6 +239,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="*")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--layout", action="store_true")
+    parser.add_argument("--rolls", action="store_true")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--transpose", type=int, default=0)
     parser.add_argument("--budget", default="15m")
@@ -204,6 +252,9 @@ def main() -> None:
         print(report(str(asked.run.name), [measured(kuosan.load(asked.run), asked.n)]))
         return
     for source in asked.data:
+        if asked.rolls:
+            print(rolls(source, asked.budget, asked.seeds, asked.n))
+            continue
         if asked.layout:
             print(layouts(source, asked.seconds, range(asked.seeds), asked.transpose, asked.dim, asked.depth))
             continue

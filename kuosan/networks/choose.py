@@ -257,6 +257,11 @@ def _transformers(
     fitting = [p for p in fitting if most is None or max(p) <= most] or fitting
     # Where even the smallest patch holds more values than the widest token, that is the best there is.
     fitting = [p for p in fitting if channels * math.prod(p) <= WIDTHS[-1][0]] or fitting[:1]
+    if clean and any(whole):  # no width bounds them
+        longest = max(4, max(side for side, spans in zip(sides, whole, strict=True) if not spans) // 7)
+        fitting = [
+            p for p in fitting if all(spans or n <= longest for n, spans in zip(p, whole, strict=True))
+        ]
     for patch in fitting:
         tokens, values = math.prod(counts_of(sides, patch)), channels * math.prod(patch)
         for dim, depth in [pair for pair in WIDTHS if pair[0] >= values] or WIDTHS[-1:]:

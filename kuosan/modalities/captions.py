@@ -19,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Int64
@@ -149,6 +150,12 @@ class Captions:
     def null(self) -> int:
         """The number of every token of a caption that is hidden."""
         return self.tokeniser.end
+
+    @property
+    def leaves(self) -> dict[str, Any]:
+        """The arguments of `learn_captions` that give this reading of the same captions."""
+        own = {} if self.foreign else {"vocabulary": self.tokeniser.size}
+        return {"length": self.length, "thin": self.thin, **own}
 
     def encoded(self, text: str) -> list[int]:
         """All tokens of a text, however many."""

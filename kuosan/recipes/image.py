@@ -119,6 +119,8 @@ def resolve(
                 recipe.caption, data, network.get("dim") or 2 * network.get("base", 64)
             )
             choices += reasons
+            tree["caption"] |= {"dim": network["captions"]["dim"], **data.captions.leaves}
+        tree["data"]["caption"] = data.captions.column if data.captions else "off"
         tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
         if recipe.objective.variance == "learned":
             network["out_channels"] = 2 * channels

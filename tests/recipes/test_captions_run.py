@@ -100,6 +100,13 @@ def test_the_choice_is_saved_and_read_again(run: kuosan.Run) -> None:
     again = kuosan.load(run.path).captions
     assert run.captions is not None and again is not None
     assert again.items == run.captions.items and again.words == run.captions.words
+    recipe = run.facts.recipe  # resolved, so that it says the same without the data
+    assert (
+        recipe.data.caption == "caption"
+        and recipe.caption.length == again.length
+        and recipe.caption.thin == 0
+    )
+    assert recipe.caption.vocabulary == again.tokeniser.size and recipe.caption.dim == 32
 
 
 def test_a_student_and_a_fine_tuned_run_hear_captions(

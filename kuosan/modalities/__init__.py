@@ -19,6 +19,8 @@ from kuosan.modalities.motion_skeleton import Motion, Skeleton
 from kuosan.modalities.music import MusicModality
 from kuosan.modalities.music_score import Note, Part, Score
 from kuosan.modalities.pixels import Picture
+from kuosan.modalities.plan import PlanModality
+from kuosan.modalities.plan_raw import Opening, Plan, Room
 from kuosan.modalities.ragged import Ragged
 from kuosan.modalities.shape import ShapeModality
 from kuosan.modalities.shape_form import ShapeForm
@@ -46,8 +48,12 @@ __all__ = [
     "MusicModality",
     "Note",
     "Part",
+    "Opening",
     "Picture",
+    "Plan",
+    "PlanModality",
     "Ragged",
+    "Room",
     "Scan",
     "Score",
     "Skeleton",

@@ -100,7 +100,7 @@ class Contest:
         asked = {"budget": self.budget, "seed": seed, "init": "", **self.leaves}
         if seed:
             network = self.first.facts.network
-            kind = {"tokens": "auto", "voices": "auto", "residual-unet": "unet"}.get(
+            kind = {"tokens": "auto", "voices": "auto", "lattice": "auto", "residual-unet": "unet"}.get(
                 network["kind"], network["kind"]
             )
             own = {
@@ -159,7 +159,7 @@ _SIZE = ("patch", "dim", "depth", "heads", "base", "mults", "blocks", "attention
 _TRUNK = {"dim", "depth", "heads", "dropout"}
 _LEAVES = {
     "transformer": {"patch", *_TRUNK}, "unet": {"base", "mults", "blocks", "attention", "dropout"},
-    "residual-unet": {"base", "mults", "blocks", "attention", "dropout"}, "tokens": _TRUNK, "voices": _TRUNK,
+    "residual-unet": {"base", "mults", "blocks", "attention", "dropout"}, "tokens": _TRUNK, "voices": _TRUNK, "lattice": _TRUNK,
 }  # fmt: skip
 
 

@@ -92,7 +92,9 @@ class PlanModality(Modality[Plan]):
                 states.append(self.form.tokens(self.form.read(raw)))
             except NoPlace as error:
                 raise Unreadable(str(error)) from None
-        return torch.from_numpy(np.stack(states)) if states else torch.zeros(0, self.length, dtype=torch.int64)
+        return (
+            torch.from_numpy(np.stack(states)) if states else torch.zeros(0, self.length, dtype=torch.int64)
+        )
 
     def decode(self, x: Int64[Tensor, "b l"]) -> list[Plan]:
         return [self.form.plan(self.form.layout(row)) for row in x.numpy()]
@@ -109,8 +111,6 @@ class PlanModality(Modality[Plan]):
         ]
         return torch.from_numpy(np.stack(rows))
 
-    def show(
-        self, raws: Sequence[Plan], columns: int | None = None, scale: int | None = None
-    ) -> Image.Image:
+    def show(self, raws: Sequence[Plan], columns: int | None = None, scale: int | None = None) -> Image.Image:
         """Drawn with coloured rooms on one sheet, named where there is room."""
         return plan_sheet(raws, columns, scale)

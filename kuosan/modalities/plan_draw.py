@@ -1,4 +1,4 @@
-"""Plans drawn as people draw them: rooms in a colour for each use, with their names and areas, walls, doors, windows."""
+"""Plans drawn as people draw them: rooms in a colour for each use, their names and areas, walls, doors, windows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def plan_picture(plan: Plan, side: int = SIDE, words: bool = True) -> Image.Imag
         return left + zoom * (point[0] - x0), top + zoom * (point[1] - y0)
 
     thick = max(2, big // 90)
-    for room in sorted(plan.rooms, key=lambda r: -r.polygon.envelope.area):  # what stands inside another comes later
+    for room in sorted(
+        plan.rooms, key=lambda r: -r.polygon.envelope.area
+    ):  # what stands inside another comes later
         draw.polygon([at(p) for p in room.outline], fill=colour_of(room.category))
     for a, b in plan.walls():
         _line(draw, at(a), at(b), INK, thick)

@@ -35,6 +35,10 @@ def drawings(path: Path) -> Iterator[Drawing | Unreadable]:
         from kuosan.modalities.plan_raster import read_raster
 
         yield read_raster(path)
+    elif suffix in (".npy", ".npz"):
+        raise Unreadable(
+            "it is an array, and pieces of a raster do not say where rooms end: give whole plans, drawn or as vectors"
+        )
     else:
         yield from read_rows(path)
 
@@ -65,7 +69,7 @@ def detached(plan: Plan) -> list[Plan]:
         rooms = tuple(r for r in plan.rooms if part.covers(r.polygon.representative_point()))
         openings = tuple(o for o in plan.openings if part.distance(shapely.Point(o.middle)) <= near)
         name = f"{plan.name}/{k}" if len(large) > 1 else plan.name
-        found.append(Plan(rooms, openings, plan.metres, name))
+        found.append(Plan(rooms, openings, plan.metres, name, plan.step))
     return found
 
 

@@ -177,7 +177,7 @@ class Form:
         """
         x0, y0, x1, y1 = plan.bounds
         if self.step is None:
-            return max(x1 - x0, y1 - y0) / self.side
+            return plan.step or max(x1 - x0, y1 - y0) / self.side
         if plan.metres is None:
             raise NoPlace("nothing says how long its unit is, and the others have a scale: set data.scale")
         return self.step / plan.metres
@@ -188,11 +188,10 @@ class Form:
         Raises:
             NoPlace: it cannot be said.
         """
-        found = of_plan(plan, self.unit(plan), self.door)
+        found, things = of_plan(plan, self.unit(plan), self.door)
         if not found.categories:
             raise NoPlace("its rooms are smaller than a step of the grid")
-        found = tidy(found, self.laws)
-        return simplified(found, self.rows, self.columns, self.laws)
+        return simplified(tidy(found, self.laws, things), self.rows, self.columns, self.laws)
 
     def plan(self, layout: Layout) -> Plan:
         """What is written of a layout: in metres where there is a scale, else in steps."""

@@ -1,7 +1,7 @@
 """All plans of a folder as states of one form, which is chosen from them.
 
-The scale: where most of the plans say how long their unit is (or `data.scale` says it of all), a step of the grid is the
-finest of 5 cm, 10 cm, 20 cm, … in which half of the plans are no longer than 100 steps, and plans without a scale are
+The scale: where most of the plans say how long their unit is (or `data.scale` says it of all), a step of the grid is
+the finest of 5 cm, 10 cm, 20 cm, … in which half of the plans are no longer than 100 steps, and plans without a scale are
 left out. Otherwise every plan's longer side is 64 steps and nothing is ever said in metres.
 
 The grid has as many rows and columns as 95 % of the plans need, 16 at most; others lose their least lines. Plans that
@@ -25,10 +25,11 @@ from kuosan.modalities.base import Choice, Gathered, Skip, Unreadable
 from kuosan.modalities.folder import CLASS, Entry, Folder
 from kuosan.modalities.plan_files import read_plans
 from kuosan.modalities.plan_form import Form, NoPlace
-from kuosan.modalities.plan_layout import Layout, of_plan, placed
+from kuosan.modalities.plan_layout import Layout, Placed, of_plan, placed
 from kuosan.modalities.plan_raw import Plan
 from kuosan.modalities.plan_simplify import simplified
 from kuosan.modalities.plan_tidy import OUTSIDE, Laws, tidy
+from kuosan.modalities.plan_walls import LONGEST, SHORTEST
 from kuosan.modalities.plan_words import ROOM, SHAFT
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 SIDE, WIDEST, MOST_LINES = 64, 32, 16
 STEPS, LONG = (0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0), 100
-FIRST = 400  # plans that settle the scale
+FIRST, SIZED = 400, 200  # plans that settle the scale, and the grid
 LEAST_AREA = 0.75  # of a plan that its grid keeps
 FIFTHS = 5
 
@@ -49,6 +50,7 @@ class _Item:
     side: str
     columns: dict[str, str | None]
     layout: Layout
+    things: list[Placed]
     area: float  # in squares of a step
 
     def rooms(self) -> Counter[str]:
@@ -156,7 +158,9 @@ def _scale(plans: list[Plan], choices: list[Choice]) -> _Scale:
     known = [p for p in plans if p.metres is not None]
     step = None
     if 2 * len(known) > len(plans):
-        sides = [max(p.bounds[2] - p.bounds[0], p.bounds[3] - p.bounds[1]) * float(p.metres or 1) for p in known]
+        sides = [
+            max(p.bounds[2] - p.bounds[0], p.bounds[3] - p.bounds[1]) * float(p.metres or 1) for p in known
+        ]
         longest = float(np.median(sides))
         step = next((s for s in STEPS if longest <= LONG * s), STEPS[-1])
         why = f"half of the plans are at most {longest:.1f} m long"
@@ -166,14 +170,16 @@ def _scale(plans: list[Plan], choices: list[Choice]) -> _Scale:
         choices.append(("scale", f"each plan's longer side is {SIDE} steps", why))
         known = plans
     doors = [o.length / _unit(p, step) for p in known for o in p.openings if o.kind == "door"]
-    return _Scale(step, max(1, round(float(np.median(doors)))) if doors else max(1, round(0.9 / (step or 0.15))))
+    return _Scale(
+        step, max(1, round(float(np.median(doors)))) if doors else max(1, round(0.9 / (step or 0.15)))
+    )
 
 
 def _unit(plan: Plan, step: float | None) -> float:
     if step is not None:
         return step / float(plan.metres or 1.0)
     x0, y0, x1, y1 = plan.bounds
-    return max(x1 - x0, y1 - y0) / SIDE
+    return plan.step or max(x1 - x0, y1 - y0) / SIDE
 
 
 def _item(name: str, entry: Entry, plan: Plan, scale: _Scale) -> _Item:
@@ -183,14 +189,15 @@ def _item(name: str, entry: Entry, plan: Plan, scale: _Scale) -> _Item:
         )
     unit = _unit(plan, scale.step)
     x0, y0, x1, y1 = plan.bounds
-    if not max(x1 - x0, y1 - y0) < 4000 * unit:
-        raise NoPlace(f"it is {max(x1 - x0, y1 - y0) / unit * (scale.step or 0):,.0f} m long, which no floor plan is")
-    layout = of_plan(plan, unit, scale.door)
+    long = max(x1 - x0, y1 - y0) * float(plan.metres or 1.0)
+    if scale.step is not None and plan.step is None and not SHORTEST <= long <= LONGEST:
+        raise NoPlace(f"it would be {long:,.3g} m long, which no floor plan is")
+    layout, things = of_plan(plan, unit, scale.door)
     if not layout.categories:
         raise NoPlace("its rooms are smaller than a step of the grid")
     small = [a.astype(np.int16) for a in (layout.xs, layout.ys, layout.rooms, layout.upright, layout.level)]
     kept = Layout(small[0], small[1], small[2], layout.categories, small[3], small[4])  # type: ignore[arg-type]
-    return _Item(name, entry.side, dict(entry.columns), kept, plan.area / unit**2)
+    return _Item(name, entry.side, dict(entry.columns), kept, things, plan.area / unit**2)
 
 
 def _whole(layout: Layout) -> Layout:
@@ -204,13 +211,14 @@ def _whole(layout: Layout) -> Layout:
 def _form(items: list[_Item], scale: _Scale, choices: list[Choice]) -> Form:
     """The grid, the categories and the customs of doors."""
     bare = Laws(scale.door, WIDEST, lambda a, b: 0.0)
-    sizes, most = [], defaultdict[str, list[int]](list)
+    sizes: list[tuple[int, int]] = []
+    most = defaultdict[str, list[int]](list)
     touching, joined = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for item in items:
         raw = _whole(item.layout)
         names = (OUTSIDE, *raw.categories)
         pairs = {span.pair for span in raw.spans}
-        linked = {thing.span.pair for thing in placed(raw, scale.door) if thing.kind == "door"}
+        linked = {thing.span.pair for thing in item.things if thing.kind == "door"}
         for span in raw.spans:
             if raw.is_open(span):
                 linked.add(span.pair)
@@ -218,8 +226,8 @@ def _form(items: list[_Item], scale: _Scale, choices: list[Choice]) -> Form:
             a, b = sorted((names[pair[0]], names[pair[1]]))
             touching[a, b] += 1
             joined[a, b] += pair in linked
-        if len(sizes) < FIRST:
-            sizes.append(tidy(raw, bare).size)
+        if len(sizes) < SIZED:
+            sizes.append(tidy(raw, bare, item.things).size)
         for name, n in item.rooms().items():
             most[name].append(n)
     need = int(np.ceil(np.quantile(np.array(sizes).max(1), 0.95)))
@@ -240,12 +248,11 @@ def _form(items: list[_Item], scale: _Scale, choices: list[Choice]) -> Form:
 
 
 def _state(form: Form, item: _Item) -> tuple[Any, Layout]:
-    layout = simplified(tidy(_whole(item.layout), form.laws), form.rows, form.columns, form.laws)
+    layout = simplified(tidy(_whole(item.layout), form.laws, item.things), form.rows, form.columns, form.laws)
     mine = float(layout.areas()[1:].sum())
     if min(mine, item.area) < LEAST_AREA * max(mine, item.area):
-        raise NoPlace(
-            f"only {min(mine, item.area) / max(mine, item.area):.0%} of its area can be told on a grid parallel to the axes"
-        )
+        share = min(mine, item.area) / max(mine, item.area)
+        raise NoPlace(f"only {share:.0%} of its area can be told on a grid parallel to the axes")
     return form.tokens(layout), layout
 
 

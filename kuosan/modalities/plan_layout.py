@@ -196,7 +196,7 @@ def to_plan(layout: Layout, width: int, unit: float = 1.0, metres: float | None 
         span = thing.span
         w = min(width, span.length) if thing.kind == "door" else WINDOW_SHARE * span.length
         openings.append(_opening(thing.kind, layout, span, (thing.at - w) / 2, (thing.at + w) / 2, unit))
-    return Plan(tuple(rooms), tuple(openings), metres)
+    return Plan(tuple(rooms), tuple(openings), metres, step=unit)
 
 
 def _opening(kind: Kind, layout: Layout, span: Span, low: float, high: float, unit: float) -> Opening:
@@ -217,8 +217,9 @@ def _scaled(room: Room, unit: float) -> Room:
     )
 
 
-def of_plan(plan: Plan, unit: float, width: int) -> Layout:
-    """The layout of a plan in steps of ``unit`` from its upper left corner; rooms too small for a cell are not in it."""
+def of_plan(plan: Plan, unit: float, width: int) -> tuple[Layout, list[Placed]]:
+    """The layout of a plan in steps of ``unit`` from its upper left corner, without rooms too small for a
+    cell; and its doors and windows, where they stand."""
     x0, y0, _, _ = plan.bounds
     origin = np.array([x0, y0])
     points = np.array(
@@ -242,7 +243,9 @@ def of_plan(plan: Plan, unit: float, width: int) -> Layout:
     return _with_openings(empty, plan, origin, unit, width)
 
 
-def _with_openings(layout: Layout, plan: Plan, origin: NDArray[np.float64], unit: float, width: int) -> Layout:
+def _with_openings(
+    layout: Layout, plan: Plan, origin: NDArray[np.float64], unit: float, width: int
+) -> tuple[Layout, list[Placed]]:
     """Every opening of a plan in the span that is nearest to it, if one is near."""
     all_spans = layout.spans
     things: list[Placed] = []
@@ -252,7 +255,7 @@ def _with_openings(layout: Layout, plan: Plan, origin: NDArray[np.float64], unit
         ends = (np.array([opening.a, opening.b]) - origin) / unit
         along = int(abs(ends[0, 1] - ends[1, 1]) > abs(ends[0, 0] - ends[1, 0]))  # 1: upright
         line, (low, high) = float(ends[:, 1 - along].mean()), sorted(ends[:, along].tolist())
-        near = []
+        near: list[tuple[float, bool, int, Span]] = []
         for span in all_spans:
             if span.upright != bool(along):
                 continue
@@ -273,4 +276,4 @@ def _with_openings(layout: Layout, plan: Plan, origin: NDArray[np.float64], unit
                         row[k] = OPEN
             continue
         things.append(Placed(opening.kind, min(near)[3], round(low + high)))
-    return marked(layout.holding(upright, level), things, width)
+    return layout.holding(upright, level), things

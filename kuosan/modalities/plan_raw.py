@@ -44,7 +44,9 @@ class Room:
     def of(cls, category: str, polygon: Polygon) -> Room:
         """A room in one form, whatever order a polygon's corners came in: no corner on a straight line."""
         polygon = shapely.normalize(polygon)
-        return cls(category, _ring(polygon.exterior.coords), tuple(_ring(r.coords) for r in polygon.interiors))
+        return cls(
+            category, _ring(polygon.exterior.coords), tuple(_ring(r.coords) for r in polygon.interiors)
+        )
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,14 @@ class Plan:
 
     Args:
         metres: how long a unit is; None where nobody knows. name: of a plan among others in one file.
+        step: of the grid that Kuosan drew it on, in units; None of other plans.
     """
 
     rooms: tuple[Room, ...]
     openings: tuple[Opening, ...] = ()
     metres: float | None = None
     name: str = ""
+    step: float | None = None
 
     @property
     def outline(self) -> BaseGeometry:

@@ -1,7 +1,7 @@
 """Plans as rows of lines and boxes: (x1, y1, x2, y2, what), the form of Raster-to-Vector (Liu et al. 2017).
 
-A plan is a line of JSON with `rows`, or a text file of such rows. "wall" and "door" are lines; everything else is a box:
-a fitting, or the place of a room's name.
+A plan is a line of JSON with `rows`, or a text file of such rows. "wall" and "door" are lines; everything else is a
+box: a fitting, or the place of a room's name.
 """
 
 from __future__ import annotations

@@ -17,9 +17,10 @@ from kuosan.modalities.plan_tidy import Laws, tidy
 
 def simplified(layout: Layout, rows: int, columns: int, laws: Laws) -> Layout:
     """The tidy layout of at most so many rows and columns that keeps most of the area."""
-    while layout.size[0] > rows or layout.size[1] > columns:
-        upright = layout.size[1] > columns
-        layout = tidy(_dropped(layout, upright), laws)
+    for _ in range(sum(layout.size)):
+        if layout.size[0] <= rows and layout.size[1] <= columns:
+            break
+        layout = tidy(_dropped(layout, layout.size[1] > columns), laws)
     return layout
 
 
@@ -36,7 +37,9 @@ def _dropped(layout: Layout, upright: bool) -> Layout:
     line = int(j) + int(side)  # the line that goes: to the neighbour on that side
     kept = np.delete(np.arange(len(across)), line)
     others = np.delete(np.arange(rooms.shape[1]), int(j))
-    along_edges, across_edges = (layout.level, layout.upright) if upright else (layout.upright.T, layout.level.T)
+    along_edges, across_edges = (
+        (layout.level, layout.upright) if upright else (layout.upright.T, layout.level.T)
+    )
     parts = across[kept], rooms[:, others], across_edges[:, kept], along_edges[:, others]
     xs, grid, lines, edges = parts
     if upright:

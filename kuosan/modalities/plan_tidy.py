@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,12 +47,13 @@ class Laws:
     likely: Likely
 
 
-def tidy(layout: Layout, laws: Laws) -> Layout:
-    """The layout with the laws of eq. 1."""
-    layout = _whole(layout)
-    layout = _lines(layout, laws)
-    doors = _reachable(layout, _few(layout, laws.door), laws)
-    return marked(layout, doors, laws.door)
+def tidy(layout: Layout, laws: Laws, things: Sequence[Placed] | None = None) -> Layout:
+    """The layout with the laws of eq. 1; with these doors and windows, else with those of its edges."""
+    things = placed(layout, laws.door) if things is None else things
+    layout, things = _lines(_whole(layout), things, laws)
+    doors = _reachable(layout, _few(layout, things), laws)
+    found = marked(layout, doors, laws.door)
+    return replace(found, xs=found.xs - found.xs[0], ys=found.ys - found.ys[0])
 
 
 def is_reachable(layout: Layout, width: int) -> bool:
@@ -149,9 +150,8 @@ def _absorbed(rooms: Ints, stray: NDArray[np.bool_], sides: tuple[Ints, Ints]) -
 # -- lines ------------------------------------------------------------------------------------------------
 
 
-def _lines(layout: Layout, laws: Laws) -> Layout:
-    """Law 5; doors stay where they stand."""
-    things = placed(layout, laws.door)
+def _lines(layout: Layout, things: Sequence[Placed], laws: Laws) -> tuple[Layout, list[Placed]]:
+    """Law 5; doors stay where they stand, unless there is no wall any more."""
     found = layout
     for upright in (True, False):
         found = _merged(found if upright else _turned(found))
@@ -166,11 +166,10 @@ def _lines(layout: Layout, laws: Laws) -> Layout:
     for thing in things:
         line = int(old[thing.span.upright][thing.span.line])
         for span in by_line.get((thing.span.upright, line), ()):
-            if 2 * span.low <= thing.at <= 2 * span.high and span.pair == thing.span.pair:
+            if 2 * span.low <= thing.at <= 2 * span.high:
                 again.append(replace(thing, span=span))
                 break
-    kept = marked(found, again, laws.door)
-    return replace(kept, xs=kept.xs - kept.xs[0], ys=kept.ys - kept.ys[0])
+    return found, again
 
 
 def _turned(layout: Layout) -> Layout:
@@ -210,19 +209,21 @@ def _split(layout: Layout, widest: int) -> Layout:
         of += [j] * n
     upright = np.zeros((layout.rooms.shape[0], len(xs)), dtype=np.int64)
     upright[:, np.concatenate([[0], np.cumsum(parts)])] = layout.upright
-    return Layout(np.array(xs), layout.ys, layout.rooms[:, of], layout.categories, upright, layout.level[:, of])
+    return Layout(
+        np.array(xs), layout.ys, layout.rooms[:, of], layout.categories, upright, layout.level[:, of]
+    )
 
 
 # -- doors ------------------------------------------------------------------------------------------------
 
 
-def _few(layout: Layout, width: int) -> list[Placed]:
+def _few(layout: Layout, things: Sequence[Placed]) -> list[Placed]:
     """Law 3: of the doors between two rooms that on the longest span, of windows one on each span without a door, and
     neither where the two are open to each other."""
     doors: dict[tuple[int, int], Placed] = {}
     windows: dict[Span, Placed] = {}
     joined = {span.pair for span in layout.spans if layout.is_open(span)}
-    for thing in placed(layout, width):
+    for thing in things:
         if thing.span.pair in joined:
             continue
         if thing.kind == "window":
@@ -267,7 +268,9 @@ def _reachable(layout: Layout, things: list[Placed], laws: Laws) -> list[Placed]
     links = _links(layout, out)
     while _missing(layout, links):
         reached = _reached(links)
-        near = [(pair, span) for pair, span in longest.items() if (pair[0] in reached) != (pair[1] in reached)]
+        near = [
+            (pair, span) for pair, span in longest.items() if (pair[0] in reached) != (pair[1] in reached)
+        ]
         proper = [n for n in near if SHAFT not in (names[n[0][0]], names[n[0][1]])] or near
         to = [n for n in proper if n[0][0] != 0] or proper  # only the first way in is from outside
         pair, span = max(

@@ -27,6 +27,8 @@ from kuosan.modalities.plan_words import ENTRANCE, ROOM, SHAFT
 
 TOLERANCE = 0.015  # of the longer side
 THIN = 0.02
+THICK = 0.03  # walls between rooms that are drawn apart
+SHORTEST, LONGEST = 1.0, 1000.0  # metres
 MOST_LINES = 20_000
 Segment = tuple[Point, Point]
 Box = tuple[float, float, float, float]
@@ -47,7 +49,7 @@ class Seed:
 @dataclass(frozen=True)
 class Drawing:
     """Lines and words as a file has them. `leaves` are doors or windows as they are drawn; `rooms` are outlines that
-    the file knows, before any wall is looked at."""
+    the file knows, before any wall is looked at. What Kuosan wrote itself has a `step`: nothing of it is mended."""
 
     walls: tuple[Segment, ...] = ()
     leaves: tuple[tuple[Kind, Segment], ...] = ()
@@ -55,13 +57,21 @@ class Drawing:
     rooms: tuple[Room, ...] = ()
     metres: float | None = None
     name: str = ""
+    step: float | None = None
 
     def plan(self) -> Plan:
         """The plan of a drawing.  Raises `Unreadable` where no room is closed."""
-        numbers = [*(c for s in self.walls for p in s for c in p), *(c for r in self.rooms for p in r.outline for c in p),
-                   *(c for _, s in self.leaves for p in s for c in p), *(c for s in self.seeds for c in s.place)]  # fmt: skip
+        rings = [
+            *self.walls,
+            *(s for _, s in self.leaves),
+            *(ring for r in self.rooms for ring in (r.outline, *r.holes)),
+        ]
+        numbers = [c for ring in rings for point in ring for c in point]
+        numbers += [c for seed in self.seeds for c in seed.place]
         if not np.isfinite(numbers).all():
             raise Unreadable("it has coordinates that are no numbers")
+        if self.metres is not None and self.step is None and numbers:
+            self._check_size(numbers)
         if self.rooms:
             return _of_rooms(self)
         if len(self.walls) + len(self.rooms) > MOST_LINES:
@@ -70,12 +80,21 @@ class Drawing:
             raise Unreadable("it has no walls and no rooms")
         return _of_walls(self)
 
+    def _check_size(self, numbers: Sequence[float]) -> None:
+        """Raises `Unreadable` for a plan that is no building in the unit that its file names."""
+        points = np.array(numbers).reshape(-1, 2)
+        long = float((points.max(0) - points.min(0)).max()) * float(self.metres or 1.0)
+        if not SHORTEST <= long <= LONGEST:
+            raise Unreadable(f"it would be {long:,.3g} m long in the unit that it names: mend the unit")
+
 
 def _of_rooms(drawing: Drawing) -> Plan:
-    """Outlines as they are: those that cross themselves are mended, and of two that overlap the first has its way."""
+    """Outlines as they are: those that cross themselves are mended, of two that overlap the smaller has its way, and
+    what the thickness of walls keeps apart comes together."""
     taken = Polygon()
     rooms: list[Room] = []
-    for room in drawing.rooms:
+    order = sorted(drawing.rooms, key=lambda room: room.polygon.area)
+    for room in order if drawing.step else _without_thickness(order):
         shape = shapely.make_valid(room.polygon) if not room.polygon.is_valid else room.polygon
         parts = [p for p in shapely.get_parts(shape.difference(taken)) if p.geom_type == "Polygon"]
         if not parts:
@@ -88,7 +107,23 @@ def _of_rooms(drawing: Drawing) -> Plan:
     if not rooms:
         raise Unreadable("none of its rooms has an area")
     openings = tuple(Opening(kind, a, b) for kind, (a, b) in drawing.leaves if a != b)
-    return Plan(tuple(rooms), openings, drawing.metres, drawing.name)
+    return Plan(tuple(rooms), openings, drawing.metres, drawing.name, drawing.step)
+
+
+def _without_thickness(rooms: Sequence[Room]) -> list[Room]:
+    """Rooms whose coordinates are the same where they nearly are."""
+    rings = [np.array(ring) for room in rooms for ring in (room.outline, *room.holes)]
+    points = np.concatenate(rings)
+    reach = THICK * float((points.max(0) - points.min(0)).max())
+    weights = np.ones(len(points))
+    snapped = np.stack([_clustered(points[:, axis], weights, reach) for axis in (0, 1)], 1)
+    parts = iter(np.split(snapped, np.cumsum([len(r) for r in rings])[:-1]))
+    found = []
+    for room in rooms:
+        new = [tuple((float(x), float(y)) for x, y in next(parts)) for _ in (room.outline, *room.holes)]
+        if len(set(new[0])) > 2:
+            found.append(Room(room.category, new[0], tuple(hole for hole in new[1:] if len(set(hole)) > 2)))
+    return found
 
 
 def _of_walls(drawing: Drawing) -> Plan:
@@ -130,7 +165,9 @@ def _clustered(values: np.ndarray, weights: np.ndarray, reach: float) -> np.ndar
     group: list[int] = []
     total = weight = 0.0
     for k in [*order, -1]:
-        if k >= 0 and (not group or (numbers[k] - numbers[group[0]] <= reach and numbers[k] - total / weight <= reach)):
+        if k >= 0 and (
+            not group or (numbers[k] - numbers[group[0]] <= reach and numbers[k] - total / weight <= reach)
+        ):
             group.append(k)
         else:
             out[group] = round(total / weight, 6)

@@ -1,7 +1,7 @@
 """What files call the parts of a plan: walls, doors, windows and the uses of rooms, in the words of people.
 
-Names of layers, classes and properties are taken apart into words ("A-WALL-EXTR", "Space Bedroom", "livingRoom"), of
-which the first that is known decides. A room with a name that nobody listed keeps it: `category` only writes it plainly.
+Names of layers, classes and properties are taken apart into words ("A-WALL-EXTR", "Space Bedroom", "livingRoom"),
+of which the first that is known decides. A room with a name that nobody listed keeps it: `category` only writes it plainly.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def category(name: str) -> str:
     ('restroom', 'sauna', 'bedroom', 'room')
     """
     word = plain(name)
+    first, _, rest = word.partition("_")
+    word = rest if first in ("space", "room") and rest else word  # "Space Bedroom", "room: kitchen"
     joined = word.replace("_", "")
     for known in (*SYNONYMS.values(), "kitchen"):
         if joined == known.replace("_", ""):

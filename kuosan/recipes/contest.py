@@ -159,7 +159,8 @@ _SIZE = ("patch", "dim", "depth", "heads", "base", "mults", "blocks", "attention
 _TRUNK = {"dim", "depth", "heads", "dropout"}
 _LEAVES = {
     "transformer": {"patch", *_TRUNK}, "unet": {"base", "mults", "blocks", "attention", "dropout"},
-    "residual-unet": {"base", "mults", "blocks", "attention", "dropout"}, "tokens": _TRUNK, "voices": _TRUNK, "lattice": _TRUNK,
+    "residual-unet": {"base", "mults", "blocks", "attention", "dropout"}, "tokens": _TRUNK, "voices": _TRUNK,
+    "lattice": _TRUNK,
 }  # fmt: skip
 
 

@@ -34,9 +34,7 @@ from kuosan.training.budget import clock
 SHOWN, COPIED, COMPARED = 16, 4, 500
 
 
-def write(
-    session: Session, samples: Samples, found: Evaluation, surprise: Mapping[str, Measurement]
-) -> Path:
+def write(session: Session, samples: Samples, found: Evaluation, surprise: Mapping[str, Measurement]) -> Path:
     """``report.html`` of a run over plans."""
     run, data, count = session.run, session.data, session.training.count
     facts, form = run.facts, plans_of(run).form
@@ -46,17 +44,19 @@ def write(
     origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
     headlines = [
         (
-            f"{origin} (masked diffusion of rooms on a grid of {form.rows}×{form.columns} cells) on {facts.items:,} plans, "
-            f"in {clock(session.seconds)} and {count.step:,} steps of training."
+            f"{origin} (masked diffusion of rooms on a grid of {form.rows}×{form.columns} cells) on {facts.items:,} "
+            f"plans, in {clock(session.seconds)} and {count.step:,} steps of training."
         ),
         f"{sampled_in_words(run.sampler())}; none is picked.",
     ]
     if m := surprise.get("bits_per_room"):
-        headlines.append(f"Held-out plans cost at most {number(m.value, m.stderr)} bits per room ({m.n:,} plans).")
+        headlines.append(
+            f"Held-out plans cost at most {number(m.value, m.stderr)} bits per room ({m.n:,} plans)."
+        )
     if m := found.metrics.get("valid"):
         headlines.append(
-            f"{m.value:.0%} of {m.n:,} states kept all rules of a plan as the model wrote them; what is written to files "
-            "always does, as the rest is mended."
+            f"{m.value:.0%} of {m.n:,} states kept all rules of a plan as the model wrote them; what is written to "
+            "files always does, as the rest is mended."
         )
     mine = portraits(run, samples.x)
     items = chosen(run, data.train, COMPARED)
@@ -138,12 +138,14 @@ def _copied(session: Session, samples: Samples, found: Evaluation) -> list[Secti
         x, _ = items.batch(torch.tensor([row.train]))
         pair = run.modality.decode(torch.cat([samples.x[row.sample : row.sample + 1], x]))
         figures.append((f"sample {row.sample}", plan_picture(pair[0])))
-        words = f"its nearest plan of training: {row.distance:.0%} of the area is another room's, in the best of 8 views"
+        words = (
+            f"its nearest plan of training: {row.distance:.0%} of the area differs, in the best of 8 views"
+        )
         figures.append((words, plan_picture(pair[1])))
     lead = [
         (
-            f"The samples that are nearest to training, mirrored and turned if need be. Of held-out plans 1 % come nearer "
-            f"than {found.nearest[0].threshold:.0%}."
+            f"The samples that are nearest to training, mirrored and turned if need be. Of held-out plans 1 % come "
+            f"nearer than {found.nearest[0].threshold:.0%}."
         )
     ]
     return [Section("copies", "Nearest plans", "What it copied", lead, figures)]

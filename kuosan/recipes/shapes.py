@@ -37,7 +37,9 @@ def options(recipe: Recipe) -> dict[str, Any]:
     """
     data = recipe.data
     if isinstance(data.scale, float):
-        raise UserError(f"data.scale={data.scale:g} is metres of a unit of plans: of shapes it is common or each")
+        raise UserError(
+            f"data.scale={data.scale:g} is metres of a unit of plans: of shapes it is common or each"
+        )
     side = data.size if data.size is None or isinstance(data.size, int) else max(data.size)
     return {"side": side, "cells": cells(recipe), "scale": data.scale, "up": data.up, "mirror": data.mirror}
 

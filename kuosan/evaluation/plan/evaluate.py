@@ -104,7 +104,8 @@ def evaluate_plans(
     else:
         found.left_out["plan_area_overlap"] = "nothing says how large the plans are"
     for name, rows in histograms.items():
-        sides = Sides(*(_rows(rows, side) for side in (samples, reference, pool)), parts.note)
+        of, other, spare = (_rows(rows, side) for side in (samples, reference, pool))
+        sides = Sides(of, other, spare, parts.note)
         found.compare(name, Overlap(), sides, "plans")
     found.attempt("graph_distance", partial(_graph_distance, samples, val, train, generator))
     found.attempt("graph_variety", partial(_variety, samples, [*val, *pool], generator))
@@ -137,7 +138,10 @@ def _valid(samples: Sequence[Portrait], val: Sequence[Portrait]) -> Measurement:
 
 
 def _graph_distance(
-    samples: Sequence[Portrait], val: Sequence[Portrait], train: Sequence[Portrait], generator: torch.Generator
+    samples: Sequence[Portrait],
+    val: Sequence[Portrait],
+    train: Sequence[Portrait],
+    generator: torch.Generator,
 ) -> Measurement:
     """Mean distance to the nearest training graph, of samples and of held-out plans."""
     if min(len(samples), len(val), len(train)) < FEWEST:
@@ -147,7 +151,9 @@ def _graph_distance(
     sides = []
     for plans in (samples, val):
         part = subsets(len(plans), min(len(plans), MOST_GRAPHS), generator, 1)[0].tolist()
-        sides.append(torch.tensor([d for _, d in nearest_graphs([plans[i].graph for i in part], graphs)]).double())
+        sides.append(
+            torch.tensor([d for _, d in nearest_graphs([plans[i].graph for i in part], graphs)]).double()
+        )
     (value, error), (floor, spread) = ((float(s.mean()), float(s.std() / math.sqrt(len(s)))) for s in sides)
     return Measurement(
         name="graph_distance", value=value, stderr=error, n=len(sides[0]), space="graphs of doors", floor=floor,
@@ -157,7 +163,9 @@ def _graph_distance(
     )  # fmt: skip
 
 
-def _variety(samples: Sequence[Portrait], real: Sequence[Portrait], generator: torch.Generator) -> Measurement:
+def _variety(
+    samples: Sequence[Portrait], real: Sequence[Portrait], generator: torch.Generator
+) -> Measurement:
     """Mean distance between two graphs of a set."""
     if min(len(samples), len(real)) < FEWEST:
         raise ValueError(f"needs {FEWEST} samples and real plans, got {len(samples)} and {len(real)}")

@@ -86,7 +86,11 @@ def common_edges(a: Graph, b: Graph) -> int:
         u = order[k]
         known = [matched[v] for v in a.near[u] & before[k] if v in matched]
         gains = sorted(
-            ((-sum(w in b.near[place] for w in known), place) for place in free.get(a.rooms[u], ()) if place not in used)
+            (
+                (-sum(w in b.near[place] for w in known), place)
+                for place in free.get(a.rooms[u], ())
+                if place not in used
+            )
         )
         seen: set[frozenset[int]] = set()
         for gain, place in gains:
@@ -112,7 +116,9 @@ def _order(a: Graph, choices: dict[str, int]) -> list[int]:
     left, order = set(range(len(a.rooms))), list[int]()
     while left:
         placed = set(order)
-        u = min(left, key=lambda v: (choices.get(a.rooms[v], 0) > 1, -len(a.near[v] & placed), -len(a.near[v]), v))
+        u = min(
+            left, key=lambda v: (choices.get(a.rooms[v], 0) > 1, -len(a.near[v] & placed), -len(a.near[v]), v)
+        )
         order.append(u)
         left.remove(u)
     return order
@@ -122,7 +128,10 @@ def nearest_graphs(graphs: Sequence[Graph], others: Sequence[Graph]) -> list[tup
     """The nearest of the others to each, and how many changes it is away, over the size of both."""
     found = []
     for graph in graphs:
-        bounds = [(least_distance(graph, other) / max(1, graph.size + other.size), k) for k, other in enumerate(others)]
+        bounds = [
+            (least_distance(graph, other) / max(1, graph.size + other.size), k)
+            for k, other in enumerate(others)
+        ]
         best, where = np.inf, -1
         for bound, k in sorted(bounds):
             if bound >= best:

@@ -55,7 +55,8 @@ def portrait(form: Form, tokens: Ints) -> Portrait:
 
 
 def picture(layout: Layout, names: Sequence[str]) -> NDArray[np.uint8]:
-    """A square picture whose side is the plan's longer one, the plan in its middle; categories by place in ``names``."""
+    """A square picture whose side is the plan's longer one, with the plan in its middle; categories by place in
+    ``names``."""
     wide, high = int(layout.xs[-1]), int(layout.ys[-1])
     side = max(wide, high)
     at = (np.arange(PIXELS) + 0.5) * side / PIXELS
@@ -63,7 +64,9 @@ def picture(layout: Layout, names: Sequence[str]) -> NDArray[np.uint8]:
     j = np.searchsorted(layout.xs, columns, side="right") - 1
     i = np.searchsorted(layout.ys, rows, side="right") - 1
     inside = ((j >= 0) & (j < layout.size[1]))[None] & ((i >= 0) & (i < layout.size[0]))[:, None]
-    number = np.array([0, *(1 + names.index(n) if n in names else 0 for n in layout.categories)], dtype=np.uint8)
+    number = np.array(
+        [0, *(1 + names.index(n) if n in names else 0 for n in layout.categories)], dtype=np.uint8
+    )
     grid = number[layout.rooms][np.clip(i, 0, layout.size[0] - 1)][:, np.clip(j, 0, layout.size[1] - 1)]
     return np.where(inside, grid, 0).astype(np.uint8)
 

@@ -19,6 +19,7 @@ from kuosan.cli.options import seed as checked_seed
 from kuosan.cli.sample_motion import corrected
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.sample_numbers import about_parts, no_parts, steered
+from kuosan.cli.sample_plans import about_wishes, no_plans, plan_rules
 from kuosan.cli.sample_shapes import constrained
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
@@ -70,6 +71,10 @@ def sample(
     size: str | None = None,
     stitch: Literal["auto", "blend", "continue"] = "auto",
     pitches: list[str] | None = None,
+    rooms: str | None = None,
+    graph: str | None = None,
+    area: float | None = None,
+    outline: Path | None = None,
     formats: Annotated[str | None, Parameter(name="--format")] = None,
     soundfont: Path | None = None,
     foot_lock: Flag = False,
@@ -121,9 +126,13 @@ def sample(
         size: of pictures: height and width, 96x160, larger than the model was trained on.
         stitch: how what is larger is made of windows: blended, or each continuing the one before.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
+        rooms: of plans: how many of each use: bedroom=2,kitchen=1,bathroom=1.
+        graph: of plans: rooms that doors join, kitchen-living_room,bedroom1-corridor, or a file of JSON or GraphML.
+        area: of plans: square metres of all rooms together.
+        outline: of plans: a GeoJSON, DXF or SVG file with the outline that is filled.
         format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of sounds wav,
             flac, png; of clips mp4, webp, gif, apng, frames; of motions bvh, glb, gif, mp4, png; of shapes glb, stl,
-            obj, ply, off, vox, npz.
+            obj, ply, off, vox, npz; of plans svg, dxf, geojson, png.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
         foot_lock: of motions: feet that stand do not slide.
         joint_limits: of motions: joints bend no further than those of the data.
@@ -143,6 +152,7 @@ def sample(
         "given": given, "voices": tuple(v.strip() for v in (voices or "").split(",") if v.strip()), "bars": bars,
         "length": length, "pitches": tuple(pitches or ()),
     }  # fmt: skip
+    plan = {"rooms": rooms, "graph": graph, "area": area, "outline": outline}
     at_least("-n", n)
     at_least("--first", first, 0)
     at_least("--steps", steps)
@@ -169,6 +179,8 @@ def sample(
         with busy("adding adapters"):
             loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
+    if loaded.modality.name != "plan":
+        no_plans(run, plan)
     loaded = corrected(varied(loaded, ema, autoguide, temperature, nucleus), foot_lock, joint_limits)
     loaded = constrained(loaded, symmetric, flat_base)
     start = given_noise(loaded, noise, first, n, fixed, w)
@@ -185,7 +197,9 @@ def sample(
         }  # fmt: skip
         if tokens_of:
             no_parts(loaded, parts)
-        if loaded.modality.name == "music":
+        if loaded.modality.name == "plan":
+            options["rules"] = plan_rules(loaded, plan, {**score, **wishes}, fixed)
+        elif loaded.modality.name == "music":
             options["rules"] = music_rules(loaded, score, wishes, fixed)
         else:
             options["rules"] = _rules(loaded, wishes, seed, fixed)
@@ -214,17 +228,18 @@ def sample(
         write_samples(samples, folder, paths=paths)
         paths += other_formats(samples, folder, kinds, soundfont)
         kept = about_parts(steering, folder)
+        about, numbers = about_wishes(options.get("rules"))
         data: dict[str, Any] = {
             "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
             "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
             "overview": folder / OVERVIEW, "conditions": values(facts, samples.cond), "adapters": adapter or [],
-            **kept.data,
+            **kept.data, **numbers,
         }  # fmt: skip
         what = ", ".join(f"{k} = {v}" for k, v in fixed.items())
         with_what = f" with {what}" if what else ""
         each = f"{steps_in_words(data['steps'])} each, {seconds:.1f} s"
         text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
-        text += kept.text
+        text += kept.text + about
     if stream:  # its lines are what stdout holds
         note(text)
     return Answer("" if stream else text, data)

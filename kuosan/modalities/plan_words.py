@@ -41,12 +41,12 @@ SYNONYMS: dict[str, str] = {
 def plain(name: str) -> str:
     """A name in small letters and underscores.
 
-    >>> plain("LivingRoom 2"), plain("Master Bedroom"), plain("A-WALL-EXTR")
-    ('living_room', 'master_bedroom', 'a_wall_extr')
+    >>> plain("LivingRoom 2"), plain("bedroom2"), plain("A-WALL-EXTR")
+    ('living_room', 'bedroom', 'a_wall_extr')
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip())
     words = re.split(r"[\W_]+", spaced.lower())
-    return "_".join(w for w in words if w and not w.isdigit())
+    return "_".join(w.rstrip("0123456789") for w in words if w and not w.isdigit())
 
 
 @lru_cache(4096)

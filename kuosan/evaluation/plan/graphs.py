@@ -59,13 +59,12 @@ def least_distance(a: Graph, b: Graph) -> int:
 def edit_distance(a: Graph, b: Graph) -> int:
     """Eq. 1, exactly."""
     rooms = sum((Counter(a.rooms) & Counter(b.rooms)).values())
-    return a.size + b.size - 2 * rooms - 2 * common_edges(a, b)
+    return a.size + b.size - 2 * rooms - 2 * matching(a, b)[0]
 
 
-def common_edges(a: Graph, b: Graph) -> int:
-    """The most edges that a matching of rooms, each to one of its category, maps to edges."""
-    if Counter(a.rooms) - Counter(b.rooms):  # every room of the first is matched, where that is possible
-        a, b = (b, a) if not Counter(b.rooms) - Counter(a.rooms) else (a, b)
+def matching(a: Graph, b: Graph, most: float = float("inf")) -> tuple[int, dict[int, int]]:
+    """The most edges that a matching of rooms, each to one of its category, maps to edges; and such a matching. With a
+    number of trials at ``most``, the best that they find."""
     roof = sum(min(n, b.counts[key]) for key, n in a.counts.items() if len(key) == 2)
     free: dict[str, list[int]] = {}
     for k, name in enumerate(b.rooms):
@@ -74,23 +73,26 @@ def common_edges(a: Graph, b: Graph) -> int:
     order = _order(a, {name: len(places) for name, places in free.items()})
     before = [frozenset(order[:k]) for k in range(len(order))]
     left = np.cumsum([len(a.near[u] & before[k]) for k, u in enumerate(order)][::-1])[::-1].tolist() + [0]
-    best = 0
+    best, kept, tried = -1, dict[int, int](), 0
     matched: dict[int, int] = {}
     used: set[int] = set()
 
     def search(k: int, found: int) -> None:
-        nonlocal best
-        best = max(best, found)
-        if k == len(order) or best >= roof or found + left[k] <= best:
+        nonlocal best, kept, tried
+        tried += 1
+        if tried > most and best >= 0:
+            return
+        if found + left[k] <= best or best >= roof:
+            return
+        if k == len(order):
+            best, kept = found, dict(matched)
             return
         u = order[k]
         known = [matched[v] for v in a.near[u] & before[k] if v in matched]
         gains = sorted(
-            (
-                (-sum(w in b.near[place] for w in known), place)
-                for place in free.get(a.rooms[u], ())
-                if place not in used
-            )
+            (-sum(w in b.near[place] for w in known), place)
+            for place in free.get(a.rooms[u], ())
+            if place not in used
         )
         seen: set[frozenset[int]] = set()
         for gain, place in gains:
@@ -108,7 +110,7 @@ def common_edges(a: Graph, b: Graph) -> int:
             spare[a.rooms[u]] += 1
 
     search(0, 0)
-    return best
+    return best, kept
 
 
 def _order(a: Graph, choices: dict[str, int]) -> list[int]:

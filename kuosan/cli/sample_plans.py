@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 NAMES = ("rooms", "graph", "area", "outline")
 
 
-def plan_rules(
-    run: Run, plan: dict[str, Any], others: dict[str, Any], where: dict[str, str]
-) -> Rules | None:
+def plan_rules(run: Run, plan: dict[str, Any], others: dict[str, Any], where: dict[str, str]) -> Rules | None:
     """What plans must keep to; None where nothing is asked.
 
     Raises:

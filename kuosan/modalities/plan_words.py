@@ -1,7 +1,8 @@
 """What files call the parts of a plan: walls, doors, windows and the uses of rooms, in the words of people.
 
 Names of layers, classes and properties are taken apart into words ("A-WALL-EXTR", "Space Bedroom", "livingRoom"),
-of which the first that is known decides. A room with a name that nobody listed keeps it: `category` only writes it plainly.
+of which the first that is known decides. A room with a name that nobody listed keeps it: `category` only
+writes it plainly.
 """
 
 from __future__ import annotations

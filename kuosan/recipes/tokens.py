@@ -32,7 +32,7 @@ from kuosan.solvers.unmasking import ORDERS
 
 if TYPE_CHECKING:
     from kuosan.recipes.music_rules import Canvas
-    from kuosan.recipes.plans_wishes import Brief
+    from kuosan.recipes.plans_mend import Brief
     from kuosan.recipes.run import Run
 
 PROFILE = "grids/unmasking.json"

@@ -68,14 +68,17 @@ def test_other_libraries_read_what_is_written(tmp_path: Path) -> None:
 
 
 def _geojson(path: Path, scale: float = 1.0, origin: tuple[float, float] = (0.0, 0.0), **top: Any) -> Path:
-    features = [
+    def at(points: Any) -> list[list[float]]:
+        return [[origin[0] + x * scale, origin[1] + y * scale] for x, y in points]
+
+    features: list[dict[str, Any]] = [
         {"type": "Feature", "properties": {"room_type": name},
-         "geometry": {"type": "Polygon", "coordinates": [[[origin[0] + x * scale, origin[1] + y * scale] for x, y in (*ring, ring[0])]]}}
+         "geometry": {"type": "Polygon", "coordinates": [at((*ring, ring[0]))]}}
         for name, ring in (("Bedroom", SQUARE), ("WC", BESIDE))
     ]  # fmt: skip
     features.append({
         "type": "Feature", "properties": {"kind": "door"},
-        "geometry": {"type": "LineString", "coordinates": [[origin[0] + 4.1 * scale, origin[1] + y * scale] for y in (1, 2)]},
+        "geometry": {"type": "LineString", "coordinates": at([(4.1, 1), (4.1, 2)])},
     })  # fmt: skip
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features, **top}), encoding="utf-8")
     return path

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
+from shapely.affinity import translate
 
 import kuosan
 from kuosan.errors import UserError
@@ -20,8 +21,8 @@ from kuosan.modalities.plan_layout import Layout
 from kuosan.modalities.plan_raw import Plan, Room
 from kuosan.modalities.plan_tidy import flaws, tidy
 from kuosan.recipes.plans_measure import plans_of
-from kuosan.recipes.plans_wishes import Brief, PlanWishes, _graph_of, mended, rules_of_plans
-
+from kuosan.recipes.plans_mend import Brief, graph_of, mended
+from kuosan.recipes.plans_wishes import PlanWishes, rules_of_plans
 from tests.modalities.plans import flat, some_form
 
 
@@ -81,9 +82,11 @@ def test_an_outline_is_filled_exactly(run: Any, tmp_path: Path) -> None:
     for plan in run.sample(4, rules=rules).raws():
         found = plan.outline
         x0, y0, _, _ = found.bounds
-        moved = shapely.transform(found, lambda p: p - (x0, y0))
+        moved = translate(found, -x0, -y0)
         assert moved.symmetric_difference(wanted).area == pytest.approx(0, abs=1e-6)
-    slanted = write_plan(Plan((Room("room", ((0, 0), (8, 0), (4, 6))),), (), 1.0), tmp_path / "slanted.geojson")
+    slanted = write_plan(
+        Plan((Room("room", ((0, 0), (8, 0), (4, 6))),), (), 1.0), tmp_path / "slanted.geojson"
+    )
     with pytest.raises(UserError, match="parallel"):
         rules_of_plans(run, PlanWishes(outline=slanted))
 
@@ -97,8 +100,8 @@ def test_rooms_that_touch_are_joined_as_asked(run: Any, tmp_path: Path) -> None:
     rules = rules_of_plans(run, PlanWishes(graph="bedroom-entrance"))
     form = plans_of(run).form
     for layout in layouts(run, run.sample(8, rules=rules)):
-        touching = matching(asked, _graph_of(form, layout, True))[0]
-        assert matching(asked, _graph_of(form, layout, False))[0] == touching
+        touching = matching(asked, graph_of(form, layout, True))[0]
+        assert matching(asked, graph_of(form, layout, False))[0] == touching
 
 
 @pytest.mark.parametrize(
@@ -142,4 +145,4 @@ def test_mending_renames_what_nobody_asked_for_and_cuts_the_doors() -> None:
     asked = Graph(("bathroom", "kitchen"), frozenset({(0, 1)}))
     found = mended(form, brief(graph=asked, counts={"bathroom": 1, "kitchen": 1}), layout)
     assert Counter(found.categories) == Counter(names)
-    assert matching(asked, _graph_of(form, found, False))[0] == 1 and not flaws(found, form.door)
+    assert matching(asked, graph_of(form, found, False))[0] == 1 and not flaws(found, form.door)

@@ -46,8 +46,8 @@ MEANINGS = {
     "minutes, or a fourth of one of steps, at most 400; 0 for Griffin-Lim alone",
     "data.transpose": "music: semitones that training pieces are transposed by at most; 0 for none",
     "data.scale": "shapes: `common` keeps their sizes relative to one another, `each` makes every one as large as "
-    "fits; `auto` is `common` where nine of ten are at least two fifths as long as the longest; plans: metres of a unit, "
-    "of files that do not say it",
+    "fits; `auto` is `common` where nine of ten are at least two fifths as long as the longest; plans: "
+    "metres of a unit, of files that do not say it",
     "data.up": "shapes: axis of meshes and arrays that is up; `auto` is what their format says (y of OBJ and glTF, "
     "else z)",
     "data.mirror": "shapes: axes along which training also sees them mirrored; `auto`: those along which they are "

@@ -1,8 +1,8 @@
 """All plans of a folder as states of one form, which is chosen from them.
 
 The scale: where most of the plans say how long their unit is (or `data.scale` says it of all), a step of the grid is
-the finest of 5 cm, 10 cm, 20 cm, … in which half of the plans are no longer than 100 steps, and plans without a scale are
-left out. Otherwise every plan's longer side is 64 steps and nothing is ever said in metres.
+the finest of 5 cm, 10 cm, 20 cm, … in which half of the plans are no longer than 100 steps, and plans without a scale
+are left out. Otherwise every plan's longer side is 64 steps and nothing is ever said in metres.
 
 The grid has as many rows and columns as 95 % of the plans need, 16 at most; others lose their least lines. Plans that
 are mirror images of each other, or turned, stay on one side of the split. How many rooms of each category a plan has,

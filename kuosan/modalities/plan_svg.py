@@ -183,7 +183,7 @@ def _matrix(text: str) -> Matrix:
 
 
 def write_svg(plan: Plan, path: Path) -> None:
-    """A drawing that browsers show and vector programs edit: groups of rooms, walls, doors, windows, openings, names."""
+    """A drawing that browsers show and vector programs edit: groups of rooms, walls, doors, windows and names."""
     x0, y0, x1, y1 = plan.bounds
     size = max(x1 - x0, y1 - y0)
     rim, thick = 0.06 * size, size / 90

@@ -85,7 +85,7 @@ def test_a_portrait_knows_its_rooms_areas_and_doors() -> None:
 
 
 def test_mirrored_copies_are_found_and_random_states_are_no_plans() -> None:
-    train, val = portraits(40, 0), portraits(24, 100)
+    train, val = portraits(40, 0), portraits(60, 100)
     states = [FORM.tokens(FORM.read(drawing_of(flat(seed=k), "").plan())) for k in range(40)]
     copies = [portrait(FORM, FORM.turned(state, k % 8)) for k, state in enumerate(states)]
     assert nearest_pictures(copies, train)[1].max() < 0.05  # type: ignore[arg-type]

@@ -60,11 +60,12 @@ MEANINGS = {
     "data.transpose": "music: semitones that training pieces are transposed by at most; `auto` is 6 "
     "where training passes over them more than 20 times, else 0",
     "data.scale": "shapes: `common` keeps their sizes relative to one another, `each` makes every one as large as "
-    "fits; `auto` is `common` where nine of ten are at least two fifths as long as the longest",
+    "fits; `auto` is `common` where nine of ten are at least two fifths as long as the longest; plans: "
+    "metres of a unit, of files that do not say it",
     "data.up": "shapes: axis of meshes and arrays that is up; `auto` is what their format says (y of OBJ and glTF, "
     "else z)",
     "data.mirror": "shapes: axes along which training also sees them mirrored; `auto`: those along which they are "
-    "nearly symmetric, unless a condition speaks of left and right",
+    "nearly symmetric, unless a condition speaks of left and right; plans: as well turned with `auto`",
     "data.volume": "medical: `slices`, `volume` (all of one scan is an item), or `auto`: volumes where there are at "
     "least 32 and none is longer than 32",
     "data.spacing": "medical: millimetres that all scans are resampled to; without it they only shrink until they fit",
@@ -98,7 +99,7 @@ MEANINGS = {
     "codec.crop": "side in pixels of the crops that it is trained on",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
-    "U-Net, and `tokens`, a transformer over tokens, for texts, and `voices` for music; `stock` "
+    "U-Net, and `tokens`, a transformer over tokens, for texts, `voices` for music and `lattice` for plans; `stock` "
     "is a diffusers U-Net and `stock-lm` a "
     "masked language model, set by `--init`",
     "network.dropout": "probability; chosen by the number of passes over the data",

@@ -20,6 +20,7 @@ from kuosan.cli.sample_captions import in_columns, told_of, with_captions
 from kuosan.cli.sample_motion import corrected
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.sample_numbers import about_parts, no_parts, steered
+from kuosan.cli.sample_plans import about_wishes, no_plans, plan_rules
 from kuosan.cli.sample_shapes import constrained
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
@@ -76,6 +77,10 @@ def sample(
     map: Path | None = None,
     boxes: str | None = None,
     pitches: list[str] | None = None,
+    rooms: str | None = None,
+    graph: str | None = None,
+    area: float | None = None,
+    outline: Path | None = None,
     formats: Annotated[str | None, Parameter(name="--format")] = None,
     soundfont: Path | None = None,
     foot_lock: Flag = False,
@@ -133,9 +138,13 @@ def sample(
         map: of models of pictures with maps: a map of what is to be where, a picture or boxes in XML.
         boxes: the same in words: "rbc:10,10,30,30;wbc:0,0,5,5", left, top, right and bottom in pixels.
         pitches: of music: lowest and highest MIDI number that is written, 48-72, or Soprano=60-79; may be repeated.
+        rooms: of plans: how many of each use: bedroom=2,kitchen=1,bathroom=1.
+        graph: of plans: rooms that doors join, kitchen-living_room,bedroom1-corridor, or a file of JSON or GraphML.
+        area: of plans: square metres of all rooms together.
+        outline: of plans: a GeoJSON, DXF or SVG file with the outline that is filled.
         format: files to write beside the usual ones, with commas: of music mid, musicxml, mxl, wav, png; of sounds wav,
             flac, png; of clips mp4, webp, gif, apng, frames; of motions bvh, glb, gif, mp4, png; of shapes glb, stl,
-            obj, ply, off, vox, npz; of medical images dcm, nii.gz, nii, png.
+            obj, ply, off, vox, npz; of medical images dcm, nii.gz, nii, png; of plans svg, dxf, geojson, png.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
         foot_lock: of motions: feet that stand do not slide.
         joint_limits: of motions: joints bend no further than those of the data.
@@ -156,6 +165,7 @@ def sample(
         "given": given, "voices": tuple(v.strip() for v in (voices or "").split(",") if v.strip()), "bars": bars,
         "length": length, "pitches": tuple(pitches or ()),
     }  # fmt: skip
+    plan = {"rooms": rooms, "graph": graph, "area": area, "outline": outline}
     at_least("-n", n)
     at_least("--first", first, 0)
     at_least("--steps", steps)
@@ -183,6 +193,8 @@ def sample(
             loaded = Adapted(loaded, weighted(adapter))
     facts = loaded.facts
     texts = told_of(loaded, fixed)
+    if loaded.modality.name != "plan":
+        no_plans(run, plan)
     loaded = corrected(varied(loaded, ema, autoguide, temperature, nucleus), foot_lock, joint_limits)
     loaded = constrained(loaded, symmetric, flat_base)
     start = given_noise(loaded, noise, first, n, fixed, w)
@@ -199,7 +211,9 @@ def sample(
         }  # fmt: skip
         if tokens_of:
             no_parts(loaded, parts)
-        if loaded.modality.name == "music":
+        if loaded.modality.name == "plan":
+            options["rules"] = plan_rules(loaded, plan, {**score, **wishes}, fixed)
+        elif loaded.modality.name == "music":
             options["rules"] = music_rules(loaded, score, wishes, fixed)
         else:
             options["rules"] = _rules(loaded, wishes, seed, fixed)
@@ -228,17 +242,18 @@ def sample(
         write_samples(samples, folder, in_columns(samples, texts), paths)
         paths += other_formats(samples, folder, kinds, soundfont)
         kept = about_parts(steering, folder)
+        about, numbers = about_wishes(options.get("rules"))
         data: dict[str, Any] = {
             "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
             "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
             "overview": folder / OVERVIEW, "conditions": values(loaded, samples.cond), "adapters": adapter or [],
-            **kept.data,
+            **kept.data, **numbers,
         }  # fmt: skip
         what = ", ".join(f"{k} = {v if isinstance(v, str) else '; '.join(v)}" for k, v in fixed.items())
         with_what = f" with {what}" if what else ""
         each = f"{steps_in_words(data['steps'])} each, {seconds:.1f} s"
         text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
-        text += kept.text
+        text += kept.text + about
     if stream:  # its lines are what stdout holds
         note(text)
     return Answer("" if stream else text, data)

@@ -111,6 +111,21 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
     "mauve": ("MAUVE", "How much of real {noun} do samples cover, and the other way round?"),
     "bits_per_character": ("Bits per character", "How surprised is the model by {noun} it has not seen?"),
+    "bits_per_room": ("Bits per room", "How surprised is the model by {noun} it has not seen?"),
+    "valid": ("Valid as drawn", "What share keeps all rules of a plan before anything is mended?"),
+    "room_count_overlap": (
+        "Numbers of rooms",
+        "How much do histograms of how many rooms there are overlap with real {noun}?",
+    ),
+    "room_use_overlap": ("Uses of rooms", "The same of what rooms are for."),
+    "room_area_overlap": ("Areas of rooms", "The same of their share of the plan, by use."),
+    "plan_area_overlap": ("Areas of plans", "The same of square metres of the whole."),
+    "door_overlap": ("Doors", "The same of which uses doors join."),
+    "graph_distance": (
+        "Changes to a real graph",
+        "How many rooms and doors must change to have those of a real plan?",
+    ),
+    "graph_variety": ("Variety of graphs", "How much do rooms and doors of two {noun} differ?"),
     "bits_per_note": ("Bits per note", "How surprised is the model by {noun} it has not seen?"),
     "pitch_class_overlap": (
         "Pitch classes",

@@ -20,6 +20,8 @@ from kuosan.modalities.music import MusicModality
 from kuosan.modalities.music_roll import RollModality
 from kuosan.modalities.music_score import Note, Part, Score
 from kuosan.modalities.pixels import Picture
+from kuosan.modalities.plan import PlanModality
+from kuosan.modalities.plan_raw import Opening, Plan, Room
 from kuosan.modalities.ragged import Ragged
 from kuosan.modalities.shape import ShapeModality
 from kuosan.modalities.shape_form import ShapeForm
@@ -47,9 +49,13 @@ __all__ = [
     "MusicModality",
     "Note",
     "Part",
+    "Opening",
     "Picture",
+    "Plan",
+    "PlanModality",
     "Ragged",
     "RollModality",
+    "Room",
     "Scan",
     "Score",
     "Skeleton",

@@ -23,6 +23,7 @@ from kuosan.modalities.medical_magic import is_dicom
 from kuosan.modalities.motion_json import is_motion_json
 from kuosan.modalities.music_grid import is_grid
 from kuosan.modalities.music_xml import is_musicxml
+from kuosan.modalities.plan_told import holds_plans
 from kuosan.modalities.shape_told import holds_shapes
 from kuosan.modalities.sides import HELD_OUT, LEFT, TRAIN, find_sides
 from kuosan.modalities.tables import Row, read_caption, read_class_names, read_table, take_caption
@@ -125,7 +126,8 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
 
 def _told(listing: Listing, modality: str) -> Listing:
     """The files whose content tells what their names do not: music in JSON and in .xml, motion in JSON, sounds in .npz,
-    shapes in arrays; asked for, any JSON where there is no other music."""
+    shapes in arrays, plans in rows and in JSON; asked for, any JSON where there is no other music, and pictures as
+    plans."""
     scores = any(found.kind == "music" for found in listing.found)
 
     def kind(found: Found) -> str | None:
@@ -134,6 +136,8 @@ def _told(listing: Listing, modality: str) -> Listing:
             return "medical"  # scanners name their files by numbers
         if found.kind == ARRAY and suffix == ".npz" and holds_sounds(found.path):
             return "audio"
+        if modality in ("auto", "plan") and holds_plans(found.path, found.kind, asked=modality == "plan"):
+            return "plan"
         if found.kind == ARRAY and modality in ("auto", "shape") and suffix in SUFFIXES[ARRAY]:
             return "shape" if holds_shapes(found.path) else ARRAY
         if found.kind is not None or suffix not in CONTENT:
@@ -209,7 +213,7 @@ def _found(counts: Counter[str], files: list[Found]) -> str:
 
 def _caption_files(listing: Listing) -> tuple[dict[str, Path], set[str]]:
     """Side-car captions (x.txt beside x.png): where each file's caption lies, and all captions' names."""
-    texts = {f.name[:-4]: f for f in listing.found if f.name.lower().endswith(".txt")}
+    texts = {f.name[:-4]: f for f in listing.found if f.name.lower().endswith(".txt") and f.kind == "text"}
     captions, names = {}, set()
     for found in listing.found:
         text = texts.get(posixpath.splitext(found.name)[0])

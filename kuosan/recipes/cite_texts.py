@@ -18,6 +18,7 @@ TOKENISERS = {"bpe": ("sennrich2016",), "unigram": ("kudo2018",)}
 NETWORKS = {
     "tokens": ("vaswani2017", "su2021", "so2021", "press2017"),
     "stock-lm": ("vaswani2017", "wolf2020"),
+    "lattice": ("vaswani2017", "su2021", "so2021", "press2017"),
     "voices": ("vaswani2017", "su2021", "so2021", "press2017"),
 }
 GRIDS = {"auto": ("lavenant2025",), "optimal": ("lavenant2025",), "cosine": ("chang2022",)}

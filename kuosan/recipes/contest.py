@@ -115,7 +115,7 @@ class Contest:
         }
         if seed:
             network = self.first.facts.network
-            kind = {"tokens": "auto", "voices": "auto", "residual-unet": "unet"}.get(
+            kind = {"tokens": "auto", "voices": "auto", "lattice": "auto", "residual-unet": "unet"}.get(
                 network["kind"], network["kind"]
             )
             own = {
@@ -183,6 +183,7 @@ _TRUNK = {"dim", "depth", "heads", "dropout"}
 _LEAVES = {
     "transformer": {"patch", *_TRUNK}, "unet": {"base", "mults", "blocks", "attention", "dropout"},
     "residual-unet": {"base", "mults", "blocks", "attention", "dropout"}, "tokens": _TRUNK, "voices": _TRUNK,
+    "lattice": _TRUNK,
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import torch
 
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset, load
-from kuosan.recipes import captions, image, shapes, sounds
+from kuosan.recipes import captions, image, plans, shapes, sounds
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
@@ -27,6 +27,7 @@ OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
     "medical": lambda recipe: recipe.data.model_dump(
         include={"size", "max_side", "volume", "spacing", "span", "moments"}
     ),
+    "plan": plans.options,
 }
 """By modality: the options of its `gather` that a recipe holds."""
 

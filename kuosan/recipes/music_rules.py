@@ -142,7 +142,7 @@ def sample_music(
     """
     plan = (
         rules.canvas
-        if rules is not None and rules.canvas is not None
+        if rules is not None and isinstance(rules.canvas, Canvas)
         else understood(run, MusicWishes(), where)
     )
     if length is not None:

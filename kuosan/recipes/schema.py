@@ -74,14 +74,15 @@ class DataPart(_Part):
     transpose: Annotated[int, Field(ge=0, le=24)] | Auto = Field(
         "auto", description="music: semitones that training is transposed by at most"
     )
-    scale: Literal["auto", "common", "each"] = Field(
-        "auto", description="shapes: common keeps their sizes, each makes every one as large as fits"
+    scale: Annotated[float, Field(gt=0)] | Literal["auto", "common", "each"] = Field(
+        "auto",
+        description="shapes: common keeps their sizes, each makes every one as large as fits; plans: metres of a unit",
     )
     up: Literal["auto", "x", "y", "z"] = Field(
         "auto", description="shapes: the axis that is up in their files"
     )
     mirror: Literal["auto", "none", "x", "y", "xy"] = Field(
-        "auto", description="shapes: axes along which training also sees them mirrored"
+        "auto", description="shapes and plans: axes along which training also sees them mirrored"
     )
     volume: Literal["auto", "slices", "volume"] = Field(
         "auto", description="medical: whether an item is a slice or a whole volume"
@@ -135,9 +136,9 @@ class CodecPart(_Part):
 class NetworkPart(_Part):
     """The network; leaves that are None are chosen."""
 
-    kind: Literal["auto", "transformer", "unet", "stock", "residual-unet", "tokens", "stock-lm", "voices"] = (
-        "auto"
-    )
+    kind: Literal[
+        "auto", "transformer", "unet", "stock", "residual-unet", "tokens", "stock-lm", "voices", "lattice"
+    ] = "auto"
     dropout: float | None = None
     patch: int | tuple[int, ...] | None = None
     dim: int | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kuosan.errors import UserError
 from kuosan.evaluation.found import Found
 from kuosan.modalities import ShapeModality
 from kuosan.recipes import machine
@@ -29,8 +30,16 @@ def cells(recipe: Recipe) -> int:
 
 
 def options(recipe: Recipe) -> dict[str, Any]:
-    """The options of `gather_shapes`."""
+    """The options of `gather_shapes`.
+
+    Raises:
+        UserError: a scale of plans.
+    """
     data = recipe.data
+    if isinstance(data.scale, float):
+        raise UserError(
+            f"data.scale={data.scale:g} is metres of a unit of plans: of shapes it is common or each"
+        )
     side = data.size if data.size is None or isinstance(data.size, int) else max(data.size)
     return {"side": side, "cells": cells(recipe), "scale": data.scale, "up": data.up, "mirror": data.mirror}
 

@@ -32,6 +32,7 @@ from kuosan.solvers.unmasking import ORDERS
 
 if TYPE_CHECKING:
     from kuosan.recipes.music_rules import Canvas
+    from kuosan.recipes.plans_mend import Brief
     from kuosan.recipes.run import Run
 
 PROFILE = "grids/unmasking.json"
@@ -40,12 +41,13 @@ PROFILE = "grids/unmasking.json"
 @dataclass(frozen=True)
 class Rules:
     """What samples must keep to: tokens that are given, masks elsewhere, (L,) or of each (b, L); an automaton of whole
-    texts; which values each position may have, (L, k); and a piece of music around what is given of it."""
+    texts; which values each position may have, (L, k); a piece of music around what is given
+    of it, or what plans must have."""
 
     given: Int64[Tensor, "... L"] | None = None
     automaton: TokenAutomaton | None = None
     permitted: Bool[Tensor, "L k"] | None = None
-    canvas: Canvas | None = None
+    canvas: Canvas | Brief | None = None
 
 
 def order_of(run: Run) -> str:

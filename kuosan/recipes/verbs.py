@@ -150,12 +150,16 @@ def check_numbers(n: int, first: int, noises: int | None) -> None:
 
 def sample_long(run: Run, n: int, length: int | str | None, **asked: Any) -> Samples:
     """Samples of another length than the model's window: texts (`kuosan.recipes.long_texts.sample_long`), and music
-    (`kuosan.recipes.music_rules.sample_music`)."""
+    (`kuosan.recipes.music_rules.sample_music`); and plans that keep to a brief (`kuosan.recipes.plans_wishes`)."""
     from kuosan.recipes.long_texts import sample_long
     from kuosan.recipes.music_rules import sample_music
 
     if run.modality.name == "music":
         return sample_music(run, n, length, **asked)
+    if run.modality.name == "plan":
+        from kuosan.recipes.plans_wishes import sample_plans
+
+        return sample_plans(run, n, asked.pop("rules").canvas, **asked)
     if not isinstance(length, int):
         raise UserError(f"--length {length} is no number of tokens: give a whole number")
     return sample_long(run, n, length, **asked)

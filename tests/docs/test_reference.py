@@ -26,6 +26,7 @@ from kuosan.modalities.kinds import SUFFIXES
 from kuosan.processes.base import Bridged, Explicit, Process, Reversible
 from kuosan.processes.discrete import Masked
 from kuosan.recipes.music_rules import MusicWishes
+from kuosan.recipes.plans_wishes import PlanWishes
 from kuosan.recipes.rules import Wishes
 from kuosan.recipes.schema import ProcessPart, Recipe, leaf_names
 from kuosan.solvers import SOLVERS, Solver
@@ -147,3 +148,9 @@ def test_what_may_be_asked_and_measured_of_music_is_on_its_pages() -> None:
         assert f"--{wish.name}" in guide and f"--{wish.name}" in line, wish.name
     for name in (*HISTOGRAMS, *(statistic.name for statistic in STATISTICS)):
         assert f"`{name}`" in guide, name
+
+
+def test_what_may_be_asked_and_measured_of_plans_is_on_its_pages() -> None:
+    guide, line = (ROOT / "docs/guides/floor-plans.md").read_text(encoding="utf-8"), page("command-line.md")
+    for wish in fields(PlanWishes):
+        assert f"--{wish.name}" in guide and f"--{wish.name}" in line, wish.name

@@ -21,7 +21,7 @@ from kuosan.errors import UserError
 FORMAT = 1
 Auto = Literal["auto"]
 Share = Annotated[float, Field(ge=0, lt=1)]
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml, where it is there: ten times as fast
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml, where it is there: faster
 
 
 class _Part(BaseModel):

@@ -22,13 +22,13 @@ from kuosan.cli.sample_music import formats_of, music_rules, other_formats, toke
 from kuosan.cli.sample_numbers import about_parts, no_parts, steered
 from kuosan.cli.sample_plans import about_wishes, no_plans, plan_rules
 from kuosan.cli.sample_shapes import constrained
+from kuosan.cli.sample_texts import text_of, text_rules
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:
     from kuosan.recipes.inverse import Noise
     from kuosan.recipes.run import Run, Samples
-    from kuosan.recipes.tokens import Rules
 
 STATES, OVERVIEW = "samples.safetensors", "overview.png"
 
@@ -154,7 +154,7 @@ def sample(
         out: folder for the files; a new one in the run unless given.
     """
     wishes = {
-        "template": _text_of(template), "prefix": prefix, "suffix": suffix, "regex": regex, "schema": schema,
+        "template": text_of(template), "prefix": prefix, "suffix": suffix, "regex": regex, "schema": schema,
         "require": tuple(require or ()), "forbid": tuple(forbid or ()), "ignore_case": ignore_case,
     }  # fmt: skip
     parts: dict[str, Any] = {
@@ -216,7 +216,7 @@ def sample(
         elif loaded.modality.name == "music":
             options["rules"] = music_rules(loaded, score, wishes, fixed)
         else:
-            options["rules"] = _rules(loaded, wishes, seed, fixed)
+            options["rules"] = text_rules(loaded, wishes, seed, fixed)
             options |= {"length": tokens(run, score)} if tokens_of else {"steering": steering}
         started = time.monotonic()
         if start is not None and start.steps and (steps, solver, grid) == (None, "auto", "auto"):
@@ -257,30 +257,6 @@ def sample(
     if stream:  # its lines are what stdout holds
         note(text)
     return Answer("" if stream else text, data)
-
-
-def _text_of(template: str | None) -> str | None:
-    """A template as it is, or from the file that @ names."""
-    if template is None or not template.startswith("@"):
-        return template
-    path = Path(template[1:])
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise UserError(
-            f"the template {path} cannot be read ({why}): give --template @FILE a text file"
-        ) from error
-
-
-def _rules(run: Run, wishes: dict[str, Any], seed: int, where: dict[str, str]) -> Rules | None:
-    """What samples must keep to."""
-    if not any(value for name, value in wishes.items() if name != "ignore_case"):
-        return None
-    from kuosan.recipes.rules import Wishes, rules_of
-
-    with busy("laying out what the texts must keep to"):
-        return rules_of(run, Wishes(**wishes), seed, where)
 
 
 def varied(

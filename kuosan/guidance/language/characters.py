@@ -10,8 +10,7 @@ characters themselves, once, when a pattern first asks for them.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -90,28 +89,26 @@ def common(a: Classes, b: Classes) -> tuple[Classes, NDArray[np.int64], NDArray[
     return Classes(starts, labels.reshape(-1)), pairs // b.count, pairs % b.count
 
 
-def _those(kind: str) -> Set:
-    """All characters of a class that `re` knows."""
-    every = "".join(map(chr, range(TOP)))
-    return tuple((run.start(), run.end() - 1) for run in re.finditer(f"{kind}+", every))
+def _those(test: Callable[[str], bool]) -> Set:
+    return union((c, c) for c in range(TOP) if test(chr(c)))
 
 
 @cache
 def words() -> Set:
     r"""``\w``: letters, digits and the underscore of every script."""
-    return _those(r"\w")
+    return _those(lambda c: c.isalnum() or c == "_")
 
 
 @cache
 def digits() -> Set:
     r"""``\d``: the decimal digits of every script."""
-    return _those(r"\d")
+    return _those(str.isdecimal)
 
 
 @cache
 def spaces() -> Set:
     r"""``\s``: white space."""
-    return _those(r"\s")
+    return _those(str.isspace)
 
 
 @cache

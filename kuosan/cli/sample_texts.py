@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kuosan.cli.progress import busy
+from kuosan.cli.notes import busy
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Any, TypeGuard
 
 AGREES = 2.0  # standard errors, eq. 1
 VARIETY = (  # both sides are faults
-    "entropy_", "distinct_", "self_bleu", "repetition", "jerk", "diversity", "vendi", "pairwise",
+    "entropy_", "distinct_", "self_bleu", "repetition", "jerk", "diversity", "vendi", "pairwise", "graph_variety",
 )  # fmt: skip
 
 EITHER = ("groove", "notes_per_bar", "voice_range")  # so they are with these, which are no variety

@@ -6,15 +6,17 @@ import time
 from typing import Any
 
 from kuosan.evaluation.base import Measurement
-from kuosan.recipes import average, card, plans_report
+from kuosan.recipes import average, card, plans_report, report_levels
 from kuosan.recipes.evaluate import EVALUATION, SEED
 from kuosan.recipes.plans_measure import bound, measure_plans
+from kuosan.recipes.report import verdict_of
 from kuosan.recipes.session import Session
 from kuosan.recipes.summary import SUMMARY, summary_of
 from kuosan.recipes.text_finish import keep_unmasking
 from kuosan.training.checkpoint import write_bytes, write_json
 
 FEWEST, MOST = 32, 256  # samples that a run is measured on
+LEVELS_SECONDS = 1.0  # for the losses by level of noise
 
 
 def finish_plans(session: Session) -> dict[str, Any]:
@@ -38,8 +40,12 @@ def finish_plans(session: Session) -> dict[str, Any]:
     }  # fmt: skip
     result = {**found.to_json(), "about": about}
     result["metrics"] |= {name: m.to_json() for name, m in surprise.items()}
+    levels = report_levels.levels_of(session, LEVELS_SECONDS)
+    verdict = verdict_of(session, result["metrics"], levels)
+    result |= {"levels": levels, "verdict": [f.to_json() for f in verdict]}
     write_json(run.path / EVALUATION, result)
-    path = plans_report.write(session, samples, found, surprise)
+    more = report_levels.levels_section(levels, run.modality.noun)
+    path = plans_report.write(session, samples, found, surprise, verdict, more)
     summary = summary_of(session, result, path)
     write_bytes(run.path / "README.md", card.card(session, summary).encode())
     write_json(run.path / SUMMARY, summary)

@@ -13,6 +13,7 @@ from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.likelihood.tokens import token_bound
 from kuosan.evaluation.plan import Portrait, evaluate_plans, portrait
+from kuosan.evaluation.verdict import in_words
 from kuosan.modalities import Dataset, PlanModality, Split
 from kuosan.recipes.build import objective_of
 from kuosan.recipes.bulk import drawn
@@ -87,6 +88,7 @@ def evaluate_run(
     result = found.to_json()
     if likelihood and len(data.val):
         result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}
+    result["verdict"] = in_words(result["metrics"], run.modality.noun)
     result["about"] = {
         "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid), "data": data.survey.source,
         "seconds": round(time.monotonic() - started, 2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from kuosan.evaluation.plots import FIRST, SECOND, draw
 from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Section
 from kuosan.evaluation.report_words import number
+from kuosan.evaluation.verdict import Finding
 from kuosan.modalities.plan_draw import plan_picture
 from kuosan.recipes import machine
 from kuosan.recipes.cite import citations
@@ -34,8 +35,15 @@ from kuosan.training.budget import clock
 SHOWN, COPIED, COMPARED = 16, 4, 500
 
 
-def write(session: Session, samples: Samples, found: Evaluation, surprise: Mapping[str, Measurement]) -> Path:
-    """``report.html`` of a run over plans."""
+def write(
+    session: Session,
+    samples: Samples,
+    found: Evaluation,
+    surprise: Mapping[str, Measurement],
+    verdict: Sequence[Finding],
+    more: Sequence[Section],
+) -> Path:
+    """``report.html`` of a run over plans, with its verdict and ``more`` sections of other methods."""
     run, data, count = session.run, session.data, session.training.count
     facts, form = run.facts, plans_of(run).form
     survey = data.survey.to_json()
@@ -61,7 +69,7 @@ def write(session: Session, samples: Samples, found: Evaluation, surprise: Mappi
     mine = portraits(run, samples.x)
     items = chosen(run, data.train, COMPARED)
     real = portraits(run, items.batch(torch.arange(len(items)))[0])
-    sections = [s for s in (_rooms(mine, real, form.step), _schedule(session)) if s]
+    sections = [s for s in (_rooms(mine, real, form.step), *more, _schedule(session)) if s]
     if notes := by_heart("plans", surprise.get("bits_per_room_train")):
         sections.append(Section("heart", "By heart", "What it knows by heart", notes, []))
     sections += _copied(session, samples, found)
@@ -71,12 +79,14 @@ def write(session: Session, samples: Samples, found: Evaluation, surprise: Mappi
         created=datetime.date.today().isoformat(),
         command=command(session),
         headlines=headlines,
+        verdict=verdict,
         samples=[("all at a glance", run.modality.show(plans))],
         survey=survey,
         choices=facts.choices,
         previews=preview_pictures(run.path / "samples"),
         log=log_rows(run.path / METRICS),
         metrics=found.to_json()["metrics"],
+        left_out=found.left_out,
         sections=sections,
         events=events(session),
         environment=machine.facts(),

@@ -17,7 +17,7 @@ from pathlib import Path
 from kuosan.errors import UserError
 from kuosan.modalities.array_tables import ItemTable, find_tables
 from kuosan.modalities.audio_container import holds_sounds
-from kuosan.modalities.base import Skip, Unreadable, known_modalities, modality_class
+from kuosan.modalities.base import Skip, Unreadable, known_modalities
 from kuosan.modalities.kinds import ALONE, ARRAY, CLASS_NAMES, MODALITIES, SUFFIXES, TABLES
 from kuosan.modalities.medical_magic import is_dicom
 from kuosan.modalities.motion_json import is_motion_json
@@ -78,7 +78,6 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
         others, tables = _texts(listing, tables)
         captions = {}
     chosen = _choose(others, modality, Path(data))
-    modality_class(chosen)  # a reader that is not there yet is said before anything is read
 
     kinds = (chosen,) if chosen == "text" else (chosen, ARRAY)
     data_files = [f for f in others if f.kind in kinds]

@@ -279,7 +279,7 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "routed tokens", ("krause2025", "park2025")
     data = facts.recipe.data
     if data.enlarge:
-        yield "small pictures beside large ones", ("saharia2023sr3", "ho2022cascaded", "wang2023ddnm")
+        yield "small pictures beside large ones", ("saharia2023", "ho2022cascaded", "wang2023ddnm")
     elif network_beside := facts.network.get("beside"):
         yield f"maps of {network_beside} classes", ("park2019spade",)
     if data.aspect == "buckets":

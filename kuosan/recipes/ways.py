@@ -60,13 +60,14 @@ class Task:
         model: a throwaway one, with fresh weights.
         loss: of so many items, the same ones each time.
         about: what tells it from other tasks: the network with the shape of an item, the objective, the process.
-        batch: items of a step.
+        batch: items of a step. shapes: whether batches are of several shapes.
     """
 
     model: Denoiser
     loss: Callable[[int], Tensor]
     about: list[Any]
     batch: int
+    shapes: bool = False
 
 
 def settle_way(
@@ -128,7 +129,7 @@ def _fastest(
 
 def _unfit(task: Task, device: torch.device, seconds: float) -> str:
     """Why compiling is not tried; "" where it is."""
-    if task.about[0].get("free"):
+    if task.shapes:
         return "batches are of several shapes, and each would be compiled"
     why = cannot_compile(task.model.network, device)  # type: ignore[arg-type]
     least = COMPILE_FROM.get(device.type, 0.0)
@@ -201,4 +202,10 @@ def task_of(
 
     batch = recipe.training.batch
     assert isinstance(batch, int)
-    return Task(model, loss, [network, recipe.objective.model_dump(), recipe.process.model_dump()], batch)
+    return Task(
+        model,
+        loss,
+        [network, recipe.objective.model_dump(), recipe.process.model_dump()],
+        batch,
+        bool(network.get("free")),
+    )

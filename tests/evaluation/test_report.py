@@ -7,6 +7,7 @@ import dataclasses
 import io
 import math
 import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -135,9 +136,14 @@ class Tags(HTMLParser):
         self.balanced &= bool(self.open) and self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def page() -> str:
+@cache
+def rendered() -> str:
     return render_report(full())
+
+
+@pytest.fixture
+def page(every_chart: None) -> str:
+    return rendered()
 
 
 def test_it_is_one_file_that_fetches_nothing(page: str) -> None:

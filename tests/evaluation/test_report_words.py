@@ -14,6 +14,8 @@ from kuosan.evaluation import plots, training_plots
 from kuosan.evaluation.report_words import count, duration, number, verdict
 from tests.evaluation.test_report import metric
 
+pytestmark = pytest.mark.usefixtures("every_chart")
+
 
 def test_the_loss_curve_is_drawn_where_the_numbers_are() -> None:
     """Read back from the drawing: the held-out curve's heights are linear in the logarithm of the losses."""

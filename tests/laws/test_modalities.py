@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 import torch
 
 from kuosan.core.random import Seeds
@@ -30,6 +31,8 @@ from kuosan.modalities import (
     MotionModality,
     MusicModality,
     Picture,
+    Plan,
+    PlanModality,
     RollModality,
     Scan,
     Shape,
@@ -54,6 +57,7 @@ from kuosan.modalities.music_form import Form, Instrument
 from kuosan.modalities.music_score import Part, Score
 from tests.modalities.motion import walk
 from tests.modalities.music import some_score
+from tests.modalities.plans import random_states, some_form
 from tests.modalities.shapes import box, surface
 from tests.modalities.sounds import RATE, tone
 
@@ -178,12 +182,19 @@ def surfaces() -> Case:
     return Case(modality, modality.decode(modality.encode(raws)), ".npz")
 
 
+def plans() -> Case:
+    """What states of any tokens come to."""
+    modality = PlanModality(some_form(step=0.1))
+    return Case(modality, modality.decode(torch.from_numpy(random_states(modality.form, 24))), ".geojson")
+
+
 CASES = {
     "audio": [sounds(1), sounds(2)],
     "image": [pictures()],
     "motion": [motions()],
     "medical": [scans(6, 5), scans(4, 6, 5)],
     "music": [music()],
+    "plan": [plans()],
     "roll": [rolls()],
     "shape": [blocks(), surfaces()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],
@@ -206,9 +217,23 @@ def same(one: Any, other: Any) -> bool:
         return one.skeleton == other.skeleton and bool(np.allclose(one.points(), other.points(), atol=1e-5))
     if isinstance(one, Shape):
         return one.same(other)
+    if isinstance(one, Plan):
+        return told(one) == told(other)
     if isinstance(one, Score):  # MIDI has no silence after the last note
         return replace(one, end=0.0) == replace(other, end=0.0)
     return bool(one == other)
+
+
+def told(plan: Plan) -> list[str]:
+    """Rooms and openings, in any order."""
+    rooms = [
+        f"{r.category} {shapely.normalize(shapely.set_precision(r.polygon, 1e-6)).wkt}" for r in plan.rooms
+    ]
+    ends = [
+        (o.kind, *sorted((tuple(np.round(o.a, 6) + 0.0), tuple(np.round(o.b, 6) + 0.0))))
+        for o in plan.openings
+    ]
+    return sorted([*rooms, *map(str, ends)])
 
 
 def written(case: Case, folder: Path) -> list[Path]:

@@ -145,13 +145,6 @@ def test_several_modalities_are_named(tmp_path: Path) -> None:
     assert load(tmp_path, modality="image").survey.items == 3
 
 
-@pytest.mark.parametrize(("name", "modality"), [("a.dxf", "plan")])
-def test_a_modality_without_a_reader_is_named(tmp_path: Path, name: str, modality: str) -> None:
-    (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(UserError, match=rf"'{modality}'.*image"):
-        load(tmp_path)
-
-
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no file or folder"):
         load(tmp_path / "absent")

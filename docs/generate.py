@@ -46,7 +46,7 @@ MEANINGS = {
     "data.vocabulary": "tokens of a tokeniser that is trained here; `auto` is the power of two nearest the square "
     "root of the number of characters, 512 to 8,192",
     "data.column": 'column of a table that holds the text, or several in a template: `"{title}\\n{text}"`',
-    "data.caption": "the columns of free text that are a caption, `name+keywords`; `auto` finds them, `off` leaves "
+    "data.caption": "the columns of free text that are a caption, `name+keywords`; `auto` finds them, `none` leaves "
     "them away; see [captions](../guides/captions.md)",
     "data.document": "what a `.txt` or `.md` file holds: one document, one in each line, or in each paragraph",
     "data.synonyms": "table of synonyms by which training texts are varied, anew each time",

@@ -68,12 +68,12 @@ def caption_columns(columns: Columns, declared: frozenset[str], asked: str = "au
 
     Args:
         declared: conditions whatever is in them.
-        asked: "auto", "off", or names of columns joined by "+".
+        asked: "auto", "none", or names of columns joined by "+".
 
     Raises:
         UserError: a column that is not there.
     """
-    if asked == "off":
+    if asked == "none":
         return ()
     if asked != "auto":
         names = tuple(name.strip() for name in asked.split("+"))
@@ -260,7 +260,7 @@ def learn_captions(
     texts = [text for text in texts if text]
     if not texts:
         raise UserError(
-            f"the column {column} holds no text to train on: name another with data.caption, or off"
+            f"the column {column} holds no text to train on: name another with data.caption, or none"
         )
     counts = Counter(word for text in texts for word in words(text))
     choices: list[Choice] = []

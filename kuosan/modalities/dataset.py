@@ -252,17 +252,17 @@ def _captioned(
     beside = [text or None for text in gathered.captions]
     if any(beside):
         columns[CAPTION] = beside
-    wanted = str((asked or {}).get("column", "off"))
+    wanted = str((asked or {}).get("column", "none"))
     if captions is not None:
         wanted = captions.column if all(k in columns for k in captions.column.split("+")) else "auto"
     elif not new:
-        wanted = "off"
+        wanted = "none"
     works = range(len(gathered.names)) if gathered.firsts is None else gathered.firsts
     once = {name: [column[i] for i in works] for name, column in columns.items()}
     names = caption_columns(once, gathered.declared, wanted)
     texts = joined(columns, names, len(gathered.names)) if names else list(gathered.captions)
     kept = {name: column for name, column in columns.items() if name not in names}
-    if wanted == "off" and new and any(beside):  # where there is a model, its own columns say what is one
+    if wanted == "none" and new and any(beside):  # where there is a model, its own columns say what is one
         kept.pop(CAPTION)
     return kept, _Told(names, texts)
 

@@ -26,7 +26,7 @@ def reading(recipe: Recipe, modality: str = "image") -> dict[str, Any]:
     """
     part = recipe.caption
     own = {"tokeniser": read_tokeniser(part.encoder)} if part.encoder else {}
-    column = "off" if modality in PRIVATE and recipe.data.caption == "auto" else recipe.data.caption
+    column = "none" if modality in PRIVATE and recipe.data.caption == "auto" else recipe.data.caption
     return {"column": column, **part.model_dump(include={"vocabulary", "length", "thin"}), **own}
 
 

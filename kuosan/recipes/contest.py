@@ -109,7 +109,7 @@ class Contest:
             "budget": self.budget,
             "seed": seed,
             "init": "",
-            "data.caption": "off",
+            "data.caption": "none",
             **self._form,
             **self.leaves,
         }

@@ -120,7 +120,7 @@ def resolve(
             )
             choices += reasons
             tree["caption"] |= {"dim": network["captions"]["dim"], **data.captions.leaves}
-        tree["data"]["caption"] = data.captions.column if data.captions else "off"
+        tree["data"]["caption"] = data.captions.column if data.captions else "none"
         tree["network"] = NetworkPart(kind=network["kind"]).model_dump()
         if recipe.objective.variance == "learned":
             network["out_channels"] = 2 * channels

@@ -50,7 +50,7 @@ class DataPart(_Part):
     vocabulary: int | Auto = Field("auto", description="tokens of a tokeniser that is trained here")
     column: str | None = Field(None, description="the column of a table that holds the text")
     caption: str = Field(
-        "auto", description="the columns that are a caption, joined by +, or off: free text as a condition"
+        "auto", description="the columns that are a caption, joined by +, or none: free text as a condition"
     )
     document: Literal["file", "line", "paragraph"] = Field(
         "file", description="what a .txt file holds: one document, one in each line, or in each paragraph"

@@ -63,7 +63,7 @@ def test_captions_are_found_in_every_form(form: str, tmp_path: Path) -> None:
         )
         assert torch.equal(split.labels["caption"], found.captions.rows(split.captions))
     assert set(found.columns) == ({"kind"} if form == "metadata.csv" else set())
-    assert load(data, caption={"column": "off"}).captions is None and load(data).captions is None
+    assert load(data, caption={"column": "none"}).captions is None and load(data).captions is None
 
 
 def test_what_returns_stays_categorical_and_what_identifies_is_nothing() -> None:

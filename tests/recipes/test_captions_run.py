@@ -218,7 +218,7 @@ def test_the_command_line_takes_captions_and_says_which_words_are_new(
 
 
 def test_a_run_without_captions_says_so(data: Path, tmp_path: Path) -> None:
-    run = captioned.trained(captioned.session(data, tmp_path / "run", budget="1steps", data__caption="off"))
+    run = captioned.trained(captioned.session(data, tmp_path / "run", budget="1steps", data__caption="none"))
     assert run.captions is None and not run.facts.null
     with pytest.raises(UserError, match="not a condition"):
         run.sample(1, where={"caption": "red"})

@@ -48,7 +48,8 @@ def steered(
 def no_parts(run: Run, parts: Mapping[str, Any]) -> None:
     """UserError where states are tokens, of which no such parts are known."""
     if asked := next((name for name, value in parts.items() if value is not None and value != ()), None):
-        own = "--given with --voices or --bars" if run.modality.name == "music" else "--template"
+        ways = {"music": "--given with --voices or --bars", "plan": "--rooms, --graph or --outline"}
+        own = ways.get(run.modality.name, "--template")
         raise UserError(
             f"--{asked} is for states of numbers, and {run.path} is a model of {run.modality.noun}: leave it away, or "
             f"use {own}"

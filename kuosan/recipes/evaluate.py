@@ -153,6 +153,25 @@ def with_likelihood(result: dict[str, Any], found: Likelihood | str) -> dict[str
     return {**result, "metrics": {**result["metrics"], **metrics}, "likelihood": found.to_json()}
 
 
+def kept(
+    run: Run,
+    data: Dataset,
+    result: dict[str, Any],
+    *,
+    n: int,
+    seed: int,
+    seconds: float,
+    sampler: dict[str, Any],
+) -> dict[str, Any]:
+    """The result of an evaluation with its verdict and what it was made with, as it is left beside the run."""
+    result["about"] = {
+        "samples": n, "seed": seed, **sampler, "data": data.survey.source, "seconds": round(seconds, 2),
+    }  # fmt: skip
+    result["verdict"] = in_words(result["metrics"], run.modality.noun)
+    write_json(run.path / EVALUATION, result)
+    return result
+
+
 def evaluate(
     run: Run,
     *,

@@ -19,17 +19,15 @@ from kuosan.evaluation.music.bars import FIRST_NOTE, bars_of
 from kuosan.evaluation.music.baselines import music_baselines
 from kuosan.evaluation.music.bound import piece_nats
 from kuosan.evaluation.music.evaluate import MOST_REAL, Windows, evaluate_music
-from kuosan.evaluation.verdict import in_words
 from kuosan.modalities import Dataset, MusicModality, Split
 from kuosan.modalities.music import KEY, METRE
 from kuosan.modalities.music_form import END
 from kuosan.modalities.music_key import key_of_durations
 from kuosan.modalities.music_score import Metre, parse_metre
 from kuosan.recipes.bulk import drawn
-from kuosan.recipes.evaluate import EVALUATION
+from kuosan.recipes.evaluate import kept
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.text_measure import Chosen, chosen
-from kuosan.training.checkpoint import write_json
 
 MOST_BOUND = 2_000
 
@@ -172,10 +170,5 @@ def evaluate_run(
     if likelihood and len(data.val):
         result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}
         result["baselines"] = baselines(data)
-    result["about"] = {
-        "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid), "data": data.survey.source,
-        "seconds": round(time.monotonic() - started, 2),
-    }  # fmt: skip
-    result["verdict"] = in_words(result["metrics"], run.modality.noun)
-    write_json(run.path / EVALUATION, result)
-    return result
+    took, sampler = time.monotonic() - started, run.sampler(steps, w, solver, grid)
+    return kept(run, data, result, n=n, seed=seed, seconds=took, sampler=sampler)

@@ -13,14 +13,12 @@ from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.likelihood.tokens import token_bound
 from kuosan.evaluation.plan import Portrait, evaluate_plans, portrait
-from kuosan.evaluation.verdict import in_words
 from kuosan.modalities import Dataset, PlanModality, Split
 from kuosan.recipes.build import objective_of
 from kuosan.recipes.bulk import drawn
-from kuosan.recipes.evaluate import EVALUATION
+from kuosan.recipes.evaluate import kept
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.text_measure import chosen
-from kuosan.training.checkpoint import write_json
 
 MOST_REAL = 2_000
 
@@ -88,10 +86,5 @@ def evaluate_run(
     result = found.to_json()
     if likelihood and len(data.val):
         result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}
-    result["verdict"] = in_words(result["metrics"], run.modality.noun)
-    result["about"] = {
-        "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid), "data": data.survey.source,
-        "seconds": round(time.monotonic() - started, 2),
-    }  # fmt: skip
-    write_json(run.path / EVALUATION, result)
-    return result
+    took, sampler = time.monotonic() - started, run.sampler(steps, w, solver, grid)
+    return kept(run, data, result, n=n, seed=seed, seconds=took, sampler=sampler)

@@ -16,15 +16,13 @@ from kuosan.core.random import Seeds
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.likelihood.tokens import token_bound
-from kuosan.evaluation.verdict import in_words
 from kuosan.evaluation.writing.baselines import text_baselines
 from kuosan.evaluation.writing.evaluate import evaluate_texts
 from kuosan.modalities import Dataset, Split
 from kuosan.recipes.build import objective_of
 from kuosan.recipes.bulk import drawn
-from kuosan.recipes.evaluate import EVALUATION
+from kuosan.recipes.evaluate import kept
 from kuosan.recipes.run import Run, Samples
-from kuosan.training.checkpoint import write_json
 
 MOST_TEXTS = 20_000
 MOST_BOUND = 2_000  # held-out items of the bound
@@ -148,13 +146,8 @@ def evaluate_run(
     if likelihood and len(data.val):
         result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}
         result["baselines"] = dict(baselines(data))
-    result["about"] = {
-        "samples": n, "seed": seed, **run.sampler(steps, w, solver, grid), "data": data.survey.source,
-        "seconds": round(time.monotonic() - started, 2),
-    }  # fmt: skip
-    result["verdict"] = in_words(result["metrics"], run.modality.noun)
-    write_json(run.path / EVALUATION, result)
-    return result
+    took, sampler = time.monotonic() - started, run.sampler(steps, w, solver, grid)
+    return kept(run, data, result, n=n, seed=seed, seconds=took, sampler=sampler)
 
 
 def identifiers(run: Run, data: Dataset, samples: Samples) -> dict[str, Any]:

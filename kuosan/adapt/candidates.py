@@ -100,4 +100,14 @@ def best_stock(
 
 def _ranked(candidates: Sequence[Candidate], flow: Flow, pairs: Pairs, piece: int) -> list[Candidate]:
     found = mean_error(candidates, flow, pairs, piece)
-    return [candidates[i] for i in sorted(range(len(found)), key=found.__getitem__)]
+    return distinct([candidates[i] for i in sorted(range(len(found)), key=found.__getitem__)])
+
+
+def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The first of those that are the same walk: in few steps a solver of high order is one of lower order, and a
+    second start of learning there would lead to where the first did."""
+    out: list[Candidate] = []
+    for candidate in candidates:
+        if not any(torch.equal(candidate.controls.flat(), other.controls.flat()) for other in out):
+            out.append(candidate)
+    return out

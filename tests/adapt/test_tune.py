@@ -131,6 +131,14 @@ def test_the_best_stock_sampler_is_the_best_of_a_wide_look(flow: Flow) -> None:
     assert mean_error(best_stock(flow, 5, found)[:1], flow, found, 64)[0] <= 1.2 * least
 
 
+def test_learning_starts_from_different_samplers(flow: Flow) -> None:
+    """UniPC 3 makes the same two calls as UniPC 2: one of them is enough."""
+    found, _ = pairs(flow, 32)
+    shortlist = [c.controls.flat() for c in best_stock(flow, 2, found)]
+    assert len(shortlist) > 1
+    assert not any(torch.equal(a, b) for i, a in enumerate(shortlist) for b in shortlist[:i])
+
+
 def test_too_few_calls() -> None:
     flow = Flow(mixture(Cosine(), D, 3))
     found, _ = pairs(flow, 16)

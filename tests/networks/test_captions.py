@@ -47,9 +47,9 @@ def built(kind: str, sides: tuple[int, ...] = (8, 8)) -> torch.nn.Module:
 @pytest.mark.parametrize("sides", [(8,), (8, 8), (4, 4, 4)])
 def test_padding_and_neighbours_change_nothing(kind: str, sides: tuple[int, ...]) -> None:
     network = built(kind, sides)
-    x = torch.randn(3, 2, *sides, dtype=torch.float64, generator=generator(2))
-    label = torch.tensor([3.0, 500.0, 900.0]).double()
-    words = ([1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11])
+    x = torch.randn(4, 2, *sides, dtype=torch.float64, generator=generator(2))
+    label = torch.tensor([3.0, 500.0, 900.0, 40.0]).double()
+    words = ([1, 2, 3], [5, 6, 7, 8, 9, 10, 11], [4], [12, 13, 14, 15])
     whole = network(x, label, caption=rows(*words))
     for i, ids in enumerate(words):
         one = slice(i, i + 1)

@@ -18,8 +18,9 @@ from kuosan.modalities.plan_walls import Drawing, Seed, Segment
 from kuosan.modalities.plan_words import WALL, category, kind_of_part, part_of
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[Nn]a[Nn]|[-+]?[Ii]nf\w*"
-_ROW = rf"\s*\[\s*(?:(?:{_NUMBER}|NaN)\s*,\s*){{4}}\"[^\"]{{1,60}}\""
-_JSON = re.compile(rf'"rows"\s*:\s*\[(?:{_ROW}|\s*\])'.encode())
+_ROW = rf"\[\s*(?:(?:{_NUMBER}|NaN)\s*,\s*){{4}}\"[^\"]{{1,60}}\""
+# Any row of a plan tells it, as the first may be the one that is wrong.
+_JSON = re.compile(rf'"rows"\s*:\s*\[(?:\s*\]|.*?{_ROW})'.encode(), re.S)
 _TEXT = re.compile(
     rf"^[^\S\n]*(?:(?:{_NUMBER})[\s,;]+){{4}}[A-Za-z_]\w*(?:[\s,;]+\d+)*[^\S\n]*$".encode(), re.M
 )

@@ -222,6 +222,14 @@ def test_a_folder_of_rows_is_plans_and_bad_ones_are_left_out(tmp_path: Path) -> 
     assert torch.equal(again.train.x, data.train.x)
 
 
+def test_a_plan_with_a_wrong_row_is_still_no_text(tmp_path: Path) -> None:
+    (tmp_path / "plans.jsonl").write_text(
+        json.dumps({"rows": [["x", 0, 9, 0, "wall"], *flat()]}), encoding="utf-8"
+    )
+    with pytest.raises(UserError, match=r"line 1: a row of it is not x1, y1, x2, y2"):
+        load(tmp_path)
+
+
 def test_a_scale_gives_square_metres_and_is_never_guessed(tmp_path: Path) -> None:
     plans_file(tmp_path / "plans.jsonl", 6)
     unknown = load(tmp_path)

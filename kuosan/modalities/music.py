@@ -36,6 +36,7 @@ class MusicModality(Scores):
     """Windows of `steps` steps of scores in one `form`."""
 
     name: ClassVar[str] = "music"
+    ending: ClassVar[float] = 20.0  # to try temperatures
 
     @property
     def tokeniser(self) -> Form:

@@ -12,7 +12,7 @@ from torch import Tensor
 from kuosan.adapt.controls import Controls, of_solver
 from kuosan.adapt.fit import errors
 from kuosan.adapt.flow import Flow
-from kuosan.adapt.grids import least_bound, stock_grids, straightest
+from kuosan.adapt.grids import NEAR, STARTS, least_bound, stock_grids, straightest
 from kuosan.adapt.rollout import Pairs, ends
 from kuosan.solvers import SOLVERS
 from kuosan.solvers.multistep import Multistep
@@ -45,8 +45,8 @@ class Candidate:
     """A sampler.
 
     Args:
-        kind: stock, or what was learned: times, decoupled, full. solver: a name where ``rho`` says the rest, else
-            None. grid: in words. rho: (k+1,), of the calls and of the end.
+        kind: stock, that after a shared call (far), or what was learned: times, decoupled, full. solver: a name where
+            ``rho`` says the rest, else None. grid: in words. rho: (k+1,), of the calls of each sample and of the end.
     """
 
     kind: str
@@ -56,14 +56,17 @@ class Candidate:
     controls: Controls
 
     def __str__(self) -> str:
-        return f"{self.solver or 'learned'}, {self.grid}"
+        return f"{self.solver or 'learned'}, {self.grid}{' after the mean' if self.controls.far else ''}"
 
 
-def stock(solver: str, grid: str, rho: Tensor, w: float | None = None) -> Candidate:
-    """A stock solver on a grid; with ``w`` under a guidance weight that is a control."""
+def stock(solver: str, grid: str, rho: Tensor, w: float | None = None, far: float | None = None) -> Candidate:
+    """A stock solver on a grid; with ``w`` under a guidance weight that is a control; after a shared call at ρ =
+    ``far``."""
     rule = SOLVERS[solver]()
     assert isinstance(rule, Multistep)
     controls = of_solver(rule, rho)
+    if far is not None:
+        return Candidate("far", solver, grid, rho, controls.after_far(far))
     return Candidate("stock", solver, grid, rho, controls if w is None else controls.guided(w))
 
 
@@ -80,21 +83,23 @@ def distances(end: Tensor, x: Tensor) -> Float64[Tensor, " b"]:
 
 
 def best_stock(
-    flow: Flow, k: int, pairs: Pairs, *, w: float | None = None, piece: int = 64, search: Search = Search()
-) -> list[Candidate]:
+    flow: Flow, k: int, pairs: Pairs, *, w: float | None = None, piece: int = 64, search: Search = Search(),
+    far: bool = False,
+) -> list[Candidate]:  # fmt: skip
     """Stock solvers and grids for k calls, the best first: every grid with the scouts on a few pairs, then every
-    solver on the best grids on more, then the best of those on all ``pairs``."""
-    grids = dict(stock_grids(flow, k))
-    if search.looks and k > 1:
+    solver on the best grids on more, then the best of those on all ``pairs``.  With ``far`` after a shared call."""
+    grids = dict(stock_grids(flow, k, NEAR if far else STARTS))
+    rho_far = flow.rho_start if far else None
+    if search.looks and k > 1 and not far:
         start, stop = min(80.0, flow.rho_start), max(0.01, 2 * flow.rho_end)
         grids["straightest"] = straightest(flow, pairs[: 2 * search.some], k, w=w, piece=piece)
         grids["least bound"] = least_bound(k, start, stop, flow.rho_end)
-    first = [stock(s, name, rho, w) for name, rho in grids.items() for s in search.scouts]
+    first = [stock(s, name, rho, w, rho_far) for name, rho in grids.items() for s in search.scouts]
     chosen: dict[str, float] = {}
     for candidate, error in zip(first, mean_error(first, flow, pairs[: search.few], piece), strict=True):
         chosen[candidate.grid] = min(error, chosen.get(candidate.grid, torch.inf))
     names = sorted(chosen, key=chosen.__getitem__)[: search.shortlist]
-    second = [stock(s, n, grids[n], w) for n in names for s in STOCK]
+    second = [stock(s, n, grids[n], w, rho_far) for n in names for s in STOCK]
     return _ranked(_ranked(second, flow, pairs[: search.some], piece)[: search.shortlist], flow, pairs, piece)
 
 

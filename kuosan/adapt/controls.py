@@ -30,12 +30,19 @@ class Controls:
     Args:
         log_rho: of the calls (k,). state: A (k+1,). terms: B (k+1, k), zero from the diagonal on.
         w: the guidance weight of each call (k,), where it is a control too.
+        far: the first call is at noise alone, and one that samples share (`solvers.far`): not one of the ``calls``.
     """
 
     log_rho: Float64[Tensor, " k"]
     state: Float64[Tensor, " k+1"]
     terms: Float64[Tensor, "k+1 k"]
     w: Float64[Tensor, " k"] | None = None
+    far: bool = False
+
+    @property
+    def calls(self) -> int:
+        """Of the network, for each sample."""
+        return len(self) - self.far
 
     def __len__(self) -> int:
         return len(self.log_rho)
@@ -53,7 +60,7 @@ class Controls:
         terms = flat.new_zeros(k + 1, k)
         terms[_triangle(k)] = triangle
         state = torch.cat([log_rho[:1].exp(), state])
-        return Controls(log_rho, state, terms, None if self.w is None else w)
+        return Controls(log_rho, state, terms, None if self.w is None else w, self.far)
 
     def gradient(self, log_rho: Tensor, state: Tensor, terms: Tensor, w: Tensor) -> Float64[Tensor, "b p"]:
         """Gradients (b, …) with respect to each part as one with respect to `flat`."""
@@ -65,6 +72,16 @@ class Controls:
     def guided(self, w: float) -> Controls:
         """The same with a guidance weight for each call."""
         return replace(self, w=torch.full_like(self.log_rho, w))
+
+    def after_far(self, rho: float) -> Controls:
+        """The same after a call that is shared, at ``rho``: its answer, the data's mean, is what the walk begins with
+        beside noise, y_0 = m + ρ_0 z, and goes the way of y_0 from there."""
+        start = self.log_rho.new_tensor([rho])
+        terms = torch.cat([(self.state / self.state[0])[:, None], self.terms], 1)
+        terms = torch.cat([terms.new_zeros(1, terms.shape[1]), terms])
+        return Controls(
+            torch.cat([start.log(), self.log_rho]), torch.cat([start, self.state]), terms, far=True
+        )
 
     def table(self, schedule: Schedule, times: Float64[Tensor, " k+1"]) -> Table:
         """Eq. 1 as coefficients of x_t on a schedule, for calls at ``times``; the last is where the sample is.

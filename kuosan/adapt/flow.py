@@ -10,6 +10,7 @@ the model was trained on once times are put back for log ρ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -23,8 +24,10 @@ from kuosan.core.shapes import Time, at
 from kuosan.denoisers.base import Denoiser
 from kuosan.guidance.classifier_free import ClassifierFree
 from kuosan.processes.additive import AdditiveProcess
+from kuosan.solvers.far import Far, kinds
 
 NOISIEST = 1e4  # ρ from which a schedule is taken to end in noise alone
+FEW = 8  # examples to a combination of conditions, at the least, for a call that these share
 
 
 class Given(Curve):
@@ -82,6 +85,18 @@ class Flow:
         self._given.values = w
         self.calls += len(y)
         mean: Tensor = self.denoiser(y * at(self.schedule.alpha(t), y), t, **cond).mean
+        return mean
+
+    def shares(self, cond: Mapping[str, Tensor], count: int) -> bool:
+        """Whether `far` costs next to nothing: so many examples have few combinations of conditions."""
+        return self.denoiser.alone and FEW * len(kinds(cond, count)[0]) <= count
+
+    @torch.no_grad()
+    def far(self, like: Tensor, **cond: Tensor) -> Tensor:
+        """The estimate of noise alone at ``rho_start``, which examples with the same conditions share."""
+        t = self.time(torch.full((len(like),), math.log(self.rho_start), dtype=torch.float64))
+        self.calls += len(kinds(cond, len(like))[0])
+        mean: Tensor = Far(self.denoiser)(like, t, **cond).mean
         return mean
 
 

@@ -8,7 +8,7 @@ where nothing is decided.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -22,15 +22,15 @@ from kuosan.solvers import AdamsBashforth, DPMSolverPP
 
 Levels = Float64[Tensor, " k+1"]
 STARTS, STOPS = (80.0, 30.0, 12.0), (0.005, 0.02, 0.06, 0.15)
+NEAR = (12.0, 6.0, 3.0)  # starts where the data's mean is known
 POWERS = (2.0, 3.5, 7.0)
 
 
-def stock_grids(flow: Flow, k: int) -> Iterator[tuple[str, Levels]]:
+def stock_grids(flow: Flow, k: int, starts: Sequence[float] = STARTS) -> Iterator[tuple[str, Levels]]:
     """Grids by name: even in log ρ, in ρ^(1/power), and in t."""
     end = torch.tensor([flow.rho_end], dtype=torch.float64)
     part = torch.arange(k, dtype=torch.float64) / max(1, k - 1)
-    highest = min(STARTS[0], flow.rho_start)
-    for start in sorted({min(s, highest) for s in STARTS}, reverse=True):
+    for start in sorted({min(s, flow.rho_start) for s in starts}, reverse=True):
         for stop in STOPS:
             if stop <= flow.rho_end:
                 continue

@@ -64,7 +64,7 @@ def walk(flow: Flow, controls: Controls, pairs: Pairs, piece: int = 64) -> Walk:
 
 @torch.no_grad()
 def ends(flow: Flow, many: Sequence[Controls], pairs: Pairs, piece: int = 64) -> list[Tensor]:
-    """The ends that each of many controls of one length leads these pairs' noise to, in shared batches."""
+    """The ends that each of many controls of one kind leads these pairs' noise to, in shared batches."""
     index = torch.arange(len(many) * len(pairs))
     out = []
     for part in index.split(piece):
@@ -88,6 +88,9 @@ def _walk(flow: Flow, of: Sequence[Controls], pairs: Pairs) -> Walk:
         if n == k:
             break
         states.append(y)
+        if n == 0 and of[0].far:
+            estimates.append(flow.far(y, **pairs.cond))
+            continue
         w = None if of[0].w is None else _stacked(of, lambda c: c.w)[:, n]
         estimates.append(flow.estimate(y, log_rho[:, n], w, **pairs.cond))
     return Walk(tuple(states), tuple(estimates), y)
@@ -125,6 +128,8 @@ def _gradients(
     y_bar = list(of)
     m_bar = [[torch.zeros_like(z) for _ in range(k)] for _ in of]
     for n in range(k, -1, -1):
+        if n == 0 and controls.far:  # nothing before it is free
+            continue
         if n < k:
             y = walked.states[n].detach().requires_grad_()
             log_rho = controls.log_rho[n].expand(b).clone().requires_grad_()

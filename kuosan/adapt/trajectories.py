@@ -15,7 +15,7 @@ the end, corrupt the estimate to t_2 with fresh noise, estimate again. At t_k th
 that of x_{t_k}(z) where the teacher is right.
 
 The student starts at the teacher's weights, which know the answer for the last of these times already, nearly. There
-is no second network, no adversary and nothing to balance. What it costs is the walks: about 20 calls of the teacher
+is no second network, no adversary and nothing to balance. What it costs is the walks: about ten calls of the teacher
 per pair, none of them with a gradient.
 """
 

@@ -148,7 +148,7 @@ def chain(base: Candidate, decoupled: bool) -> tuple[Callable[[Tensor], Candidat
 
     θ = (log ρ_0, log of each step in log ρ, and the shifts of where the network is asked, but for the first call).
     """
-    k, end = len(base.controls), base.rho[-1:]
+    k, end, far = base.controls.calls, base.rho[-1:], base.controls.far
     rule = SOLVERS[base.solver or ""]()
     assert isinstance(rule, Multistep)
     kind = "decoupled" if decoupled else "times"
@@ -159,6 +159,8 @@ def chain(base: Candidate, decoupled: bool) -> tuple[Callable[[Tensor], Candidat
         controls = replace(of_solver(rule, rho), w=base.controls.w)
         if decoupled:
             controls = replace(controls, log_rho=levels + torch.cat([theta.new_zeros(1), theta[k:]]))
+        if far:
+            controls = controls.after_far(float(base.controls.log_rho[0].exp()))
         return Candidate(kind, base.solver, "learned times", rho, controls)
 
     levels = base.rho[:-1].log()
@@ -169,12 +171,19 @@ def chain(base: Candidate, decoupled: bool) -> tuple[Callable[[Tensor], Candidat
 def learn(
     flow: Flow, k: int, pairs: Pairs, stages: Stages, seeds: Seeds, *, w: float | None, piece: int, tell: Tell
 ) -> list[Candidate]:
-    """All candidates for k calls, stock ones first."""
+    """All candidates for k calls, stock ones first.
+
+    Of the starts that are tried, each has its times learned, and then where the network is asked; coefficients are
+    learned from the one that is closest by then, and from the next only where that gains little.
+    """
     tell("stock samplers", 0.0)
-    shortlist = best_stock(flow, k, pairs[: min(len(pairs), 64)], w=w, piece=piece, search=stages.search)
-    found = shortlist[:3]
-    moved: list[tuple[float, Candidate]] = []
-    check = pairs[: min(len(pairs), 128)]
+    some, check = pairs[: min(len(pairs), 64)], pairs[: min(len(pairs), 128)]
+    shortlist = best_stock(flow, k, some, w=w, piece=piece, search=stages.search)
+    found, starts = shortlist[:3], shortlist[: stages.starts]
+    if w is None and flow.shares(pairs.cond, len(pairs)):
+        after = best_stock(flow, k, some, piece=piece, search=stages.search, far=True)
+        found, starts = [*found, *after[:1]], after[: stages.starts]
+    least = _error(flow, shortlist[0], check, piece)
 
     def improve(
         base: Candidate, decoupled: bool, effort: Effort, name: str, share: tuple[float, float]
@@ -189,22 +198,23 @@ def learn(
         )
         return make(theta)
 
-    for i, base in enumerate(shortlist[: stages.starts]):
-        share = (0.1 + 0.1 * i, 0.2 + 0.1 * i)
-        better = improve(base, False, stages.times, "times", share)
-        moved.append((_error(flow, better, check, piece), better))
-    least = _error(flow, shortlist[0], check, piece)
-    for _, times in sorted(moved, key=lambda m: m[0]):
-        asked = improve(times, True, stages.decoupled, "decoupled times", (0.3, 0.45))
+    moved: list[tuple[float, Candidate]] = []
+    for i, base in enumerate(starts):
+        low, each = 0.1 + 0.3 * i / len(starts), 0.3 / len(starts)
+        times = improve(base, False, stages.times, "times", (low, low + 0.4 * each))
+        asked = improve(times, True, stages.decoupled, "decoupled times", (low + 0.4 * each, low + each))
+        found += [times, asked]
+        moved.append((_error(flow, asked, check, piece), asked))
+    for _, asked in sorted(moved, key=lambda m: m[0]):
         start = asked.controls
         flat = fit(
             flow, start.of, start.flat(), pairs, stages.full, seeds.fold("full"), piece=piece,
-            tell=lambda done: tell("coefficients", 0.45 + 0.55 * done),
+            tell=lambda done: tell("coefficients", 0.4 + 0.6 * done),
         )  # fmt: skip
         controls = start.of(flat)
-        rho = torch.cat([controls.log_rho.exp(), times.rho[-1:]])
+        rho = torch.cat([controls.log_rho[-k:].exp(), asked.rho[-1:]])
         full = Candidate("full", None, "learned", rho, controls)
-        found += [times, asked, full]
+        found.append(full)
         if _error(flow, full, check, piece) < GAIN * least:
             break  # or the next start may lead somewhere better
     return found
@@ -218,12 +228,12 @@ def _error(flow: Flow, candidate: Candidate, pairs: Pairs, piece: int) -> float:
 def measure(flow: Flow, candidates: list[Candidate], pairs: Pairs, piece: int) -> list[Measured]:
     """Each on the same pairs, the closest first; walks that leave the numbers last."""
     out = []
-    for candidate, end in zip(
-        candidates, ends(flow, [c.controls for c in candidates], pairs, piece), strict=True
-    ):
-        d = distances(end, pairs.end)
-        value, stderr = float(d.mean()), float(d.std() / len(d) ** 0.5)
-        out.append(Measured(candidate, value if value == value else math.inf, stderr))
+    for far in sorted({c.controls.far for c in candidates}):
+        kind = [c for c in candidates if c.controls.far == far]
+        for candidate, end in zip(kind, ends(flow, [c.controls for c in kind], pairs, piece), strict=True):
+            d = distances(end, pairs.end)
+            value, stderr = float(d.mean()), float(d.std() / len(d) ** 0.5)
+            out.append(Measured(candidate, value if value == value else math.inf, stderr))
     return sorted(out, key=lambda m: m.value)
 
 

@@ -67,6 +67,7 @@ def tune(
     if of_tokens(run):
         given = {"--w": w is not None, "--guidance": guidance, "--churn": churn, "--pairs": pairs is not None}
         return _texts(run, counts, [flag for flag, is_given in given.items() if is_given], time, seed, out)
+    from kuosan.recipes.report_tune import SHARED
     from kuosan.recipes.tune import PAIRS
     from kuosan.recipes.tune import tune as learn
 
@@ -96,7 +97,8 @@ def tune(
     path, last = found[-1].path, found[-1].sequence.steps
     option = f"--grid {path}" if use == "grid" else f"--steps {last}"
     weight = f" --w {w:g}" if w is not None and use == "steps" else ""
-    text = "\n".join([head, "", table(rows, heads), "", f"Kept in {shown(path.parent)}.",
+    shared = [f"{SHARED[0].upper()}{SHARED[1:]}."] if any(f.sequence.far for f in found) else []
+    text = "\n".join([head, "", table(rows, heads), "", *shared, f"Kept in {shown(path.parent)}.",
                       f"Use: kuosan sample {run} {option}{weight}"])  # fmt: skip
     text += "".join(_churn_line(sequence) for sequence in (c.sequence for c in churned))
     data = {
@@ -107,7 +109,7 @@ def tune(
         ],
         "sequences": [
             {"steps": f.sequence.steps, "file": f.path, "solver": f.sequence.solver, "grid": f.sequence.grid,
-             "guidance": f.sequence.guidance, **f.sequence.about} for f in found
+             "far": f.sequence.far, "guidance": f.sequence.guidance, **f.sequence.about} for f in found
         ],
     }  # fmt: skip
     return Answer(text, data)

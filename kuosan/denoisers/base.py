@@ -19,6 +19,8 @@ class Denoiser(nn.Module, ABC):
     """A model of the data behind a noisy state, for one process."""
 
     process: Process
+    alone: bool = False
+    """What is said of an example depends on that example alone, and so may be asked of any batch."""
 
     @abstractmethod
     def forward(self, x_t: State, t: Time, **cond: Tensor) -> Posterior:

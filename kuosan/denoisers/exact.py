@@ -32,6 +32,7 @@ class MixtureDenoiser(Denoiser):
     """
 
     process: GaussianProcess
+    alone = True
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class CorrelatedDenoiser(Denoiser):
     """
 
     process: GaussianProcess
+    alone = True
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class NetworkDenoiser(Denoiser):
     """
 
     process: AdditiveProcess
+    alone = True
 
     def __init__(
         self,
@@ -108,6 +109,8 @@ class NetworkDenoiser(Denoiser):
 
 class _Along(Denoiser):
     """A network's denoiser at times known ahead: its coefficients are plain numbers in a table."""
+
+    alone = True
 
     def __init__(
         self, denoiser: NetworkDenoiser, times: tuple[Time, ...], dtype: torch.dtype, device: torch.device

@@ -48,7 +48,7 @@ class ClassifierFree(Denoiser):
     def __init__(self, denoiser: Denoiser, w: float | Curve, null: Mapping[str, int]):
         super().__init__()
         self.denoiser, self.w, self.null = denoiser, curve(w), dict(null)
-        self.process = denoiser.process
+        self.process, self.alone = denoiser.process, denoiser.alone
         self._twice: dict[int, tuple[Time, Time]] = {}  # a time by identity, and the doubled batch's
 
     def along(self, times: tuple[Time, ...], like: State) -> Denoiser:

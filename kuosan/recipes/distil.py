@@ -189,6 +189,7 @@ def student_facts(teacher: Run, asked: dict[str, Any]) -> Facts:
     batch = own.training.batch if own.training.batch != "auto" else 64
     width = network.get("dim") or 1.5 * network.get("base", 64)
     lr = own.training.lr if own.training.lr != "auto" and not own.init else RATE * math.sqrt(96 / width)
+    optimizer = "muon" if network["kind"] == "transformer" else own.training.optimizer
     part = DistilPart(steps=steps, w=w, times=student_times(teacher, steps))
     recipe = own.model_copy(
         update={
@@ -197,7 +198,13 @@ def student_facts(teacher: Run, asked: dict[str, Any]) -> Facts:
             "init": asked["distil"],
             "data": own.data.model_copy(update={"path": asked["data"]}),
             "training": own.training.model_copy(
-                update={"batch": batch, "lr": float(f"{lr:.2g}"), "drop": 0.0, "patience": 0}
+                update={
+                    "batch": batch,
+                    "lr": float(f"{lr:.2g}"),
+                    "drop": 0.0,
+                    "patience": 0,
+                    "optimizer": optimizer,
+                }
             ),
             "sampling": SamplingPart(steps=steps, solver=SOLVER, grid=GRID, w=1.0),
             "distil": part,
@@ -216,6 +223,11 @@ def student_facts(teacher: Run, asked: dict[str, Any]) -> Facts:
         ("distil.share", part.share, "of the budget for the pairs"),
         ("network", network["kind"], f"from {asked['distil']}"),
         ("training.batch", batch, "as the teacher's"),
+        (
+            "training.optimizer",
+            optimizer,
+            "closer than AdamW in as many steps" if optimizer == "muon" else "as the teacher's",
+        ),
         ("training.lr", recipe.training.lr, "as the teacher's: a student of few steps has far to go"),
     ]
     return replace(of, recipe=recipe, network=network, choices=choices, asked=asked, version="")

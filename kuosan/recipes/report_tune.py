@@ -28,10 +28,14 @@ def section(found: Sequence[Tuned], w: float) -> Section:
     return Section("sequences", "Few steps", "What few steps come to", lead, figures)
 
 
+SHARED = "one call more, of noise alone, is shared by all samples of the same conditions"
+
+
 def sentence(t: Tuned) -> str:
     """One number of steps in words."""
     best, stock = t.best, t.stock
-    head = f"{t.k} calls: {best.value:.4f} ± {best.stderr:.4f}"
+    more = f" ({SHARED})" if best.candidate.controls.far else ""
+    head = f"{t.k} calls{more}: {best.value:.4f} ± {best.stderr:.4f}"
     if best.candidate.kind == "stock":
         return f"{head} with {best.candidate}, which nothing that was learned came before."
     text = f"{head} against {stock.value:.4f} ± {stock.stderr:.4f} with the best stock sampler ({stock.candidate})"
@@ -71,7 +75,7 @@ def _levels(found: Sequence[Tuned]) -> str:
     def paint(axes: Any) -> None:
         for row, t in enumerate(found):
             for m, colour, marker, shift in ((t.stock, SECOND, "s", -0.14), (t.best, FIRST, "o", 0.14)):
-                rho = m.candidate.controls.log_rho.exp().tolist()
+                rho = m.candidate.controls.log_rho[-t.k :].exp().tolist()
                 name = {"s": "best stock sampler", "o": "this run's"}[marker] if not row else None
                 axes.plot(rho, [row + shift] * t.k, color=colour, marker=marker, ms=4.5, lw=0.8, label=name)
         axes.set_xscale("log")

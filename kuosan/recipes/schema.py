@@ -249,7 +249,7 @@ class DistilPart(_Part):
     w: float = Field(1.0, ge=0, description="guidance of the teacher, which the student then has without")
     times: tuple[float, ...] = Field((), description="falling, one for each step")
     share: float = Field(0.25, gt=0, lt=1)
-    walk: int = Field(20, ge=1)
+    walk: int = Field(10, ge=1)
 
 
 class AdapterPart(_Part):

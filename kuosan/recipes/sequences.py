@@ -144,17 +144,17 @@ def unmeasured(run: Run) -> Sequence:
 def sequence_of(run: Run, flow: Flow, found: Several[Measured], w: float, about: dict[str, Any]) -> Sequence:
     """The first of ``found`` as a sequence of the run; the others in ``about``."""
     best = found[0]
-    candidate, k = best.candidate, len(best.candidate.controls)
+    candidate, controls = best.candidate, best.candidate.controls
     times = _times(flow, candidate)
     table: dict[str, Any] = {}
-    if candidate.kind in ("decoupled", "full"):
-        coefficients = candidate.controls.table(flow.schedule, times)
+    if candidate.kind in ("decoupled", "full") or controls.far:
+        coefficients = controls.table(flow.schedule, times)
         table = {
             "state": tuple(coefficients.state.tolist()),
             "terms": tuple(tuple(row) for row in coefficients.terms.tolist()),
         }
-    if candidate.controls.w is not None:
-        table["w"] = tuple(candidate.controls.w.tolist())
+    if controls.w is not None:
+        table["w"] = tuple(controls.w.tolist())
     tried = [
         {"kind": m.candidate.kind, "sampler": str(m.candidate), "error": m.value, "stderr": m.stderr}
         for m in found
@@ -165,7 +165,8 @@ def sequence_of(run: Run, flow: Flow, found: Several[Measured], w: float, about:
         "sigmas": rho.tolist(), "timesteps": (1000 * times[:-1] - 1).tolist(),
     }  # fmt: skip
     return Sequence(
-        steps=k,
+        steps=controls.calls,
+        far=controls.far,
         solver=LEARNED if "terms" in table else str(candidate.solver),
         grid=candidate.grid,
         times=tuple(times.tolist()),

@@ -17,12 +17,17 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from kuosan.core.curves import Curve, Piecewise
+from kuosan.core.posteriors import Posterior
+from kuosan.core.random import Seeds
 from kuosan.core.schedules import Level, Schedule
+from kuosan.core.shapes import Time
+from kuosan.denoisers.base import Denoiser
 from kuosan.errors import UserError
 from kuosan.solvers import SOLVERS
 from kuosan.solvers.base import Solver
 from kuosan.solvers.exponential import SDESolverPP
-from kuosan.solvers.multistep import Multistep, Table
+from kuosan.solvers.far import Far
+from kuosan.solvers.multistep import History, Multistep, Table
 from kuosan.training.checkpoint import write_json
 
 FORMAT = 1
@@ -36,15 +41,31 @@ class Tabled(Multistep):
 
     Args:
         times: that grid (n+1). state: c of eq. 1 of `multistep` (n). coefficients: b, newest estimate first (n, n).
+        far: the first call is at noise alone, and samples with the same conditions share it, see `far`.
     """
 
     times: tuple[float, ...] = ()
     state: tuple[float, ...] = ()
     coefficients: tuple[tuple[float, ...], ...] = ()
+    far: bool = False
 
     @property
     def most_back(self) -> int:  # type: ignore[override]
         return len(self.state)
+
+    def step(
+        self,
+        denoiser: Denoiser,
+        x_t: Tensor,
+        t: Time,
+        s: Time,
+        memory: History | None,
+        seeds: Seeds,
+        **cond: Tensor,
+    ) -> tuple[Tensor, Posterior, History]:
+        if self.far and denoiser.alone and memory is not None and memory.place == 0:
+            denoiser = Far(denoiser)
+        return super().step(denoiser, x_t, t, s, memory, seeds, **cond)
 
     def table(self, schedule: Schedule, levels: Level) -> Table:
         if levels.t.tolist() != list(self.times):
@@ -61,7 +82,8 @@ class Sequence:
 
     Args:
         solver: a name of `SOLVERS`, or ``learned`` for ``state`` and ``terms`` as `Tabled` has them.
-        grid: where the times come from, in words. times: (steps + 1).
+        grid: where the times come from, in words. times: (steps + 1), and one more before them with ``far``.
+        far: a call at noise alone comes before the others, one for all samples of the same conditions.
         guidance: the weight that it was made for. w: the weight at each of the first ``steps`` times, where learned.
         eta: churn at those times, for the solver `CHURN`.
         model: the fingerprint of the weights that it was made for; "" fits all.
@@ -77,16 +99,17 @@ class Sequence:
     guidance: float = 1.0
     w: tuple[float, ...] = ()
     eta: tuple[float, ...] = ()
+    far: bool = False
     model: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        n = self.steps
+        n = self.steps + self.far
         fits = len(self.times) == n + 1 and all(0 <= t <= 1 for t in self.times)
         fits &= all(len(v) in (0, n) for v in (self.state, self.terms, self.w, self.eta))
         fits &= all(len(row) == n for row in self.terms)
         if not fits or (self.solver == LEARNED) != bool(self.state) or bool(self.state) != bool(self.terms):
-            raise ValueError(f"not a control sequence of {n} steps")
+            raise ValueError(f"not a control sequence of {self.steps} steps")
         if self.solver != LEARNED and self.solver not in SOLVERS:
             raise ValueError(f"there is no solver {self.solver!r}")
 
@@ -97,7 +120,7 @@ class Sequence:
     def rule(self) -> Solver[Any]:
         """The solver."""
         if self.solver == LEARNED:
-            return Tabled(self.times, self.state, self.terms)
+            return Tabled(self.times, self.state, self.terms, self.far)
         if self.eta:
             return SDESolverPP(eta=self._curve(self.eta))
         return SOLVERS[self.solver]()

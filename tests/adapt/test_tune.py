@@ -18,7 +18,7 @@ from kuosan.core.schedules import EDM, Cosine, Rectified
 from tests.adapt.test_controls import mixture
 
 D = 4
-SHORT = Stages(Effort(4, 32), Effort(6, 32), Effort(20, 32), starts=1)
+SHORT = Stages(Effort(4, 32), Effort(6, 32), Effort(30, 32), starts=1)
 
 
 def pairs(flow: Flow, n: int, seed: int = 0):  # type: ignore[no-untyped-def]

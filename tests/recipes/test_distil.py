@@ -67,10 +67,10 @@ def test_a_student_is_a_run_of_its_own(run: kuosan.Run, student: kuosan.Run) -> 
     assert torch.allclose(samples.x[2:3], student.sample(1, first=2).x, atol=1e-5)
     # pairs go when the run is finished, and their number stays
     assert [p.name for p in (student.path / "checkpoints/pairs").iterdir()] == [lessons.ALL]
-    # a quarter of 24 steps, at a walk's price of 21 calls beside 3 for a step
+    # a quarter of 24 steps, at a walk's price of 11 calls beside 3 for a step
     recipe = student.facts.recipe
     assert recipe.training.batch == 8 and lessons.pairs_of(student.facts, 24) == lessons.CHUNK
-    assert lessons.pairs_of(student.facts, 24_000) == round(0.25 * 24_000 * 8 * 3 / 21 / 64) * 64
+    assert lessons.pairs_of(student.facts, 24_000) == round(0.25 * 24_000 * 8 * 3 / 11 / 64) * 64
 
 
 def test_pairs_are_where_the_teacher_goes(run: kuosan.Run, tmp_path: Path) -> None:

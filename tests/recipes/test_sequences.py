@@ -9,7 +9,7 @@ import pytest
 
 import kuosan
 from kuosan.recipes import sequences
-from kuosan.solvers.sequence import Sequence, read_sequence
+from kuosan.solvers.sequence import Sequence, Tabled, read_sequence
 from tests.recipes import small
 
 
@@ -57,6 +57,14 @@ def test_a_sequence_is_whole_or_none(change: dict[str, object]) -> None:
     Sequence(**good)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"control sequence|no solver"):
         Sequence(**good | change)  # type: ignore[arg-type]
+
+
+def test_a_shared_call_is_one_more_time() -> None:
+    times, state, terms = (1.0, 0.5, 0.0), (0.5, 0.0), ((0.1, 0.0), (0.2, 0.3))
+    one = Sequence(1, "learned", "learned", times, state, terms, far=True)
+    assert one.rule() == Tabled(times, state, terms, far=True)
+    with pytest.raises(ValueError, match="of 2 steps"):
+        Sequence(2, "learned", "learned", times, state, terms, far=True)
 
 
 def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:

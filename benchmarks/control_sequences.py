@@ -243,7 +243,8 @@ def main() -> None:
         "it. Floor: error of the fine walk that stands for the flow. Seconds of fitting on one thread of a machine "
         "that other processes shared. Sequences that are learned know the mean of the data, which all samples of a "
         "condition share: one call for each condition (one of a mixture and of emoji, ten of digits and "
-        "Fashion-MNIST) beside those of each sample, which are counted. `python -m benchmarks.control_sequences --mixtures --runs …` "
+        "Fashion-MNIST) beside those of each sample, which are counted. "
+        "`python -m benchmarks.control_sequences --mixtures --runs …` "
         + asked.about,
         ["model", "calls", "ours", "median", "kept", "best stock of ours", "best peer", "median", "which",
          "ratio", "equal", "s", "floor"],

@@ -39,7 +39,7 @@ class Autoguided(Denoiser):
     def __init__(self, denoiser: Denoiser, guide: Denoiser, w: float | Curve):
         super().__init__()
         self.denoiser, self.guide, self.w = denoiser, guide, curve(w)
-        self.process = denoiser.process
+        self.process, self.alone = denoiser.process, denoiser.alone and guide.alone
 
     def along(self, times: tuple[Time, ...], like: State) -> Denoiser:
         return Autoguided(self.denoiser.along(times, like), self.guide.along(times, like), self.w)

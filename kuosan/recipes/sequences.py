@@ -159,10 +159,11 @@ def sequence_of(run: Run, flow: Flow, found: Several[Measured], w: float, about:
         {"kind": m.candidate.kind, "sampler": str(m.candidate), "error": m.value, "stderr": m.stderr}
         for m in found
     ]
-    rho = (-flow.schedule.log_snr(times).detach() / 2).exp()
+    own = times[controls.far :]
+    rho = (-flow.schedule.log_snr(own).detach() / 2).exp()
     about = {
         "kind": candidate.kind, "error": best.value, "stderr": best.stderr, **about, "tried": tried,
-        "sigmas": rho.tolist(), "timesteps": (1000 * times[:-1] - 1).tolist(),
+        "sigmas": rho.tolist(), "timesteps": (1000 * own[:-1] - 1).tolist(),
     }  # fmt: skip
     return Sequence(
         steps=controls.calls,

@@ -33,7 +33,8 @@ def test_it_says_what_it_kept_and_what_that_cost(tuned: tuple[Path, Result]) -> 
         about = found.about
         assert found.steps == k and about["error"] <= about["stock_error"] and about["calls"] > 0
         assert {t["kind"] for t in about["tried"]} >= {"stock", "times", "decoupled", "full"}
-        assert len(about["sigmas"]) == k + found.far + 1 and len(about["timesteps"]) == k + found.far
+        assert len(about["sigmas"]) == k + 1 and len(about["timesteps"]) == k
+        assert len(found.times) == k + found.far + 1
         assert about["error"] == min(t["error"] for t in about["tried"])
 
 

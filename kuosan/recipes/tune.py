@@ -154,10 +154,9 @@ def _estimate(run: Run, flow: Flow, k: int, pairs: int, w: float | None, piece: 
             flow.estimate(z, torch.zeros(count, dtype=torch.float64), weight, **cond)
     per_call = (time.monotonic() - started) / count
     stages = Stages()
-    fitted = sum(
-        e.batches * e.batch for e in (*[stages.times] * stages.starts, stages.decoupled, stages.full)
-    )
-    return per_call * (1.4 * pairs * 110 + k * (5 * fitted + 6000))
+    efforts = (*[stages.times, stages.decoupled] * stages.starts, stages.full)
+    fitted = sum(e.batches * e.batch for e in efforts)
+    return per_call * (1.4 * pairs * 110 + k * (5 * fitted + 9000))
 
 
 def _scaled(stages: Stages, part: float) -> Stages:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kuosan.codecs import Codec
@@ -19,6 +18,7 @@ from kuosan.modalities.tokeniser import read_tokeniser
 from kuosan.networks.given import made_to_look, made_to_see
 from kuosan.networks.sides import counts_of, each
 from kuosan.networks.stock_lm import is_masked_lm, read_masked_lm
+from kuosan.networks.widen import widened
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.run import RECIPE, Run
 from kuosan.recipes.schema import Recipe
@@ -74,7 +74,7 @@ class Start:
         return new
 
     def weights_for(self, network: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """The weights for `network`: the rows of new values at the mean of those that there were."""
+        """The weights for `network`, whose vocabularies are grown at their ends: a new value is yet an unknown one."""
         weights = self.weights
         if network.get("given") and not self.of.network.get("given"):
             weights = made_to_see(weights, self.of.network, "network.")
@@ -85,8 +85,8 @@ class Start:
         old, new = self.of.network.get("conditions") or {}, network.get("conditions") or {}
         if self.wider or old == new:
             return weights
-        rows = {k: v for k, v in weights.items() if k.endswith(_ROWS) and len(v)}
-        return dict(weights) | {k: _grown(v, old, new) for k, v in rows.items()}
+        before, after = ({k: [str(i) for i in range(n)] for k, n in counts.items()} for counts in (old, new))
+        return widened(weights, self.of.network, before, after)
 
     def facts(self) -> dict[str, Any]:
         """Network, schedule and objective, which stand, and the noise."""
@@ -97,19 +97,6 @@ class Start:
             "schedule": r.schedule.model_dump(mode="json"),
             "objective": r.objective.model_dump(mode="json"),
         }
-
-
-_ROWS = ("table.rows", "class_embedding.weight")  # of the values of conditions, each column's null last
-
-
-def _grown(rows: Tensor, old: Mapping[str, int], new: Mapping[str, int]) -> Tensor:
-    parts, first = [], 0
-    for name, n in old.items():
-        mine = rows[first : first + n]
-        mean = mine.mean(0, keepdim=True).expand(new[name] - n, -1)
-        parts += [mine, mean, rows[first + n : first + n + 1]]
-        first += n + 1
-    return torch.cat(parts)
 
 
 def starting_point(init: str) -> Start:

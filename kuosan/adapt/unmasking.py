@@ -26,12 +26,15 @@ from kuosan.processes.discrete import Masked
 from kuosan.solvers.unmasking import ORDERS, log_probabilities
 
 LEVELS = 32
+FAR = 64  # tokens that are so many at once are not like the first
 _LEAST = math.log(1e-30)  # of a log-probability, as in the bound
 
 
 def stock_levels(length: int, number: int = LEVELS) -> tuple[int, ...]:
-    """Counts from 0 to L, even: those of every even schedule whose steps divide ``number`` are among them."""
-    return tuple(linear_counts(length, min(number, length)).tolist())
+    """Counts from 0 to L, even: those of every even schedule whose steps divide ``number`` are among them. Where the
+    first of them is far from 0 also the powers of two before it: the first tokens are those that cost most."""
+    even = linear_counts(length, min(number, length)).tolist()
+    return (0, *(1 << k for k in range((even[1] - 1).bit_length()) if even[1] > FAR), *even[1:])
 
 
 def measure_profile(

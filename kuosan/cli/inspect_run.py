@@ -151,7 +151,7 @@ def _texts(run: Run, network: str, sampled: str) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [
         ("state", f"up to {facts.network['length']:,} tokens of {facts.network['size']:,}"),
         ("process", process),
-        ("notation" if run.modality.name == "music" else "tokeniser", tokeniser),
+        ("notation" if run.modality.name != "text" else "tokeniser", tokeniser),
         ("network", network),
         ("objective", f"weight {facts.recipe.objective.weight}"),
         ("sampling", sampled),

@@ -21,7 +21,7 @@ from kuosan.cli.sample_motion import corrected
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.sample_numbers import about_parts, no_parts, steered
 from kuosan.cli.sample_plans import about_wishes, no_plans, plan_rules
-from kuosan.cli.sample_shapes import constrained
+from kuosan.cli.sample_shapes import constrained, voxel_rules
 from kuosan.cli.sample_texts import text_of, text_rules
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
@@ -213,6 +213,8 @@ def sample(
             no_parts(loaded, parts)
         if loaded.modality.name == "plan":
             options["rules"] = plan_rules(loaded, plan, {**score, **wishes}, fixed)
+        elif loaded.modality.name == "voxels":
+            options["rules"] = voxel_rules(loaded, parts, {**score, **wishes})
         elif loaded.modality.name == "music":
             options["rules"] = music_rules(loaded, score, wishes, fixed)
         else:

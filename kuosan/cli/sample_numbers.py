@@ -47,12 +47,20 @@ def steered(
 
 def no_parts(run: Run, parts: Mapping[str, Any]) -> None:
     """UserError where states are tokens, of which no such parts are known."""
-    if asked := next((name for name, value in parts.items() if value is not None and value != ()), None):
-        ways = {"music": "--given with --voices or --bars", "plan": "--rooms, --graph or --outline"}
-        own = ways.get(run.modality.name, "--template")
+    own = ("keep",) if run.modality.name == "voxels" else ()
+    asked = next(
+        (k for k, value in parts.items() if value is not None and value != () and k not in own), None
+    )
+    if asked:
+        ways = {
+            "music": "--given with --voices or --bars",
+            "plan": "--rooms, --graph or --outline",
+            "voxels": "--given with --keep",
+        }
+        way = ways.get(run.modality.name, "--template")
         raise UserError(
             f"--{asked} is for states of numbers, and {run.path} is a model of {run.modality.noun}: leave it away, or "
-            f"use {own}"
+            f"use {way}"
         )
 
 

@@ -1,14 +1,16 @@
-"""What `kuosan sample` can be asked of shapes: that they are symmetric, and that they stand."""
+"""What `kuosan sample` can be asked of shapes: that they are symmetric, that they stand, and that cells stay."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from kuosan.errors import UserError
 
 if TYPE_CHECKING:
     from kuosan.recipes.run import Run
+    from kuosan.recipes.tokens import Rules
 
 
 def constrained(run: Run, symmetric: str | None, flat_base: bool) -> Run:
@@ -30,5 +32,21 @@ def constrained(run: Run, symmetric: str | None, flat_base: bool) -> Run:
             f"--symmetric {symmetric} is no axis that shapes can be mirrored along: give x, y or xy"
         )
     found = copy.copy(run)
-    found.modality = ShapeModality(modality.form, symmetric or "", flat_base)
+    found.modality = type(modality)(modality.form, symmetric or "", flat_base)
     return found
+
+
+def voxel_rules(run: Run, parts: Mapping[str, Any], others: Mapping[str, Any]) -> Rules | None:
+    """What cells must stay as they are; None where nothing is asked.
+
+    Raises:
+        UserError: wishes about texts or music, or what `recipes.voxels_wishes.rules_of_voxels` raises.
+    """
+    if asked := next((name for name, value in others.items() if value and name != "given"), None):
+        raise UserError(
+            f"--{asked.replace('_', '-')} is not for voxels, and {run.path} is a model of them: leave it away, or use "
+            "--given with --keep"
+        )
+    from kuosan.recipes.voxels_wishes import rules_of_voxels
+
+    return rules_of_voxels(run, others["given"], parts["keep"])

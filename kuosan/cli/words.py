@@ -220,6 +220,8 @@ def suggestions(run: str, facts: Facts) -> list[str]:
         gap = [f"kuosan sample {place} --template 'Once [[gap:30]] there was'"] if masks else []
         if facts.recipe.data.modality == "music":
             gap = [f"kuosan sample {place} --length 16bars --format wav"]
+        if facts.recipe.data.modality == "shape":
+            gap = [f"kuosan sample {place} --given FILE --keep height:0-50%"]
         if facts.recipe.data.modality == "plan":
             gap = [f"kuosan sample {place} --rooms bedroom=2 --format dxf,geojson"]
         return [f"kuosan sample {place}{where}", *gap, f"kuosan evaluate {place}"]

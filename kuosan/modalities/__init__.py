@@ -31,6 +31,7 @@ from kuosan.modalities.tokeniser import Tokeniser, read_tokeniser
 from kuosan.modalities.tokeniser_training import train_tokeniser
 from kuosan.modalities.video import VideoModality
 from kuosan.modalities.video_clip import Clip, VideoFormat
+from kuosan.modalities.voxels import VoxelModality
 
 __all__ = [
     "AudioModality",
@@ -71,6 +72,7 @@ __all__ = [
     "Unreadable",
     "VideoFormat",
     "VideoModality",
+    "VoxelModality",
     "as_rgb",
     "grid_picture",
     "known_modalities",

@@ -50,6 +50,8 @@ class ShapeModality(Modality[Shape]):
     noun: ClassVar[str] = "shapes"
     ending: ClassVar[float] = 80.0
     formats: ClassVar[tuple[str, ...]] = ("glb", "stl", "obj", "ply", "off", "vox", "npz")
+    colours: ClassVar[int] = shape_vox.COLOURS
+    """How many colours of painted blocks are told apart, unless somebody asks."""
 
     def __init__(self, form: ShapeForm, symmetric: str = "", flat_base: bool = False) -> None:
         """`symmetric` names axes (x, y) across which decoded shapes are mirror images of themselves; with `flat_base`
@@ -83,8 +85,13 @@ class ShapeModality(Modality[Shape]):
 
     @classmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
-        """See `gather_shapes`, also for the options."""
-        return gather_shapes(folder, cls, like if isinstance(like, ShapeModality) else None, **options)
+        """See `gather_shapes`, also for the options; as distances, or of ``form`` voxels as cells of one value each
+        (`voxels`)."""
+        from kuosan.modalities.voxels import VoxelModality
+
+        cells = options.pop("form", "auto") == "voxels"
+        kind = type(like) if isinstance(like, ShapeModality) else VoxelModality if cells else ShapeModality
+        return gather_shapes(folder, kind, like if isinstance(like, ShapeModality) else None, **options)
 
     def spec(self) -> Spec:
         return {"modality": self.name, "form": self.form.to_json()}
@@ -126,18 +133,24 @@ class ShapeModality(Modality[Shape]):
         return self.to_state(torch.from_numpy(np.stack([self.fit(raw) for raw in raws])))
 
     def decode(self, x: Float[Tensor, "b c d h w"]) -> list[Shape]:
-        """Fields of states, or blocks where the distance is negative."""
+        """Fields of states, or blocks."""
         if x.ndim != 5 or tuple(x.shape[1:]) != self.shape:
             raise ValueError(
                 f"expected states of shape (b, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}"
             )
-        form, x = self.form, x.detach().to("cpu", torch.float32).clamp(-1, 1)
-        x = standing_flat(x, form.reach) if self.flat_base else x
-        values = mirrored(x, self.symmetric).numpy()
-        if not form.blocks:
-            return [Field(one[0] * np.float32(form.reach), form.frame) for one in values]
-        shapes: list[Shape] = []
-        for one in values:
+        form, values = self.form, self._as_asked(x.detach().to("cpu", torch.float32).clamp(-1, 1))
+        if form.blocks:
+            return self._blocks(values)
+        return [Field(one[0] * np.float32(form.reach), form.frame) for one in values.numpy()]
+
+    def _as_asked(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        """Symmetric and standing, where that is wished for."""
+        return mirrored(standing_flat(x, self.form.reach) if self.flat_base else x, self.symmetric)
+
+    def _blocks(self, values: Float[Tensor, "b c d h w"]) -> list[Shape]:
+        """Blocks where the distance is negative."""
+        form, shapes = self.form, list[Shape]()
+        for one in values.numpy():
             filled, paint = one[0] < 0, None
             if form.palette:
                 paint = np.rint((np.moveaxis(one[1:], 0, -1) + 1) * (LEVELS / 2)).astype(np.uint8)
@@ -147,12 +160,15 @@ class ShapeModality(Modality[Shape]):
 
     def to_state(self, storage: Tensor, seeds: Seeds | None = None) -> Float[Tensor, "b c d h w"]:
         """Storage (b, c, depth, height, width) by eq. 1 of `shape_form`; with seeds, half of them in each mirror."""
-        x = storage.to(torch.float32, copy=True).mul_(2 / LEVELS).sub_(1)
+        return self.views(storage, seeds).to(torch.float32).mul_(2 / LEVELS).sub_(1)
+
+    def views(self, storage: Tensor, seeds: Seeds | None) -> Tensor:
+        """Storage with some items in a mirror."""
         for axis in self.form.mirror if seeds is not None else "":
             assert seeds is not None
             turned = seeds.fold("mirror", axis).uniforms() < 0.5
-            x = torch.where(turned.view(-1, 1, 1, 1, 1), x.flip(MIRRORS[axis]), x)
-        return x
+            storage = torch.where(turned.view(-1, 1, 1, 1, 1), storage.flip(MIRRORS[axis]), storage)
+        return storage
 
     def write(self, raw: Shape, path: Path | str) -> Path:
         """Writes `form.suffix`, or what the suffix says: a mesh, a .vox file, or .npz of the distances.

@@ -102,8 +102,9 @@ def choose_form(
     cells: int = CELLS,
     scale: str = "auto",
     up: str = "auto",
+    most: int = COLOURS,
 ) -> tuple[ShapeForm, list[Choice]]:
-    """The form of these shapes, and why; `colours` counts what `packed` numbers.
+    """The form of these shapes, and why; `colours` counts what `packed` numbers, of which `most` are kept.
 
     Raises `UserError` for a side that cannot be.
     """
@@ -115,7 +116,7 @@ def choose_form(
     if blocks:
         form, choices = _of_blocks(seen, side)
         if all(s.painted for s in seen):
-            form, more = _painted(form, colours)
+            form, more = _painted(form, colours, most)
             choices += more
     else:
         form, choices = _of_surfaces(seen, side or cells, scale)
@@ -169,19 +170,20 @@ def _of_surfaces(seen: Sequence[Seen], side: int, scale: str) -> tuple[ShapeForm
     ]  # fmt: skip
 
 
-def _painted(form: ShapeForm, colours: Counter[int]) -> tuple[ShapeForm, list[Choice]]:
+def _painted(form: ShapeForm, colours: Counter[int], most: int) -> tuple[ShapeForm, list[Choice]]:
     """With all colours, or with those that stand best for them."""
     table = unpacked(np.array(sorted(colours)))
     why = "all that occur"
-    if len(table) > COLOURS:
+    if len(table) > most:
         from PIL import Image
 
         counts = np.array([colours[c] for c in sorted(colours)], np.float64)
         repeats = np.maximum(1, np.rint(counts / counts.sum() * 65536)).astype(np.int64)
         row = np.repeat(table, repeats, 0).astype(np.uint8)[None]
-        small = Image.fromarray(row).quantize(COLOURS, Image.Quantize.MEDIANCUT).getpalette() or []
-        table = np.unique(np.array(small).reshape(-1, 3)[:COLOURS], axis=0)
-        why = f"of {len(colours):,} that occur: a .vox file holds {COLOURS}"
+        small = Image.fromarray(row).quantize(most, Image.Quantize.MEDIANCUT).getpalette() or []
+        table = np.unique(np.array(small).reshape(-1, 3)[:most], axis=0)
+        limit = f"a .vox file holds {COLOURS}" if most == COLOURS else "each is a value to learn"
+        why = f"of {len(colours):,} that occur: {limit}"
     palette = tuple((int(r), int(g), int(b)) for r, g, b in table)
     return ShapeForm(form.sides, form.cell, True, palette=palette), [("colours", f"{len(palette)}", why)]
 

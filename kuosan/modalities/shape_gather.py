@@ -22,7 +22,7 @@ from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Gathered, Skip, Unreadable
 from kuosan.modalities.folder import CLASS, Entry, Folder
 from kuosan.modalities.shape_arrays import Item, read_items
-from kuosan.modalities.shape_form import CELLS, Seen, choose_form, packed
+from kuosan.modalities.shape_form import CELLS, Seen, ShapeForm, choose_form, packed
 from kuosan.modalities.shape_mesh_file import UP, read_mesh
 from kuosan.modalities.shape_raw import Blocks
 from kuosan.modalities.shape_rays import TooDense
@@ -73,6 +73,7 @@ def gather_shapes(
     scale: str = "auto",
     up: str = "auto",
     mirror: str = "auto",
+    colours: int | None = None,
 ) -> Gathered:
     """Every shape of `folder` in the form of `like`, or in one chosen from the data.
 
@@ -81,6 +82,7 @@ def gather_shapes(
         scale: common, each or auto (`shape_form`).
         up: the axis of meshes and arrays that is up, x, y or z, or auto: what their formats say.
         mirror: axes along which training mirrors shapes, x, y, xy, none or auto.
+        colours: most colours of painted blocks; unless given, as many as `kind` has where nobody says so.
 
     Raises `UserError` where there is no shape, or an option cannot be.
     """
@@ -91,7 +93,7 @@ def gather_shapes(
         if value not in able:
             raise UserError(f"data.{name} cannot be {value!r}: choose one of {', '.join(able)}.")
     up = like.form.up if like else up
-    known, colours, failed = _survey(folder, up)
+    known, paints, failed = _survey(folder, up)
     known, left_out = _alike(known)
     if not known:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in (failed + left_out)[:3])
@@ -101,13 +103,14 @@ def gather_shapes(
     if like is None:
         files = Counter(k.entry.path.suffix.lower() for k in known)
         form, choices = choose_form(
-            [k.seen for k in known], colours, files, side=side, cells=cells, scale=scale, up=up
-        )
+            [k.seen for k in known], paints, files, side=side, cells=cells, scale=scale, up=up,
+            most=colours or kind.colours,
+        )  # fmt: skip
         choices += _up(files, up)
     else:
         form, choices = like.form, []
     choices += _mended(known)
-    storage, known, more = _filled(known, kind(form), up)
+    storage, known, more = _filled(known, form, kind, up)
     failed += more
     if not known:
         raise UserError(
@@ -174,10 +177,11 @@ def _alike(known: list[_Known]) -> tuple[list[_Known], list[Skip]]:
 
 
 def _filled(
-    known: list[_Known], modality: ShapeModality, up: str
+    known: list[_Known], form: ShapeForm, kind: type[ShapeModality], up: str
 ) -> tuple[NDArray[np.uint8], list[_Known], list[Skip]]:
     """The second pass: storage (n, c, depth, height, width), without what cannot be brought on a grid."""
-    storage = np.empty((len(known), *modality.shape), np.uint8)
+    modality = kind(form)
+    storage = np.empty((len(known), form.channels, *form.sides), np.uint8)
     wanted: dict[Path, dict[int, int]] = {}
     for i, k in enumerate(known):
         wanted.setdefault(k.entry.path, {})[k.place] = i

@@ -57,6 +57,7 @@ import torch
 from torch import nn
 
 from kuosan.errors import UserError
+from kuosan.networks.cells import CellTransformer
 from kuosan.networks.lattice import LatticeTransformer
 from kuosan.networks.residual_unet import ResidualUNet, halvings
 from kuosan.networks.sides import counts_of, times
@@ -185,6 +186,7 @@ def build_network(spec: Mapping[str, Any], generator: torch.Generator) -> nn.Mod
     builders = {
         "transformer": Transformer, "unet": UNet, "residual-unet": ResidualUNet, "stock": StockUNet,
         "tokens": TokenTransformer, "stock-lm": StockLM, "voices": VoiceTransformer, "lattice": LatticeTransformer,
+        "cells": CellTransformer,
     }  # fmt: skip
     if kind not in builders:
         raise UserError(f"network kind {kind!r} is unknown; choose {', '.join(builders)}")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from kuosan.networks.attention import attention, widened
 from kuosan.networks.dropout import reseed
-from kuosan.networks.tokens import TokenTransformer, rotate, rotations
+from kuosan.networks.tokens import TokenTransformer, axial, rotate
 from kuosan.networks.transformer import EPSILON, Attend
 
 
@@ -104,15 +104,7 @@ class LatticeTransformer(TokenTransformer):
 
     def _turning(self, device: torch.device) -> Attend:
         """Attention in which every other channel turns by the row, the others by the column."""
-        part = self.dim // self.heads // 2
-        halves = []
-        for k in (0, 1):  # cos, sin
-            row, column = (rotations(n, part, device)[k][:, : part // 2] for n in (self.rows, self.columns))
-            row = row[:, None].expand(-1, self.columns, -1).flatten(0, 1)
-            column = column.repeat(self.rows, 1)
-            half = torch.cat([row, column], 1)
-            halves.append(torch.cat([half, half if k == 0 else -half], 1))
-        cos, sin = halves
+        cos, sin = axial((self.rows, self.columns), self.dim // self.heads, device)
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             q, k, v = widened(q, k, v)

@@ -55,6 +55,25 @@ def rotate(x: Float[Tensor, "b h n d"], cos: Tensor, sin: Tensor) -> Float[Tenso
 
 
 @lru_cache(8)
+def axial(counts: tuple[int, ...], dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`rotations` of the places of a grid, line by line: an equal part of the pairs of channels turns by each side."""
+    pairs, axes = dim // 2, len(counts)
+    halves = []
+    with torch.inference_mode(False):
+        for k in (0, 1):  # cos, sin
+            parts = []
+            for axis, n in enumerate(counts):
+                own = pairs // axes + (axis < pairs % axes)
+                part = rotations(n, 2 * own, device)[k][:, :own]
+                line = [1] * axes
+                line[axis] = n
+                parts.append(part.view(*line, own).expand(*counts, own))
+            half = torch.cat(parts, -1).flatten(0, axes - 1)
+            halves.append(torch.cat([half, half if k == 0 else -half], 1))
+    return halves[0], halves[1]
+
+
+@lru_cache(8)
 def block_mask(length: int, block: int, two: bool, device: torch.device) -> Bool[Tensor, "n n"]:
     """Who sees whom: of one text, or of a noisy and a clean copy, one after the other."""
     with torch.inference_mode(False):

@@ -19,6 +19,7 @@ NETWORKS = {
     "tokens": ("vaswani2017", "su2021", "so2021", "press2017"),
     "stock-lm": ("vaswani2017", "wolf2020"),
     "lattice": ("vaswani2017", "su2021", "so2021", "press2017"),
+    "cells": ("vaswani2017", "su2021", "so2021"),
     "voices": ("vaswani2017", "su2021", "so2021", "press2017"),
 }
 GRIDS = {"auto": ("lavenant2025",), "optimal": ("lavenant2025",), "cosine": ("chang2022",)}

@@ -115,9 +115,13 @@ class Contest:
         }
         if seed:
             network = self.first.facts.network
-            kind = {"tokens": "auto", "voices": "auto", "lattice": "auto", "residual-unet": "unet"}.get(
-                network["kind"], network["kind"]
-            )
+            kind = {
+                "tokens": "auto",
+                "voices": "auto",
+                "lattice": "auto",
+                "cells": "auto",
+                "residual-unet": "unet",
+            }.get(network["kind"], network["kind"])
             own = {
                 f"network.{k}": network[k] for k in _SIZE if k in network and k in _LEAVES[network["kind"]]
             }
@@ -146,6 +150,10 @@ class Contest:
             )
         self.arm(DIFFUSION, 0).open()
         data = self.dataset
+        if data.modality.name == "voxels":
+            raise UserError(
+                "an autoregressive rival would draw voxels one by one for hours: compare with data.form=distance"
+            )
         if len(data.train) < FEWEST or len(data.val) < FEWEST_HELDOUT:
             raise UserError(
                 f"{self.data} has {len(data.train)} items to train on and {len(data.val)} held out, and a comparison "

@@ -15,9 +15,9 @@ from kuosan.recipes.ceiling import ceiling
 from kuosan.recipes.evaluate import EVALUATION, FEWEST_FREE, FREE, SEED, measure, unasked, with_likelihood
 from kuosan.recipes.judged import beside_section
 from kuosan.recipes.likelihood import keep_variances, likelihood
-from kuosan.recipes.music_finish import finish_music
+from kuosan.recipes.masked_finish import OWN as MASKED
+from kuosan.recipes.masked_finish import finish_masked
 from kuosan.recipes.pace import WRITTEN, cost_of
-from kuosan.recipes.plans_finish import finish_plans
 from kuosan.recipes.profile import CALLS, keep_profile
 from kuosan.recipes.report_average import average_section
 from kuosan.recipes.report_decided import decided
@@ -34,7 +34,7 @@ MEASURING = 30.0  # seconds that measuring may take on two slow cores, where no 
 MOST_NUMBERS = 2**26  # in them: 341 colour pictures of 256×256
 FEWEST_REAL, MOST_REAL, REAL_PER_SECOND = 2000, 20_000, 700  # real items, by the time that measuring has
 SHARE, LONGEST = 0.15, 30.0  # of what measuring left, and in seconds, for each section of its own
-OWN = {"text": finish_texts, "music": finish_music, "plan": finish_plans}  # modalities whose end is another
+OWN = {"text": finish_texts, **dict.fromkeys(MASKED, finish_masked)}  # modalities whose end is another
 _STUDENT = "a student knows a few levels of noise, and its likelihood takes all of them: ask its teacher"
 
 

@@ -10,28 +10,18 @@ benchmarks/results/music.md, also for one position per token.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from kuosan.errors import UserError
-from kuosan.modalities import MusicModality, load
+from kuosan.modalities import Dataset, MusicModality, load
 from kuosan.modalities.music import METRE
 from kuosan.modalities.music_form import Form
 from kuosan.modalities.music_score import parse_metre
-from kuosan.networks import choose_token_network
-from kuosan.networks.choose_tokens import heads_of, tokens_seen
+from kuosan.networks.choose_tokens import tokens_seen
 from kuosan.recipes import dense
+from kuosan.recipes.masked import Grid, check_masked, settle_masked
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
-from kuosan.recipes.token_leaves import (
-    Leaves,
-    check_tokens,
-    own_leaves,
-    token_leaves,
-    token_length,
-    usual_batch,
-)
-
-MOST_STEPS = 64  # of a sample, unless asked for
+from kuosan.recipes.token_leaves import token_length, usual_batch
 
 
 def settle(asked: Question) -> Settled:
@@ -59,51 +49,20 @@ def settle(asked: Question) -> Settled:
         raise UserError(f"{source} holds nothing to train on: give a folder with music")
     if data.modality.files_of:
         return dense.decided(asked, recipe, data)
-    check_tokens(recipe, source, "music")
-    if recipe.network.kind not in ("auto", "voices"):
-        raise UserError(
-            f"network={recipe.network.kind} is not for {source}, whose music becomes voices: leave it away, or set "
-            "data.form=roll"
-        )
-    if recipe.process.kind not in ("auto", "masked"):
-        raise UserError(
-            f"process={recipe.process.kind} is not for {source}, which holds music: leave it away"
-        )
-    leaves = Leaves.of(recipe)
-    tree, choices = leaves.tree, leaves.choices
+    check_masked(recipe, source, "music", "voices", ", or set data.form=roll")
     modality = data.modality
     assert isinstance(modality, MusicModality)
-    leaves.decide("process", "kind", "masked", "any voice, any bar can be given, and the rest is written")
-    if start:
-        network = start.of.network
-        own = own_leaves(recipe, "music")
-        if other := sorted(k for k, v in own.items() if network.get(k) != v):
-            raise UserError(
-                f"network.{other[0]} is that of {recipe.init}, whose weights it starts from: leave it away"
-            )
-        choices.append(("network", network["kind"], f"from {recipe.init}"))
-    else:
-        network = _network(asked, recipe, modality, data, leaves)
-    token_leaves(
-        leaves,
-        network,
-        length=modality.length,
-        items=len(data.train),
-        started=bool(start),
-        most_steps=MOST_STEPS,
-        what="music",
-        varied_by="data.transpose",
-    )
-    tree["data"] |= {
-        "modality": "music", "form": "voices", "path": str(source.resolve()), "length": modality.steps,
-        "transpose": modality.transpose,
-        "max_side": "auto",
-    }  # fmt: skip
-    return Settled(data, Recipe.model_validate(tree), network, choices)
+    return settle_masked(asked, data, _grid(modality, data))
 
 
 def _form(recipe: Recipe) -> str:
-    """Voices where leaves that only those have are set."""
+    """Voices where leaves that only those have are set.
+
+    Raises:
+        UserError: a form of shapes.
+    """
+    if recipe.data.form in ("distance", "voxels"):
+        raise UserError(f"data.form={recipe.data.form} is of shapes: of music it is voices or roll")
     own = recipe.process.discrete or recipe.network.kind == "voices"
     return "voices" if own and recipe.data.form == "auto" else recipe.data.form
 
@@ -121,28 +80,18 @@ def _passes(asked: Question, form: Form, steps: int, total: int) -> float:
     return seen / total
 
 
-def _network(
-    asked: Question, recipe: Recipe, modality: MusicModality, data: Any, leaves: Leaves
-) -> dict[str, Any]:
-    """The size that a transformer over steps of time should have, and what it must know of the music."""
-    form, conditions = modality.form, {name: len(values) for name, values in data.columns.items()}
-    spec, reasons = choose_token_network(
-        form.size * form.lanes, modality.steps, conditions, seconds=asked.seconds, device=asked.device,
-        tokens=len(data.train) * modality.steps, speed=asked.speed,
-    )  # fmt: skip
-    given = own_leaves(recipe, "music")
-    leaves.choices.extend(r for r in reasons if r[0] == "dropout" or (r[0] == "size" and not given))
-    own = {k: spec[k] for k in ("conditions", "dim", "depth", "heads", "dropout")} | given
-    if "dim" in given and "heads" not in given:
-        own["heads"] = heads_of(own["dim"])
-    leaves.choices.extend((f"network.{k}", v, "asked for") for k, v in given.items())
-    metres = data.columns.get(METRE)
+def _grid(modality: MusicModality, data: Dataset) -> Grid:
+    """What a transformer over steps of time must know of the music."""
+    form, metres = modality.form, data.columns.get(METRE)
     cycles = [form.cycle(parse_metre(name)) for name in metres] if metres else [form.cycle(form.metre)]
-    words = ", ".join(map(str, cycles))
-    leaves.choices.append(
-        ("beat", f"{words} steps", "how long bars are (beats, where bars are not known): an input")
-    )
-    return {
+    network = {
         "kind": "voices", "size": form.size, "voices": form.lanes, "length": modality.length, "cycles": cycles,
-        "clock": METRE if metres else "", **own,
+        "clock": METRE if metres else "",
     }  # fmt: skip
+    words = ", ".join(map(str, cycles))
+    beat = ("beat", f"{words} steps", "how long bars are (beats, where bars are not known): an input")
+    leaves = {"form": "voices", "length": modality.steps, "transpose": modality.transpose}
+    return Grid(
+        "music", "any voice, any bar can be given, and the rest is written", network, modality.steps,
+        form.size * form.lanes, modality.length, "data.transpose", leaves, [beat],
+    )  # fmt: skip

@@ -2,93 +2,57 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.music.faults import FAULTS
 from kuosan.evaluation.plots import FIRST, SECOND, draw
-from kuosan.evaluation.report import ReportFacts, write_report
 from kuosan.evaluation.report_section import Clip, Section
 from kuosan.evaluation.report_words import number
-from kuosan.evaluation.verdict import Finding
 from kuosan.modalities import Score
 from kuosan.modalities.music_draw import piano_roll
 from kuosan.modalities.music_sound import RATE, render, wave_bytes
-from kuosan.recipes import machine
-from kuosan.recipes.cite import citations
-from kuosan.recipes.heat import sampled_in_words
-from kuosan.recipes.music_measure import MOST_REAL, chosen
-from kuosan.recipes.report import command, events, log_rows, preview_pictures
+from kuosan.recipes.masked_report import Told, copied, page, schedule
+from kuosan.recipes.music_measure import MOST_REAL, music_of
 from kuosan.recipes.report_bits import bits_chart, by_heart
-from kuosan.recipes.report_unmasking import section
-from kuosan.recipes.run import Samples
-from kuosan.recipes.session import METRICS, Session
-from kuosan.recipes.tokens import read_unmasking
-from kuosan.training.budget import clock
+from kuosan.recipes.session import Session
 
-HEARD, SHOWN, COPIED = 3, 12, 4
+HEARD, SHOWN = 3, 12
 SECONDS = 12.0  # of each sound in the page: half a megabyte
 
 
-def write(
-    session: Session,
-    samples: Samples,
-    found: Evaluation,
-    surprise: Mapping[str, Measurement],
-    others: Mapping[str, float],
-    verdict: Sequence[Finding],
-    more: Sequence[Section],
-) -> Path:
-    """``report.html`` of a run over music, with its verdict and ``more`` sections of other methods."""
-    run, data, count = session.run, session.data, session.training.count
-    facts = run.facts
-    survey = data.survey.to_json()
-    survey.pop("notes", None)
-    scores = samples.raws()
-    origin = f"Started from {facts.recipe.init} and trained" if facts.recipe.init else "Trained from scratch"
-    headlines = [
-        (
-            f"{origin} (masked diffusion of {run.modality.tokeniser.lanes} voices) on {facts.items:,} passages of "  # type: ignore[attr-defined]
-            f"{run.modality.steps} steps, in {clock(session.seconds)} and {count.step:,} steps of training."  # type: ignore[attr-defined]
-        ),
-        f"{sampled_in_words(run.sampler())}; none is picked.",
-    ]
+def write(session: Session, told: Told) -> Path:
+    """``report.html`` of a run over music."""
+    modality, surprise = music_of(session.run), told.surprise
+    scores = told.samples.raws()
+    headlines = []
     if m := surprise.get("bits_per_token"):
         per_note = surprise["bits_per_note"]
         headlines.append(
             f"Held-out music costs at most {number(m.value, m.stderr)} bits per token and "
             f"{number(per_note.value, per_note.stderr)} per note ({m.n:,} pieces)."
         )
-    made = (_surprise(surprise, others), _faults(found), _schedule(session))
-    sections = [*_copied(session, scores, found), *more, *(s for s in made if s)]
-    page = ReportFacts(
-        title=Path(data.survey.source).resolve().stem.replace("_", " "),
-        subtitle="A model of music, and how far to trust it",
-        created=datetime.date.today().isoformat(),
-        command=command(session),
+    near = copied(
+        session, told, MOST_REAL, lambda score: piano_roll(score, 720, 160),
+        lambda distance: f"{distance:.0%} of the tokens differ, in the best of 13 keys",
+        lambda usual: "The samples that are nearest to training, in any key. Of held-out passages 1 % come nearer than "
+        f"{usual:.0%}.",
+    )  # fmt: skip
+    made = (_surprise(surprise, told.others), _faults(told.found))
+    return page(
+        session,
+        told,
+        what="music",
+        process=f"{modality.form.lanes} voices",
+        items=f"passages of {modality.steps} steps",
         headlines=headlines,
-        verdict=verdict,
-        samples=[("all at a glance", run.modality.show(scores[:SHOWN]))],
-        survey=survey,
-        choices=facts.choices,
-        previews=preview_pictures(run.path / "samples"),
-        log=log_rows(run.path / METRICS),
-        metrics=found.to_json()["metrics"],
-        left_out=found.left_out,
+        shown=scores[:SHOWN],
         shows=[s for s in (_heard(scores),) if s],
-        sections=sections,
-        events=events(session),
-        environment=machine.facts(),
-        citations=citations(run),
-        noun="passages",
+        sections=[*near, *told.more, *(s for s in made if s), *schedule(session)],
     )
-    return write_report(page, run.path / "report.html")
 
 
 def _heard(scores: list[Score]) -> Section | None:
@@ -142,30 +106,3 @@ def _faults(found: Evaluation) -> Section | None:
     return Section(
         "faults", "Voice leading", "Voice leading", lead, [("", draw("faults", "Faults", paint, height=2.2))]
     )
-
-
-def _schedule(session: Session) -> Section | None:
-    profile = read_unmasking(session.run.path)
-    return None if profile is None else section(profile)
-
-
-def _copied(session: Session, scores: list[Score], found: Evaluation) -> list[Section]:
-    """The samples that are nearest to training, each above what it is near to."""
-    if not found.nearest:
-        return []
-    figures: list[Any] = []
-    run, split = session.run, session.data.train
-    items = chosen(run, split, MOST_REAL)
-    for row in found.nearest[:COPIED]:
-        x, cond = items.batch(torch.tensor([row.train]))
-        near = Samples(x, cond, 0, run.modality, None, run.facts.columns).raws()[0]
-        figures.append((f"sample {row.sample}", piano_roll(scores[row.sample], 720, 160)))
-        words = f"its nearest passage of training: {row.distance:.0%} of the tokens differ, in the best of 13 keys"
-        figures.append((words, piano_roll(near, 720, 160)))
-    lead = [
-        (
-            f"The samples that are nearest to training, in any key. Of held-out passages 1 % come nearer than "
-            f"{found.nearest[0].threshold:.0%}."
-        )
-    ]
-    return [Section("copies", "Nearest passages", "What it copied", lead, figures)]

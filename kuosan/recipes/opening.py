@@ -24,7 +24,7 @@ from kuosan.modalities import Dataset
 from kuosan.modalities import load as load_data
 from kuosan.modalities.folder import open_folder
 from kuosan.networks.widen import WIDENED
-from kuosan.recipes import adapters, beside, dense, machine, music, pictures, plans, texts
+from kuosan.recipes import adapters, beside, dense, machine, music, pictures, plans, texts, voxels
 from kuosan.recipes import codec as codecs
 from kuosan.recipes.build import build_model
 from kuosan.recipes.calibrate import Speed, calibrate
@@ -48,6 +48,8 @@ RECIPES: dict[str, Callable[[Question], Settled]] = {
     "text": texts.settle,
     "music": music.settle,
     "plan": plans.settle,
+    "shape": voxels.settle,
+    "voxels": voxels.settle,
 }  # of all others `dense`
 
 

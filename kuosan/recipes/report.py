@@ -91,7 +91,7 @@ def write(
         samples=_sheets(session),
         likelihood={} if isinstance(surprise, str) else _likelihood(surprise),
         surprising=[] if isinstance(surprise, str) else _surprising(session, surprise),
-        nearest=_nearest(session, samples, found),
+        nearest=nearest_rows(session, samples, found),
         shows=played(run, samples),
         sections=[*levels_section(levels, run.modality.noun), *sections],
         events=events(session),
@@ -298,10 +298,11 @@ def _surprising(session: Session, surprise: Likelihood) -> list[tuple[str, Image
     return out
 
 
-def _nearest(session: Session, samples: Samples, found: Evaluation) -> list[dict[str, Any]]:
+def nearest_rows(session: Session, samples: Samples, found: Evaluation) -> list[dict[str, Any]]:
+    """The samples that are nearest to training, each beside what it is near to."""
     run, data = session.run, session.data
     out = []
-    scale = max(1, 96 // max(run.shape[1:]))
+    scale = max(1, 96 // max(run.shape[1:], default=96))
     for row in found.nearest[:NEAREST_SHOWN]:
         x, _ = data.train.batch(torch.tensor([row.train]))
         out.append(

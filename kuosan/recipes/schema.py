@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, PositiveInt, ValidationError
 from kuosan.errors import UserError
 from kuosan.recipes.part import Auto, CaptionPart, Share
 from kuosan.recipes.part import Part as _Part
-from kuosan.recipes.schema_pictures import Aspect, Blur, Enlarge, Jpeg, Map
+from kuosan.recipes.schema_kinds import Aspect, Blur, Enlarge, Form, Jpeg, Map, Names, Scale, Vocoder
 
 FORMAT = 1
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml, where it is there: faster
@@ -47,7 +47,9 @@ class DataPart(_Part):
     tokeniser: str = Field(
         "auto", description="characters, bytes, bpe, unigram, or the path of a Hugging Face tokeniser"
     )
-    vocabulary: int | Auto = Field("auto", description="tokens of a tokeniser that is trained here")
+    vocabulary: int | Auto = Field(
+        "auto", description="tokens of a tokeniser that is trained here; values of a voxel"
+    )
     column: str | None = Field(None, description="the column of a table that holds the text")
     caption: str = Field(
         "auto", description="the columns that are a caption, joined by +, or none: free text as a condition"
@@ -61,23 +63,13 @@ class DataPart(_Part):
         0.0, ge=0, le=1, description="share of training texts in the words of the model of --init"
     )
 
-    names: str = Field(
-        "auto", description="audio: what files' names say, such as {digit}_{speaker}_{take}, or none"
-    )
-    vocoder: Annotated[int, Field(ge=0)] | Auto = Field(
-        "auto", description="audio: steps that the vocoder is trained for; with 0, Griffin-Lim"
-    )
-    form: Literal["auto", "voices", "roll"] = Field(
-        "auto",
-        description="music: tokens of voices, or numbers of rolls, in which any number of notes sounds",
-    )
+    names: Names = "auto"
+    vocoder: Vocoder = "auto"
+    form: Form = "auto"
     transpose: Annotated[int, Field(ge=0, le=24)] | Auto = Field(
         "auto", description="music: semitones that training is transposed by at most"
     )
-    scale: Annotated[float, Field(gt=0)] | Literal["auto", "common", "each"] = Field(
-        "auto",
-        description="shapes: common keeps their sizes, each makes every one as large as fits; plans: metres of a unit",
-    )
+    scale: Scale = "auto"
     up: Literal["auto", "x", "y", "z"] = Field(
         "auto", description="shapes: the axis that is up in their files"
     )
@@ -137,7 +129,16 @@ class NetworkPart(_Part):
     """The network; leaves that are None are chosen."""
 
     kind: Literal[
-        "auto", "transformer", "unet", "stock", "residual-unet", "tokens", "stock-lm", "voices", "lattice"
+        "auto",
+        "transformer",
+        "unet",
+        "stock",
+        "residual-unet",
+        "tokens",
+        "stock-lm",
+        "voices",
+        "lattice",
+        "cells",
     ] = "auto"
     dropout: float | None = None
     patch: int | tuple[int, ...] | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kuosan.errors import UserError
 from kuosan.evaluation.found import Found
 from kuosan.modalities import ShapeModality
+from kuosan.modalities.shape_vox import COLOURS
 from kuosan.recipes import machine
 from kuosan.recipes.schema import Recipe
 from kuosan.training.budget import Budget
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from kuosan.recipes.measures import Items
 
 GRIDS = ((4 * 3600, 64), (3600, 48), (600, 32))  # seconds on an accelerator, most cells a side
+MOST_VALUES = COLOURS + 1
 SLOWER = 30  # how many times longer a CPU takes
 
 
@@ -33,15 +35,32 @@ def options(recipe: Recipe) -> dict[str, Any]:
     """The options of `gather_shapes`.
 
     Raises:
-        UserError: a scale of plans.
+        UserError: a scale of plans, or more values than colours can be told apart.
     """
     data = recipe.data
+    if data.form in ("voices", "roll"):
+        raise UserError(f"data.form={data.form} is of music: of shapes it is distance or voxels")
+    values = data.vocabulary
+    if values != "auto" and not 2 <= values <= MOST_VALUES:
+        raise UserError(
+            f"data.vocabulary={values} is no number of values of a voxel: give 2 to {MOST_VALUES}, of which one is "
+            "emptiness and the others are colours"
+        )
     if isinstance(data.scale, float):
         raise UserError(
             f"data.scale={data.scale:g} is metres of a unit of plans: of shapes it is common or each"
         )
     side = data.size if data.size is None or isinstance(data.size, int) else max(data.size)
-    return {"side": side, "cells": cells(recipe), "scale": data.scale, "up": data.up, "mirror": data.mirror}
+    return {
+        "side": side, "cells": cells(recipe), "scale": data.scale, "up": data.up, "mirror": data.mirror,
+        "form": "voxels" if of_tokens(recipe) else "distance", "colours": None if values == "auto" else values - 1,
+    }  # fmt: skip
+
+
+def of_tokens(recipe: Recipe) -> bool:
+    """Whether shapes become voxels: where that is asked for, or leaves that only those have are set."""
+    own = recipe.process.discrete or recipe.network.kind == "cells"
+    return recipe.data.form == "voxels" or (own and recipe.data.form == "auto")
 
 
 def measure(found: Found, items: Items) -> None:

@@ -23,7 +23,8 @@ from kuosan.recipes.tokens import PROFILE, order_of
 from kuosan.training.checkpoint import write_bytes, write_json
 
 FEWEST, MOST = 32, 256  # samples that a run is measured on
-PROFILE_TEXTS = 64
+PROFILE_TEXTS, PROFILE_TOKENS = 64, 2**18  # at most
+PROFILE_SCORES = 2**24  # at a time: 128 MiB in double precision
 LEVELS_SECONDS = 1.0  # for the losses by level of noise
 AFTER = 9.0  # seconds of work after sampling, n-grams apart
 
@@ -82,8 +83,9 @@ def keep_unmasking(run: Run, session: Session) -> None:
     """
     if run.facts.recipe.process.kind != "masked":
         return
+    length = run.latent_shape[0]
     split = session.data.val if len(session.data.val) >= 8 else session.data.train
-    left, most = session.remaining(), PROFILE_TEXTS
+    left, most = session.remaining(), max(8, min(PROFILE_TEXTS, PROFILE_TOKENS // length))
     if left is not None:  # a text costs about as much as a sample
         most = int(max(8, min(most, 0.15 * left / session.seconds_per_sample)))
     items = chosen(run, split, most)
@@ -91,5 +93,6 @@ def keep_unmasking(run: Run, session: Session) -> None:
     device = next(run.model.parameters()).device
     cond = {k: v.to(device) for k, v in cond.items()}
     seeds = Seeds.of(0, len(x)).fold("unmasking")
-    profile = measure_profile(run.model, x.to(device), seeds, order=order_of(run), **cond)  # type: ignore[arg-type]
+    batch = max(1, PROFILE_SCORES // (length * run.facts.network["size"]))
+    profile = measure_profile(run.model, x.to(device), seeds, order=order_of(run), batch=batch, **cond)  # type: ignore[arg-type]
     write_json(run.path / PROFILE, profile.to_json())

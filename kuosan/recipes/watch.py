@@ -25,6 +25,7 @@ from kuosan.evaluation.kernel import GaussianKernelDistance
 from kuosan.evaluation.nearness import Nearness, compared, crowding, usual
 from kuosan.evaluation.writing.features import Ngrams, fit_ngrams
 from kuosan.evaluation.writing.spans import honest_spans, longest_spans, outside
+from kuosan.modalities import VoxelModality
 from kuosan.recipes.run import Run
 from kuosan.training.data import Items
 from kuosan.training.loop import Training
@@ -50,7 +51,8 @@ class Watch:
     def __init__(self, run: Run, training: Training, draw: Callable[[Seeds, Mapping[str, Tensor]], Tensor]):
         self.run, self.training, self.draw = run, training, draw
         recipe = run.facts.recipe
-        self.texts = recipe.process.discrete
+        self.cells = run.modality if isinstance(run.modality, VoxelModality) else None
+        self.texts = recipe.process.discrete and self.cells is None
         self.calls = recipe.sampling.steps
         self.able = not recipe.distil.steps and min(len(training.train), len(training.val)) > 0
         self.able &= len(training.train) > FEWEST and not training.sharded
@@ -101,7 +103,7 @@ class Watch:
         if self.texts:
             texts = self._written(x)
             return compared(outside(texts, longest_spans(texts, self._corpus)), self._usual)
-        return compared(crowding(self._space(x.cpu().float()), self._rows), self._usual)
+        return compared(crowding(self._placed(x), self._rows), self._usual)
 
     def distances(self, x: Tensor) -> dict[str, float]:
         """How far the law of these states is from that of real items, as a log has it."""
@@ -119,11 +121,11 @@ class Watch:
 
     @cached_property
     def _space(self) -> Pixels:
-        return pixels(self.run.latent_shape)
+        return pixels(self.cells.distances.shape if self.cells else self.run.latent_shape)
 
     @cached_property
     def _rows(self) -> Tensor:
-        return self._space(_evenly(self.training.train, MOST_NUMBERS // self._space.dimensions))
+        return self._placed(_evenly(self.training.train, MOST_NUMBERS // self._space.dimensions))
 
     @cached_property
     def _corpus(self) -> list[str]:
@@ -157,14 +159,18 @@ class Watch:
         if self.texts:
             texts = self._written(held_out)
             return honest_spans(texts, longest_spans(texts, self._corpus)).distances[:, 0]
-        return usual(self._rows, self._space(held_out))
+        return usual(self._rows, self._placed(held_out))
 
     def _features(self, x: Tensor) -> Tensor:
         """Rows that distances of sets are taken between."""
         if self.texts:
             assert self._ngrams is not None
             return self._ngrams(self._written(x))
-        return self._space(x.cpu().float())
+        return self._placed(x)
+
+    def _placed(self, x: Tensor) -> Tensor:
+        """States in the space of states of numbers; of voxels as shapes are compared."""
+        return self._space(self.cells.grid(x.cpu()) if self.cells else x.cpu().float())
 
     def _written(self, x: Tensor) -> list[str]:
         """Texts; of other tokens each as a character of its own."""

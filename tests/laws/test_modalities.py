@@ -43,6 +43,7 @@ from kuosan.modalities import (
     Unreadable,
     VideoFormat,
     VideoModality,
+    VoxelModality,
     known_modalities,
     load,
     modality_from_spec,
@@ -156,7 +157,7 @@ def motions() -> Case:
     return Case(modality, raws, ".bvh", alike)
 
 
-def blocks() -> Case:
+def blocks(kind: type[ShapeModality] = ShapeModality) -> Case:
     """Painted voxels of one size."""
     rng = np.random.default_rng(4)
     palette = np.array([[250, 30, 20], [30, 200, 40], [0, 0, 0]], np.uint8)
@@ -166,11 +167,8 @@ def blocks() -> Case:
         filled[0, 0, 0] = filled[-1, -1, -1] = True
         raws.append(Blocks.of_grid(filled, palette[rng.integers(0, 3, filled.shape)]))
     colours = tuple((int(r), int(g), int(b)) for r, g, b in palette)
-    return Case(
-        ShapeModality(ShapeForm((4, 8, 8), 1.0, True, palette=colours, suffix=".vox", mirror="x")),
-        raws,
-        ".vox",
-    )
+    form = ShapeForm((4, 8, 8), 1.0, True, palette=colours, suffix=".vox", mirror="x")
+    return Case(kind(form), raws, ".vox")
 
 
 def surfaces() -> Case:
@@ -199,6 +197,7 @@ CASES = {
     "shape": [blocks(), surfaces()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],
     "video": [clips()],
+    "voxels": [blocks(VoxelModality)],
 }
 EVERY = [pytest.param(case, id=f"{name}{i}") for name, cases in CASES.items() for i, case in enumerate(cases)]
 every = pytest.mark.parametrize("case", EVERY)

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import MusicModality, Note, Part, Score
 from kuosan.modalities.music_files import read_scores, write_score
 from kuosan.recipes.cite import reasons_of
+from kuosan.recipes.masked_finish import OWN
 from kuosan.recipes.music_measure import FIRST_NOTE, baselines, bound, music_of, pieces_of, windows_of
 from kuosan.recipes.music_rules import MusicWishes, parse_length, rules_of_music
 from kuosan.recipes.opening import prepare, reopen, settle
@@ -37,7 +39,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(scope="session", autouse=True)
 def _few_samples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kuosan.recipes.music_finish.MOST", 32)
+        patch.setitem(OWN, "music", replace(OWN["music"], most=32))
         yield
 
 

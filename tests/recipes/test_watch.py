@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kuosan.core.random import Seeds
+from kuosan.modalities import ShapeForm, VoxelModality
 from kuosan.recipes import watch
 from kuosan.recipes.watch import Watch
 from kuosan.training.progress import Counters
@@ -43,8 +44,9 @@ def looking(best: str = "loss", shift: float = 0.0, discrete: bool = False, **mo
         distil=SimpleNamespace(steps=0), training=SimpleNamespace(best=best),
     )  # fmt: skip
     run: Any = SimpleNamespace(
-        facts=SimpleNamespace(recipe=recipe), latent_shape=SHAPE, conditions=lambda seed, numbers: {}, **more
-    )
+        facts=SimpleNamespace(recipe=recipe), latent_shape=SHAPE, conditions=lambda seed, numbers: {},
+        **{"modality": None, **more},
+    )  # fmt: skip
     over: Any = SimpleNamespace(
         count=Counters(step=1000, validations=4), train=Rows(900, 1), val=Rows(200, 2), sharded=False, score=None,
         settings=SimpleNamespace(batch=64),
@@ -86,6 +88,19 @@ def test_tokens_that_are_no_letters_are_watched_as_texts_are() -> None:
     mine = torch.randint(30, (64, 24), generator=generator)
     assert not one.ask(mine).nearer and one.ask(over.train.x[:64]).nearer
     assert {"sample_fd", "sample_kd_floor"} <= set(one.distances(mine))
+
+
+def test_voxels_are_watched_as_shapes_are() -> None:
+    """By where cells are filled, not by the numbers of colours, in the order of states."""
+    modality = VoxelModality(ShapeForm((4, 4, 4), 1.0, True, palette=((0, 0, 0), (255, 255, 255))))
+    generator = torch.Generator().manual_seed(0)
+    one, over = looking(discrete=True, modality=modality)
+    for items in (over.train, over.val):
+        items.x = torch.randint(3, (len(items), 64), generator=generator)
+    one.run.latent_shape = (64,)
+    mine = torch.randint(3, (64, 64), generator=generator)
+    assert not one.ask(mine).nearer and one.ask(over.train.x[:64]).nearer
+    assert one.distances(mine)["sample_fd"] < one.distances(torch.zeros_like(mine))["sample_fd"] / 5
 
 
 def judged(loss: float) -> Validation:

@@ -57,7 +57,8 @@ MEANINGS = {
     "data.vocoder": "audio: steps that the vocoder is trained for; `auto` is 5 % of a budget of time, at most 2 "
     "minutes, or a fourth of one of steps, at most 400; 0 for Griffin-Lim alone",
     "data.form": "music: tokens of `voices`, or numbers of a `roll`, in which any number of notes sounds at once; "
-    "`auto` is voices where 98 % of the notes find one; shapes: `distance` from their surface, or tokens of `voxels`, one for each cell of a grid; `auto` is distance",
+    "`auto` is voices where 98 % of the notes find one; shapes: `distance` "
+    "from their surface, or tokens of `voxels`, one for each cell of a grid; `auto` is distance",
     "data.transpose": "music: semitones that training pieces are transposed by at most; `auto` is 6 "
     "where training passes over them more than 20 times, else 0",
     "data.scale": "shapes: `common` keeps their sizes relative to one another, `each` makes every one as large as "
@@ -100,8 +101,8 @@ MEANINGS = {
     "codec.crop": "side in pixels of the crops that it is trained on",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
-    "U-Net, and `tokens`, a transformer over tokens, for texts, `voices` for music, `lattice` for plans and `cells` for voxels; `stock` "
-    "is a diffusers U-Net and `stock-lm` a "
+    "U-Net, and `tokens`, a transformer over tokens, for texts, `voices` for music, `lattice` for plans and "
+    "`cells` for voxels; `stock` is a diffusers U-Net and `stock-lm` a "
     "masked language model, set by `--init`",
     "network.dropout": "probability; chosen by the number of passes over the data",
     "network.patch": "transformer: side of a patch, which becomes a token",

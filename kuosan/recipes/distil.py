@@ -41,6 +41,9 @@ from kuosan.training.budget import Budget
 KNOWN = (1, 2, 4)
 # Noise over signal at the times after the first.
 BETWEEN: dict[int, tuple[float, ...]] = {1: (), 2: (1.2,), 4: (4.0, 1.2, 0.5)}
+# Fashion-MNIST, two steps, Fréchet distance of an encoder after as many examples in batches of 128, 64 and 32: 2.88,
+# 2.81 and 2.77 (teacher 2.61); but a second of training has a sixth fewer of them in batches of 32 than of 64.
+BATCH = 64
 RATE = 4e-3  # the highest of the learning rate for a network of unknown history, times √(96/width)
 
 
@@ -186,7 +189,7 @@ def student_facts(teacher: Run, asked: dict[str, Any]) -> Facts:
     own, network = of.recipe, dict(of.network)
     if network.get("dropout"):
         network["dropout"] = 0.0
-    batch = own.training.batch if own.training.batch != "auto" else 64
+    batch = min(own.training.batch, BATCH) if own.training.batch != "auto" else BATCH
     width = network.get("dim") or 1.5 * network.get("base", 64)
     lr = own.training.lr if own.training.lr != "auto" and not own.init else RATE * math.sqrt(96 / width)
     optimizer = "muon" if network["kind"] == "transformer" else own.training.optimizer
@@ -222,7 +225,13 @@ def student_facts(teacher: Run, asked: dict[str, Any]) -> Facts:
         ("distil.walk", part.walk, "steps of the teacher for each pair"),
         ("distil.share", part.share, "of the budget for the pairs"),
         ("network", network["kind"], f"from {asked['distil']}"),
-        ("training.batch", batch, "as the teacher's"),
+        (
+            "training.batch",
+            batch,
+            "as the teacher's"
+            if batch == own.training.batch
+            else "more steps with as many examples come closer",
+        ),
         (
             "training.optimizer",
             optimizer,

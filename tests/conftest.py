@@ -20,6 +20,7 @@ import torch
 from hypothesis import settings
 
 from kuosan.evaluation import plots
+from kuosan.recipes import expected, ways
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -70,6 +71,15 @@ def global_rng_state() -> str:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What a test measures of this machine, while others run beside it, is nobody's later choice."""
     os.environ["KUOSAN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _brief_trials() -> Iterator[None]:
+    """Budgets of minutes are asked for in many tests, and what is tried for their sake takes seconds of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ways, "MOST", 1.0)
+        patch.setattr(expected, "PROBE", 1.0)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,9 @@ One column is the text: the one that is asked for, else the first of `TEXT_COLUM
 else the string column with the longest values.  A list of strings is a text of lines; a list of turns
 ({"speaker": "A", "text": "Hello."}) is a text of lines "A: Hello.".  All other columns with single values
 describe the text and may become conditions.
+
+A table whose first row holds a number, a sentence (but a question) or something longer than a name has no row of
+names: its columns are 1, 2, …
 """
 
 from __future__ import annotations
@@ -37,6 +40,11 @@ SPEAKERS = ("speaker", "role", "from", "author", "name")
 TURN_TEXTS = ("text", "content", "utterance", "value", "message")
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _DELIMITERS = ",\t;|"
+LONGEST_NAME = 80
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
+_SENTENCE = re.compile(
+    r"\s.*[.!…]$|[。！]$", re.DOTALL
+)  # questions are the names of columns in questionnaires
 
 
 class NoText(Unreadable):
@@ -205,6 +213,8 @@ def _unquoted(text: str) -> bool:
 def _named(rows: list[list[str]]) -> list[Record]:
     if not rows:
         return []
+    if any(_no_name(cell.strip()) for cell in rows[0]):
+        rows = [[str(k + 1) for k in range(max(map(len, rows)))], *rows]
     header = [name.strip() for name in rows[0]]
     if len(set(header)) < len(header) or not all(header):
         raise Unreadable("its first row does not name the columns: names are empty or occur twice")
@@ -214,6 +224,11 @@ def _named(rows: list[list[str]]) -> list[Record]:
                 f"row {number} of the table has {len(row)} cells where there are {len(header)} columns"
             )
     return [dict(zip(header, row, strict=False)) for row in rows[1:]]
+
+
+def _no_name(cell: str) -> bool:
+    """Whether nobody would call a column so: a number, a sentence or more."""
+    return bool(_NUMBER.fullmatch(cell)) or len(cell) > LONGEST_NAME or bool(_SENTENCE.search(cell))
 
 
 def _parquet(path: Path) -> list[Record]:

@@ -15,6 +15,7 @@ from kuosan.modalities import Dataset, Unreadable, load
 from kuosan.modalities.folder import open_folder
 from kuosan.modalities.text_encoding import decode_text
 from kuosan.modalities.text_read import Documents, read_documents
+from kuosan.modalities.text_records import read_records
 
 CHINESE = "秋风起兮白云飞，草木黄落兮雁南归。兰有秀兮菊有芳，怀佳人兮不能忘。\n泛楼船兮济汾河"
 FRENCH = "Le cœur a ses raisons que la raison ne connaît point. Été, forêt, garçon, où, ça va.\nL'élève — « à côté »."
@@ -76,6 +77,29 @@ def write(path: Path, *parts: str) -> None:
 RECORDS = [
     {"id": i, "text": f"text number {i}, with “quotes”,\nand a line", "kind": "ab"[i % 2]} for i in range(6)
 ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "columns"),
+    [
+        (["It was a dark night.", "Nobody came.", "So we left."], "It was a dark night.", {"1"}),
+        (["5,a fine film of its kind", "1,dull"], "a fine film of its kind", {"1", "2"}),
+        (["春眠不觉晓。", "处处闻啼鸟。"], "春眠不觉晓。", {"1"}),
+        (["x" * 81, "y"], "x" * 81, {"1"}),
+        (["label,text", "5,a fine film"], "a fine film", {"label", "text"}),
+        (["How old are you?,text", "5,a fine film"], "a fine film", {"How old are you?", "text"}),
+        (["title of the work", "Hamlet"], "Hamlet", {"title of the work"}),
+    ],
+)
+def test_a_table_may_do_without_a_row_of_names(
+    tmp_path: Path, rows: list[str], first: str, columns: set[str]
+) -> None:
+    """Its first row is then a text like any other, and not lost."""
+    write(tmp_path / "x.csv", *rows)
+    found = read_records(tmp_path / "x.csv")
+    assert set(found[0]) == columns
+    assert first in found[0].values()
+    assert len(found) == len(rows) - (first not in rows[0])
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])

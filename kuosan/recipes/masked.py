@@ -21,7 +21,7 @@ MOST_STEPS = 64  # of a sample, unless asked for
 
 
 @dataclass(frozen=True)
-class Grid:
+class Tokens:
     """What the data decide.
 
     Args:
@@ -57,7 +57,7 @@ def check_masked(recipe: Recipe, source: Path, what: str, network: str, instead:
         )
 
 
-def settle_masked(asked: Question, data: Dataset, grid: Grid) -> Settled:
+def settle_masked(asked: Question, data: Dataset, tokens: Tokens) -> Settled:
     """Every leaf.
 
     Raises:
@@ -65,37 +65,37 @@ def settle_masked(asked: Question, data: Dataset, grid: Grid) -> Settled:
     """
     recipe, start = asked.recipe, asked.start
     leaves = Leaves.of(recipe)
-    leaves.decide("process", "kind", "masked", grid.why)
+    leaves.decide("process", "kind", "masked", tokens.why)
     if start:
         network = start.of.network
-        own = own_leaves(recipe, grid.what)
+        own = own_leaves(recipe, tokens.what)
         if other := sorted(k for k, v in own.items() if network.get(k) != v):
             raise UserError(
                 f"network.{other[0]} is that of {recipe.init}, whose weights it starts from: leave it away"
             )
         leaves.choices.append(("network", network["kind"], f"from {recipe.init}"))
     else:
-        network = _network(asked, data, grid, leaves)
+        network = _network(asked, data, tokens, leaves)
     token_leaves(
-        leaves, network, length=grid.length, items=len(data.train), started=bool(start), most_steps=MOST_STEPS,
-        what=grid.what, varied_by=grid.varied_by,
+        leaves, network, length=tokens.length, items=len(data.train), started=bool(start), most_steps=MOST_STEPS,
+        what=tokens.what, varied_by=tokens.varied_by,
     )  # fmt: skip
     path = {"path": str(asked.source.resolve()), "max_side": "auto"}
-    leaves.tree["data"] |= {"modality": data.modality.name, **path, **grid.data}
+    leaves.tree["data"] |= {"modality": data.modality.name, **path, **tokens.data}
     return Settled(data, Recipe.model_validate(leaves.tree), network, leaves.choices)
 
 
-def _network(asked: Question, data: Dataset, grid: Grid, leaves: Leaves) -> dict[str, Any]:
+def _network(asked: Question, data: Dataset, tokens: Tokens, leaves: Leaves) -> dict[str, Any]:
     """The size that the trunk should have."""
     spec, reasons = choose_token_network(
-        grid.scores, grid.places, {name: len(values) for name, values in data.columns.items()}, seconds=asked.seconds,
-        device=asked.device, tokens=len(data.train) * grid.places, speed=asked.speed,
+        tokens.scores, tokens.places, {name: len(values) for name, values in data.columns.items()},
+        seconds=asked.seconds, device=asked.device, tokens=len(data.train) * tokens.places, speed=asked.speed,
     )  # fmt: skip
-    given = own_leaves(asked.recipe, grid.what)
+    given = own_leaves(asked.recipe, tokens.what)
     leaves.choices.extend(r for r in reasons if r[0] == "dropout" or (r[0] == "size" and not given))
     own = {k: spec[k] for k in ("conditions", "dim", "depth", "heads", "dropout")} | given
     if "dim" in given and "heads" not in given:
         own["heads"] = heads_of(own["dim"])
     leaves.choices.extend((f"network.{k}", v, "asked for") for k, v in given.items())
-    leaves.choices.extend(grid.choices)
-    return grid.network | own
+    leaves.choices.extend(tokens.choices)
+    return tokens.network | own

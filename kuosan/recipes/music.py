@@ -18,7 +18,7 @@ from kuosan.modalities.music_form import Form
 from kuosan.modalities.music_score import parse_metre
 from kuosan.networks.choose_tokens import tokens_seen
 from kuosan.recipes import dense
-from kuosan.recipes.masked import Grid, check_masked, settle_masked
+from kuosan.recipes.masked import Tokens, check_masked, settle_masked
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
 from kuosan.recipes.token_leaves import token_length, usual_batch
@@ -52,7 +52,7 @@ def settle(asked: Question) -> Settled:
     check_masked(recipe, source, "music", "voices", ", or set data.form=roll")
     modality = data.modality
     assert isinstance(modality, MusicModality)
-    return settle_masked(asked, data, _grid(modality, data))
+    return settle_masked(asked, data, _tokens(modality, data))
 
 
 def _form(recipe: Recipe) -> str:
@@ -80,7 +80,7 @@ def _passes(asked: Question, form: Form, steps: int, total: int) -> float:
     return seen / total
 
 
-def _grid(modality: MusicModality, data: Dataset) -> Grid:
+def _tokens(modality: MusicModality, data: Dataset) -> Tokens:
     """What a transformer over steps of time must know of the music."""
     form, metres = modality.form, data.columns.get(METRE)
     cycles = [form.cycle(parse_metre(name)) for name in metres] if metres else [form.cycle(form.metre)]
@@ -91,7 +91,7 @@ def _grid(modality: MusicModality, data: Dataset) -> Grid:
     words = ", ".join(map(str, cycles))
     beat = ("beat", f"{words} steps", "how long bars are (beats, where bars are not known): an input")
     leaves = {"form": "voices", "length": modality.steps, "transpose": modality.transpose}
-    return Grid(
+    return Tokens(
         "music", "any voice, any bar can be given, and the rest is written", network, modality.steps,
         form.size * form.lanes, modality.length, "data.transpose", leaves, [beat],
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 from kuosan.errors import UserError
 from kuosan.modalities import PlanModality, load
-from kuosan.recipes.masked import Grid, check_masked, settle_masked
+from kuosan.recipes.masked import Tokens, check_masked, settle_masked
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Question, Settled
 
@@ -52,8 +52,8 @@ def settle(asked: Question) -> Settled:
         "kind": "lattice", "size": form.size, "rows": form.rows + 1, "columns": form.columns + 1, "voices": form.lanes,
         "values": form.values, "areas": [list(a) for a in form.areas], "length": form.length,
     }  # fmt: skip
-    grid = Grid(
+    tokens = Tokens(
         "plans", "any rooms, any outline can be given, and the rest is drawn", network, places, form.size * form.lanes,
         places, "data.mirror", {"mirror": modality.mirror},
     )  # fmt: skip
-    return settle_masked(asked, data, grid)
+    return settle_masked(asked, data, tokens)

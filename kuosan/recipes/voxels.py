@@ -14,7 +14,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import VoxelModality, load
 from kuosan.networks.cells import CHANNELS
 from kuosan.recipes import dense, shapes
-from kuosan.recipes.masked import Grid, check_masked, settle_masked
+from kuosan.recipes.masked import Tokens, check_masked, settle_masked
 from kuosan.recipes.settled import Question, Settled
 
 MOST_PLACES = 512
@@ -52,12 +52,12 @@ def settle(asked: Question) -> Settled:
         "kind": "cells", "size": modality.tokeniser.size, "sides": list(modality.form.sides), "patch": patch,
         "length": modality.length,
     }  # fmt: skip
-    grid = Grid(
+    tokens = Tokens(
         "voxels", "a cell is empty or of one colour; any cells can be given, and the rest is drawn", network, places,
         4 * CHANNELS * patch**3, places, "data.mirror", modality.resolved(),
         [("patch", patch, f"cells a side: {places:,} positions for {modality.length:,} cells")],
     )  # fmt: skip
-    return settle_masked(asked, data, grid)
+    return settle_masked(asked, data, tokens)
 
 
 def patch_of(sides: Sequence[int]) -> int:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from kuosan.evaluation.report_section import Clip, Section
+from kuosan.evaluation.report_section import Section
 from kuosan.evaluation.report_words import number
 from kuosan.recipes.masked_report import Told, page, schedule
-from kuosan.recipes.report import nearest_rows
+from kuosan.recipes.report import nearest_rows, played
 from kuosan.recipes.report_bits import by_heart
 from kuosan.recipes.session import Session
 from kuosan.recipes.voxels_measure import voxels_of
 
-SHOWN, TURNING = 16, 3
+SHOWN = 16
 
 
 def write(session: Session, told: Told) -> Path:
@@ -28,7 +27,6 @@ def write(session: Session, told: Told) -> Path:
     sections = [*told.more, *schedule(session)]
     if notes := by_heart("shapes", told.surprise.get("bits_per_voxel_train")):
         sections.append(Section("heart", "By heart", "What it knows by heart", notes, []))
-    shapes = told.samples.raws(SHOWN)
     return page(
         session,
         told,
@@ -36,17 +34,8 @@ def write(session: Session, told: Told) -> Path:
         process=f"cells on a grid of {width}×{depth}×{height}",
         items="shapes",
         headlines=headlines,
-        shown=shapes,
-        shows=[_turning(session, shapes)] if shapes else [],
+        shown=told.samples.raws(SHOWN),
+        shows=played(session.run, told.samples),
         sections=sections,
         nearest=nearest_rows(session, told.samples, told.found),
     )
-
-
-def _turning(session: Session, shapes: list[Any]) -> Section:
-    """The first samples, from all sides."""
-    figures: list[Any] = []
-    for i, shape in enumerate(shapes[:TURNING]):
-        if clip := session.run.modality.clip(shape):
-            figures.append((f"number {i}", Clip(*clip)))
-    return Section("turning", "From all sides", "From all sides", ["The first samples."], figures)

@@ -218,8 +218,7 @@ def main() -> None:
 same data, as `kuosan evaluate` measures them (seed {SEED:,}). A student's seconds hold its pairs and its training.
 Errors are standard errors, over the seeds of students where there are several, else of the measurement. Ratios are to
 the teacher at {TEACHER} steps. Wanted were ratios of 1.25 in one step and 1.1 in two, in no more than the teacher's
-time. Seconds are the clock's, on a machine with other work. Rows that are not here (of 4 steps, of more seeds, of
-consistency tuning) have not been measured.
+time. Seconds are the clock's.
 
 {chr(10).join(about for about, _ in parts)}
 """

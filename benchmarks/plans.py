@@ -17,8 +17,8 @@ from typing import Any
 import kuosan
 from benchmarks.table import write
 from kuosan.modalities import Dataset, PlanModality
-from kuosan.recipes.evaluate import data_of
-from kuosan.recipes.plans_measure import evaluate_run
+from kuosan.recipes.evaluate import MEASURING, data_of
+from kuosan.recipes.masked_measure import evaluate_masked
 from kuosan.recipes.plans_wishes import PlanWishes, rules_of_plans
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     leaves = {key: json.loads(value) for key, value in (leaf.split("=", 1) for leaf in asked.leaves)}
     run = kuosan.train(asked.data, out=asked.out, budget=asked.budget, **leaves)
     data = data_of(run, None)
-    found = evaluate_run(run, data, asked.n, seed=1, likelihood=True)
+    found = evaluate_masked(run, data, asked.n, seconds=MEASURING, seed=1, likelihood=True)
     rows = [_row(name, m) for name, m in found["metrics"].items()]
     counts = asked.rooms or _usual(data)
     rules = rules_of_plans(run, PlanWishes(rooms=counts))

@@ -14,8 +14,7 @@ from kuosan.evaluation.encoder import load_encoder
 from kuosan.evaluation.likelihood.dequantise import Dequantisation
 from kuosan.evaluation.likelihood.measure import measurements
 from kuosan.recipes.evaluate import measure
-from kuosan.recipes.music_measure import measure_music
-from kuosan.recipes.plans_measure import measure_plans
+from kuosan.recipes.masked_measure import MEASURES
 from kuosan.recipes.run import CHUNK
 from kuosan.recipes.samples import Samples
 from kuosan.recipes.session import preview_conditions
@@ -37,13 +36,10 @@ def judged(contest: Contest, samples: Samples, folder: Path) -> dict[str, Any]:
     seconds = SECONDS if budget is None else max(2.0, min(SECONDS, 0.1 * budget))
     classes: dict[str, Any] = {}
     if contest.discrete:
-        match run.modality.name:
-            case "music":
-                found = measure_music(run, data, samples)
-            case "plan":
-                found = measure_plans(run, data, samples)
-            case _:
-                found = measure_texts(run, data, samples, seconds=seconds)
+        if own := MEASURES.get(run.modality.name):
+            found = own.measure(run, data, samples)
+        else:
+            found = measure_texts(run, data, samples, seconds=seconds)
     else:
         found = measure(run, data, samples, seconds=seconds, out=folder / "evaluation")
         classes = _recognised(contest, samples, folder / "evaluation")

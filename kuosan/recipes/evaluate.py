@@ -206,14 +206,10 @@ def evaluate(
     seconds = MEASURING if seconds is None else seconds
     dataset = data_of(run, data)
     if run.facts.recipe.process.discrete:
-        from kuosan.recipes import music_measure, plans_measure, text_measure, voxels_measure
+        from kuosan.recipes import masked_measure, text_measure
 
-        own = {
-            "music": music_measure.evaluate_run,
-            "plan": plans_measure.evaluate_run,
-            "voxels": voxels_measure.evaluate_run,
-        }
-        return own.get(run.modality.name, text_measure.evaluate_run)(
+        masked = run.modality.name in masked_measure.MEASURES
+        return (masked_measure.evaluate_masked if masked else text_measure.evaluate_run)(
             run,
             dataset,
             n,

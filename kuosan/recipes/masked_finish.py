@@ -6,27 +6,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from kuosan.evaluation.base import Measurement
-from kuosan.evaluation.found import Evaluation
-from kuosan.modalities import Dataset
 from kuosan.recipes import (
     average,
     card,
-    music_measure,
     music_report,
-    plans_measure,
     plans_report,
     report_levels,
-    voxels_measure,
     voxels_report,
 )
 from kuosan.recipes.evaluate import EVALUATION, SEED
+from kuosan.recipes.masked_measure import MEASURES
 from kuosan.recipes.masked_report import Told
 from kuosan.recipes.music_heat import keep_heat
 from kuosan.recipes.report import verdict_of
-from kuosan.recipes.run import Run, Samples
+from kuosan.recipes.run import Run
 from kuosan.recipes.session import Session
 from kuosan.recipes.summary import SUMMARY, summary_of
 from kuosan.recipes.text_finish import keep_unmasking
@@ -37,50 +33,35 @@ SHARE = 0.3  # of the time that is left, for drawing them
 LEVELS_SECONDS = 1.0  # for the losses by level of noise
 
 
-class Measure(Protocol):
-    """All that can be measured of samples against the data."""
-
-    def __call__(
-        self, run: Run, data: Dataset, samples: Samples, *, seed: int = 0, out: Path | None = None
-    ) -> Evaluation: ...
-
-
 @dataclass(frozen=True)
 class Own:
-    """What such data have of their own.
+    """What the end of a session has of its own.
 
     Args:
-        bound: surprise of up to so many items of a split. few: how many of them where no time is set, most ever, and
-            of each second that is left.
+        few: items of a split whose surprise is measured where no time is set, most ever, and of each second that is
+            left.
         write: the report.
-        baselines: bits of held-out items by counting.
         settled: what else is settled once the schedule is known.
         most: samples that are drawn and measured.
     """
 
-    measure: Measure
-    bound: Callable[..., dict[str, Measurement]]
     few: tuple[int, int, float]
     write: Callable[[Session, Told], Path]
-    baselines: Callable[[Dataset], dict[str, float]] = lambda data: {}
     settled: Callable[[Run, Session], Any] = lambda run, session: None
     most: int = 256
 
 
 OWN = {
-    "music": Own(
-        music_measure.measure_music, music_measure.bound, (400, 1000, 8.0), music_report.write,
-        music_measure.baselines, keep_heat,
-    ),
-    "plan": Own(plans_measure.measure_plans, plans_measure.bound, (200, 500, 4.0), plans_report.write),
-    "voxels": Own(voxels_measure.measure_voxels, voxels_measure.bound, (64, 200, 1.0), voxels_report.write, most=96),
-}  # fmt: skip
+    "music": Own((400, 1000, 8.0), music_report.write, keep_heat),
+    "plan": Own((200, 500, 4.0), plans_report.write),
+    "voxels": Own((64, 200, 1.0), voxels_report.write, most=96),
+}
 
 
 def finish_masked(session: Session) -> dict[str, Any]:
     """Write what a finished run leaves, within what its budget has left; the summary of it."""
     run, data = session.run, session.data
-    own = OWN[run.modality.name]
+    own, measures = OWN[run.modality.name], MEASURES[run.modality.name]
     average.choose(session, session.share(average.SHARE))
     session.write_weights("best")
     left = session.remaining()
@@ -93,14 +74,16 @@ def finish_masked(session: Session) -> dict[str, Any]:
     )
     started = time.monotonic()
     samples = run.sample(n // 4 * 4, seed=SEED)
-    found = own.measure(run, data, samples, out=run.path / "evaluation")
+    found = measures.measure(run, data, samples, out=run.path / "evaluation")
     surprise: dict[str, Measurement] = {}
     others: dict[str, float] = {}
     if len(data.val):
         usual, most, rate = own.few
         few = usual if left is None else int(max(32, min(most, rate * left)))
-        surprise = own.bound(run, data.val, few) | own.bound(run, data.train, few // 2, side="_train")
-        others = own.baselines(data)
+        surprise = measures.bound(run, data.val, few) | measures.bound(
+            run, data.train, few // 2, side="_train"
+        )
+        others = measures.baselines(data) if measures.baselines else {}
     about = {
         "samples": len(samples), "seed": SEED, **run.sampler(), "data": data.survey.source,
         "seconds": round(time.monotonic() - started, 2),

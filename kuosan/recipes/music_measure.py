@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,8 +22,6 @@ from kuosan.modalities.music import KEY, METRE
 from kuosan.modalities.music_form import END
 from kuosan.modalities.music_key import key_of_durations
 from kuosan.modalities.music_score import Metre, parse_metre
-from kuosan.recipes.bulk import drawn
-from kuosan.recipes.evaluate import kept
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.text_measure import Chosen, chosen
 
@@ -145,30 +141,3 @@ def measure_music(
 
     mine = windows_of(run, samples.x, samples.cond)
     return evaluate_music(mine, real(data.train), real(data.val), notes=FIRST_NOTE, out=out, seed=seed)
-
-
-def evaluate_run(
-    run: Run,
-    data: Dataset,
-    n: int,
-    *,
-    seed: int,
-    likelihood: bool,
-    steps: int | None = None,
-    solver: str = "auto",
-    grid: str = "auto",
-    w: float | None = None,
-    **others: Any,
-) -> dict[str, Any]:
-    """``n`` samples and what they measure; with ``likelihood`` also the bound of held-out music and its baselines."""
-    started = time.monotonic()
-    samples = drawn(run, n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
-    if samples is None:  # another process measures them
-        return {}
-    found = measure_music(run, data, samples, out=run.path / "evaluation")
-    result = found.to_json()
-    if likelihood and len(data.val):
-        result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}
-        result["baselines"] = baselines(data)
-    took, sampler = time.monotonic() - started, run.sampler(steps, w, solver, grid)
-    return kept(run, data, result, n=n, seed=seed, seconds=took, sampler=sampler)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +13,6 @@ from kuosan.evaluation.likelihood.tokens import token_bound
 from kuosan.evaluation.plan import Portrait, evaluate_plans, portrait
 from kuosan.modalities import Dataset, PlanModality, Split
 from kuosan.recipes.build import objective_of
-from kuosan.recipes.bulk import drawn
-from kuosan.recipes.evaluate import kept
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.text_measure import chosen
 
@@ -62,29 +58,3 @@ def measure_plans(
         portraits(run, samples.x), real(data.train), real(data.val), list(form.categories),
         scaled=form.step is not None, out=out, seed=seed,
     )  # fmt: skip
-
-
-def evaluate_run(
-    run: Run,
-    data: Dataset,
-    n: int,
-    *,
-    seed: int,
-    likelihood: bool,
-    steps: int | None = None,
-    solver: str = "auto",
-    grid: str = "auto",
-    w: float | None = None,
-    **others: Any,
-) -> dict[str, Any]:
-    """``n`` samples and what they measure; with ``likelihood`` also the bound of held-out plans."""
-    started = time.monotonic()
-    samples = drawn(run, n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
-    if samples is None:  # another process measures them
-        return {}
-    found = measure_plans(run, data, samples, out=run.path / "evaluation")
-    result = found.to_json()
-    if likelihood and len(data.val):
-        result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}
-    took, sampler = time.monotonic() - started, run.sampler(steps, w, solver, grid)
-    return kept(run, data, result, n=n, seed=seed, seconds=took, sampler=sampler)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,8 +13,7 @@ from kuosan.evaluation.found import Evaluation
 from kuosan.evaluation.likelihood.tokens import token_bound
 from kuosan.modalities import Dataset, Split, VoxelModality
 from kuosan.recipes.build import objective_of
-from kuosan.recipes.bulk import drawn
-from kuosan.recipes.evaluate import MEASURING, kept, measure
+from kuosan.recipes.evaluate import MEASURING, measure
 from kuosan.recipes.run import Run, Samples
 from kuosan.recipes.text_measure import chosen
 
@@ -61,30 +58,3 @@ def measure_voxels(
         other, replace(data, modality=numbers, train=train, val=val), replace(samples, x=x, modality=numbers),
         seconds=seconds, seed=seed, out=out,
     )  # fmt: skip
-
-
-def evaluate_run(
-    run: Run,
-    data: Dataset,
-    n: int,
-    *,
-    seconds: float,
-    seed: int,
-    likelihood: bool,
-    steps: int | None = None,
-    solver: str = "auto",
-    grid: str = "auto",
-    w: float | None = None,
-    **others: Any,
-) -> dict[str, Any]:
-    """``n`` samples and what they measure; with ``likelihood`` also the bound of held-out shapes."""
-    started = time.monotonic()
-    samples = drawn(run, n, seed=seed, steps=steps, solver=solver, grid=grid, w=w)
-    if samples is None:  # another process measures them
-        return {}
-    found = measure_voxels(run, data, samples, seconds=seconds, seed=seed, out=run.path / "evaluation")
-    result = found.to_json()
-    if likelihood and len(data.val):
-        result["metrics"] |= {name: m.to_json() for name, m in bound(run, data.val, n).items()}
-    took, sampler = time.monotonic() - started, run.sampler(steps, w, solver, grid)
-    return kept(run, data, result, n=n, seed=seed, seconds=took, sampler=sampler)

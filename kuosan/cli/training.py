@@ -82,7 +82,7 @@ def _work(session: Session) -> dict[str, Any]:
     _introduce(session)
     try:
         if session.coding and not session.coding.trained:
-            note("First the codec, which makes latents of pictures:")
+            note("First the codec, which makes latents of them:")
             for _ in watch(session.codec_steps(), session.facts.recipe.codec.batch, psnr):
                 pass
         if session.coding:

@@ -19,11 +19,16 @@ what linear codes cannot do: see over the patch's border, and draw edges.
 There is no full-resolution layer, which is what makes it cheap: all work is done at f/2 and f. Nor is there a
 normalisation: a group norm averages over the whole picture, which is not the crop that the network was trained
 on, and did not pay for its time here. So the code is local: a patch's latents depend on its neighbourhood alone.
+
+Of clips a patch has g frames too, halved where g is even. Its latents depend on these frames alone, so that frames can
+be given; the decoder looks at those before and after too, so that what it draws does not flicker.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +36,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kuosan.codecs.base import Codec, Spec
+from kuosan.networks.sides import CONVOLUTIONS, depth_to_space, space_to_depth, times
 
 QUIET = 1e-5  # least variance of a component: the rounding of 8-bit data is half of that
 
@@ -38,20 +44,37 @@ QUIET = 1e-5  # least variance of a component: the rounding of 8-bit data is hal
 class Block(nn.Module):
     """h + conv(silu(conv(silu(h)))), the last one starting at zero."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, reach: Sequence[int]) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, width, 3, padding=1)
+        self.first, self.last = (_convolution(width, width, reach) for _ in range(2))
 
-    def forward(self, h: Float[Tensor, "b w h v"]) -> Float[Tensor, "b w h v"]:
+    def forward(self, h: Float[Tensor, "b w *sides"]) -> Float[Tensor, "b w *sides"]:
         return h + self.last(F.silu(self.first(F.silu(h))))
+
+
+class Merge(nn.Module):
+    """`space_to_depth`."""
+
+    def __init__(self, by: Sequence[int]) -> None:
+        super().__init__()
+        self.by = tuple(by)
+
+    def forward(self, h: Float[Tensor, "b w *sides"]) -> Float[Tensor, "b k *fewer"]:
+        return space_to_depth(h, self.by)
+
+
+class Split(Merge):
+    """`depth_to_space`."""
+
+    def forward(self, h: Float[Tensor, "b k *fewer"]) -> Float[Tensor, "b w *sides"]:
+        return depth_to_space(h, self.by)
 
 
 class KLVAE(Codec):
     """See the module.
 
     Args:
-        channels, height, width, factor, latent: see `Codec`; the factor is even.
+        channels, sides, factor, latent: see `Codec`; the factors of height and width are even.
         base: width of the network at f/2; it is twice that at f.
         depth: residual blocks of the encoder at f/2 and at f, of the decoder at f and at f/2.
         generator: source of the initial weights.
@@ -60,45 +83,49 @@ class KLVAE(Codec):
     def __init__(
         self,
         channels: int,
-        height: int,
-        width: int,
+        sides: Sequence[int],
         *,
-        factor: int = 8,
+        factor: int | Sequence[int] = 8,
         latent: int = 16,
         base: int = 64,
         depth: Sequence[int] = (1, 1, 1, 2),
         generator: torch.Generator,
     ) -> None:
-        super().__init__(channels, height, width, factor=factor, latent=latent)
-        if factor < 2 or factor % 2 or not 1 <= latent <= channels * factor**2:
+        super().__init__(channels, sides, factor=factor, latent=latent)
+        patch = channels * math.prod(self.factor)
+        if min(self.factor) < 1 or any(f < 2 or f % 2 for f in self.factor[-2:]) or not 1 <= latent <= patch:
             raise ValueError(
-                f"a codec needs an even factor and 1 to {channels * factor**2} latent channels, got factor "
-                f"{factor} and {latent} channels"
+                f"a codec needs even factors in space and 1 to {patch} latent channels, got the factor "
+                f"{times(self.factor)} and {latent} channels"
             )
         self.base, self.depth = base, tuple(depth)
-        patch, fine = channels * factor**2, channels * factor**2 // 4
+        twice = tuple(2 - f % 2 for f in self.factor)
+        self.fine = tuple(f // by for f, by in zip(self.factor, twice, strict=True))
+        more, fine = math.prod(twice), channels * math.prod(self.fine)
+        one, near = [0] * len(self.sides), [0, 1, 1][-len(self.sides) :]
+        around = [1] * len(self.sides)
         with torch.device("meta"):
-            self.analysis = nn.Conv2d(patch, 2 * latent, 1)
-            self.synthesis = nn.Conv2d(latent, patch, 1)
+            self.analysis = _convolution(patch, 2 * latent, one)
+            self.synthesis = _convolution(latent, patch, one)
             self.encoder = nn.Sequential(
-                nn.PixelUnshuffle(factor // 2),
-                nn.Conv2d(fine, base, 3, padding=1),
-                *(Block(base) for _ in range(depth[0])),
-                nn.PixelUnshuffle(2),
-                nn.Conv2d(4 * base, 2 * base, 1),
-                *(Block(2 * base) for _ in range(depth[1])),
+                Merge(self.fine),
+                _convolution(fine, base, near),
+                *(Block(base, near) for _ in range(depth[0])),
+                Merge(twice),
+                _convolution(more * base, 2 * base, one),
+                *(Block(2 * base, near) for _ in range(depth[1])),
                 nn.SiLU(),
             )
-            self.encoder_out = nn.Conv2d(2 * base, 2 * latent, 3, padding=1)
+            self.encoder_out = _convolution(2 * base, 2 * latent, near)
             self.decoder = nn.Sequential(
-                nn.Conv2d(latent, 2 * base, 3, padding=1),
-                *(Block(2 * base) for _ in range(depth[2])),
-                nn.Conv2d(2 * base, 4 * base, 1),
-                nn.PixelShuffle(2),
-                *(Block(base) for _ in range(depth[3])),
+                _convolution(latent, 2 * base, around),
+                *(Block(2 * base, around) for _ in range(depth[2])),
+                _convolution(2 * base, more * base, one),
+                Split(twice),
+                *(Block(base, around) for _ in range(depth[3])),
                 nn.SiLU(),
             )
-            self.decoder_out = nn.Conv2d(base, fine, 3, padding=1)
+            self.decoder_out = _convolution(base, fine, around)
         for part in self.children():
             part.to_empty(device="cpu")
         self._draw(generator)
@@ -115,13 +142,12 @@ class KLVAE(Codec):
                 p.zero_()
 
     @torch.no_grad()
-    def start(self, batches: Iterable[Float[Tensor, "b C H W"]]) -> None:
+    def start(self, batches: Iterable[Float[Tensor, "b C *sides"]]) -> None:
         """Set the linear parts to eqs. (1) and (2) of these states, all of one kind."""
-        f, c = self.factor, self.latent
-        size = self.channels * f**2
+        c, size = self.latent, self.channels * math.prod(self.factor)
         total, square, count = torch.zeros(size).double(), torch.zeros(size, size).double(), 0
         for x in batches:
-            patches = F.pixel_unshuffle(self.padded(x).cpu().double(), f).transpose(0, 1).flatten(1)
+            patches = space_to_depth(self.padded(x).cpu().double(), self.factor).transpose(0, 1).flatten(1)
             total += patches.sum(1)
             square += patches @ patches.T
             count += patches.shape[1]
@@ -143,24 +169,30 @@ class KLVAE(Codec):
         return {
             "kind": "kl_vae",
             "channels": self.channels,
-            "height": self.height,
-            "width": self.width,
-            "factor": self.factor,
+            "sides": list(self.sides),
+            "factor": list(self.factor),
             "latent": self.latent,
             "base": self.base,
             "depth": list(self.depth),
         }
 
-    def moments(self, x: Float[Tensor, "b C H W"]) -> tuple[Tensor, Tensor]:
-        both = self.analysis(F.pixel_unshuffle(x, self.factor)) + self.encoder_out(self.encoder(x))
+    def moments(self, x: Float[Tensor, "b C *sides"]) -> tuple[Tensor, Tensor]:
+        both = self.analysis(space_to_depth(x, self.factor)) + self.encoder_out(self.encoder(x))
         mean, log_var = both.chunk(2, 1)
         return mean, log_var.clamp(-30, 20)
 
-    def picture(self, m: Float[Tensor, "b c h w"]) -> Float[Tensor, "b C H W"]:
-        fine = F.pixel_shuffle(self.decoder_out(self.decoder(m)), self.factor // 2)
-        return F.pixel_shuffle(self.synthesis(m), self.factor) + fine
+    def picture(self, m: Float[Tensor, "b c *fewer"]) -> Float[Tensor, "b C *sides"]:
+        fine = depth_to_space(self.decoder_out(self.decoder(m)), self.fine)
+        return depth_to_space(self.synthesis(m), self.factor) + fine
 
 
-def _set(conv: nn.Conv2d, weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"]) -> None:
-    state = {"weight": weight[..., None, None], "bias": bias}
+def _convolution(before: int, after: int, reach: Sequence[int]) -> nn.Module:
+    """One that sees so many places around each, along each side."""
+    convolution: Any = CONVOLUTIONS[len(reach) - 1]
+    return convolution(before, after, [2 * n + 1 for n in reach], padding=list(reach))
+
+
+def _set(conv: nn.Module, weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"]) -> None:
+    ones = [1] * (conv.get_parameter("weight").ndim - 2)
+    state = {"weight": weight.view(*weight.shape, *ones), "bias": bias}
     conv.load_state_dict(state)  # casts to the type and device of the layer

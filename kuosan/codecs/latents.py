@@ -24,7 +24,7 @@ from kuosan.training.data import Items
 class Latents:
     """Items whose states are latents, with the conditions of those that they encode."""
 
-    z: Float[Tensor, "n c h w"]
+    z: Float[Tensor, "n c *sides"]
     cond: Mapping[str, Tensor]
 
     def __len__(self) -> int:
@@ -32,7 +32,7 @@ class Latents:
 
     def batch(
         self, index: Int64[Tensor, " b"], seeds: Seeds | None = None
-    ) -> tuple[Float[Tensor, "b c h w"], dict[str, Tensor]]:
+    ) -> tuple[Float[Tensor, "b c *sides"], dict[str, Tensor]]:
         """In single precision."""
         return self.z[index].float(), {name: value[index] for name, value in self.cond.items()}
 
@@ -49,7 +49,7 @@ class Drawn:
         return len(self.items)
 
     @torch.no_grad()
-    def batch(self, index: Int64[Tensor, " b"]) -> tuple[Float[Tensor, "b c h w"], dict[str, Tensor]]:
+    def batch(self, index: Int64[Tensor, " b"]) -> tuple[Float[Tensor, "b c *sides"], dict[str, Tensor]]:
         """In single precision, on the CPU."""
         x, cond = self.items.batch(index)
         assert isinstance(x, Tensor)

@@ -38,7 +38,7 @@ class Terms:
     ``distortion`` is −log p(x | z), ``entropy`` H[q(z | x)].
     """
 
-    z: Float[Tensor, "b c h w"]
+    z: Float[Tensor, "b c *sides"]
     distortion: Float[Tensor, " b"]
     entropy: Float[Tensor, " b"]
 
@@ -49,7 +49,7 @@ class Terms:
 
 @torch.no_grad()
 def likelihood_terms(
-    codec: Codec, x: Float[Tensor, "b C H W"], seeds: Seeds, level: float | None = None
+    codec: Codec, x: Float[Tensor, "b C *sides"], seeds: Seeds, level: float | None = None
 ) -> Terms:
     """The codec's terms of eq. (1).
 

@@ -22,7 +22,7 @@ from kuosan.core.posteriors import Gaussian
 from kuosan.core.random import Seeds
 from kuosan.training.data import Items
 
-CHUNK = 8  # whole pictures at a time
+CHUNK = 8  # whole pictures, or clips, at a time
 MOST_ITEMS = 256  # that are measured
 LEAST_ERROR = 4e-12  # an exact picture counts as 120 dB
 
@@ -50,9 +50,9 @@ def calibrate(codec: Codec, items: Items, seeds: Seeds) -> None:
     second, error, count, start = first.clone(), 0.0, 0, 0
     for x in states_of(items, MOST_ITEMS, codec.shift):
         q = codec.posterior(x)
-        first += q.mean.cpu().double().mean((2, 3)).sum(0)
+        first += q.mean.cpu().double().flatten(2).mean(2).sum(0)
         spread = q.variance.cpu().double() if isinstance(q, Gaussian) else 0.0
-        second += (q.mean.cpu().double() ** 2 + spread).mean((2, 3)).sum(0)
+        second += (q.mean.cpu().double() ** 2 + spread).flatten(2).mean(2).sum(0)
         y = codec.decode(q.sample(seeds[start : start + len(x)]))
         error += float((x - y).cpu().double().square().flatten(1).mean(1).sum())
         count, start = count + len(x), start + len(x)

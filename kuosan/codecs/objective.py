@@ -18,7 +18,7 @@ it was trained on; w > 0 makes it looser, by a few hundredths of a bit per numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -50,15 +50,20 @@ def strength(d: Float[Tensor, "b C H W"]) -> Float[Tensor, "b C _ _"]:
     return (F.avg_pool2d(d**2, box, [max(1, side // 2) for side in box]) + KAPPA**2).sqrt()
 
 
-def texture(x: Float[Tensor, "b C H W"], y: Float[Tensor, "b C H W"]) -> Float[Tensor, " b"]:
-    """Σ_l mean |ρ_l(x) − ρ_l(y)| per example: 0 for equal pictures, and for those with equal strengths."""
-    pairs = zip(bands(x), bands(y), strict=True)
-    differences = [(strength(a) - strength(b)).abs().flatten(1).mean(1) for a, b in pairs]
+def texture(x: Float[Tensor, "b C *sides"], y: Float[Tensor, "b C *sides"]) -> Float[Tensor, " b"]:
+    """Σ_l mean |ρ_l(x) − ρ_l(y)| per example, of clips over their frames: 0 for equal pictures, and for those with
+    equal strengths."""
+    pairs = zip(bands(_frames(x)), bands(_frames(y)), strict=True)
+    differences = [(strength(a) - strength(b)).abs().reshape(len(x), -1).mean(1) for a, b in pairs]
     return torch.stack(differences).sum(0) if differences else x.new_zeros(len(x))
 
 
+def _frames(x: Float[Tensor, "b C *sides"]) -> Float[Tensor, "n C H W"]:
+    return x if x.ndim == 4 else x.transpose(1, 2).flatten(0, 1)
+
+
 def codec_loss(
-    codec: Codec, x: Float[Tensor, "b C H W"], seeds: Seeds, *, beta: float = 1.0, detail: float = 0.3
+    codec: Codec, x: Float[Tensor, "b C *sides"], seeds: Seeds, *, beta: float = 1.0, detail: float = 0.3
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Eq. (1) for states of any size in whole patches, with w = `detail`; and the mean squared error of each."""
     mean, log_var = codec.moments(x)
@@ -73,12 +78,14 @@ def codec_loss(
     return loss, error
 
 
-def crops(x: Float[Tensor, "b C H W"], side: int, factor: int, seeds: Seeds) -> Float[Tensor, "b C h w"]:
-    """One square (or whole side, where that is shorter) of each picture, at a random whole patch: encoding in use
-    starts its patches there too."""
-    size = [min(side, length) for length in x.shape[-2:]]
-    room = [(length - cut) // factor + 1 for length, cut in zip(x.shape[-2:], size, strict=True)]
-    u = seeds.fold("place").uniform(torch.empty(len(x), 2, dtype=torch.float64))
-    place = (u * torch.tensor(room)).long() * factor
-    rows = [one[:, r : r + size[0], c : c + size[1]] for one, (r, c) in zip(x, place.tolist(), strict=True)]
-    return torch.stack(rows)
+def crops(
+    x: Float[Tensor, "b C *sides"], cut: Sequence[int], factor: Sequence[int], seeds: Seeds
+) -> Float[Tensor, "b C *fewer"]:
+    """One block of ``cut`` (or whole sides, where these are shorter) of each state, at a random whole patch: encoding
+    in use starts its patches there too."""
+    size = [min(most, length) for most, length in zip(cut, x.shape[2:], strict=True)]
+    room = [(length - n) // f + 1 for length, n, f in zip(x.shape[2:], size, factor, strict=True)]
+    u = seeds.fold("place").uniform(torch.empty(len(x), len(room), dtype=torch.float64))
+    place = (u * torch.tensor(room)).long() * torch.tensor(factor)
+    spans = [[slice(i, i + n) for i, n in zip(at, size, strict=True)] for at in place.tolist()]
+    return torch.stack([one[(slice(None), *span)] for one, span in zip(x, spans, strict=True)])

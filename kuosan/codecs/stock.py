@@ -12,7 +12,7 @@ point. The decoder's variance is in no configuration; `calibrate` measures it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,12 @@ class StockCodec(Codec):
     """A diffusers autoencoder.
 
     Args:
-        height, width: of the states.
+        sides: height and width of the states.
         name: one of `CLASSES`.
         config: the arguments of that class, JSON values.
     """
 
-    def __init__(self, height: int, width: int, *, name: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, sides: Sequence[int], *, name: str, config: Mapping[str, Any]) -> None:
         import diffusers
 
         if name not in CLASSES:
@@ -50,8 +50,7 @@ class StockCodec(Codec):
         )
         super().__init__(
             vae.config.in_channels,
-            height,
-            width,
+            sides,
             factor=2 ** (len(levels) - 1),
             latent=vae.config.latent_channels,
         )
@@ -65,8 +64,7 @@ class StockCodec(Codec):
     def spec(self) -> Spec:
         return {
             "kind": "stock",
-            "height": self.height,
-            "width": self.width,
+            "sides": list(self.sides),
             "name": self.name,
             "config": self.config,
         }
@@ -116,8 +114,8 @@ class StockCodec(Codec):
         return vae.eval()
 
 
-def read_stock(folder: str | Path, height: int, width: int) -> StockCodec:
-    """The autoencoder in a diffusers folder (of a pipeline, its part `vae`), for states of this size.
+def read_stock(folder: str | Path, sides: Sequence[int]) -> StockCodec:
+    """The autoencoder in a diffusers folder (of a pipeline, its part `vae`), for states of this height and width.
 
     Raises:
         UserError: what cannot be read, and why.
@@ -139,7 +137,7 @@ def read_stock(folder: str | Path, height: int, width: int) -> StockCodec:
         if name not in CLASSES:
             raise UserError(f"{folder} holds a {name}; only {' and '.join(CLASSES)} can be used as a codec")
         given = {k: v for k, v in config.items() if not k.startswith("_")}
-        codec = StockCodec(height, width, name=name, config=given)
+        codec = StockCodec(sides, name=name, config=given)
         codec.vae.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -35,6 +35,7 @@ from kuosan.training.state import pack, unpack
 
 ENOUGH_PATCHES = 65_536  # for principal components
 MOST_SKIPS = 5
+FRAMES = 8  # of a crop of a clip
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def train_codec(
 
     Args:
         train, val: clean states; ``val`` may be empty.
-        crop: side of the training crops in pixels, rounded down to whole patches.
+        crop: side of the training crops in pixels, rounded down to whole patches; of clips they have `FRAMES`.
         beta, detail: see `objective`.
         folder: where its checkpoint is, or will be after the first ``settings.save_seconds``.
         identity: what that checkpoint must match, such as the recipe's and the data's fingerprints.
@@ -122,13 +123,17 @@ def _steps(
     """Update after update, from ``step`` on, to the end of the budget."""
     parameters = list(codec.parameters())
     assert settings.ema is not None
-    gamma, side = ema.gamma_of(settings.ema), max(1, crop // codec.factor) * codec.factor
+    gamma = ema.gamma_of(settings.ema)
+    cut = [
+        max(1, side // f) * f
+        for side, f in zip((FRAMES, crop, crop)[-len(codec.factor) :], codec.factor, strict=True)
+    ]
     started, skipped = time.monotonic(), 0
     done = settings.progress(step, before)
     while done < 1:
         index = batch_index(settings.seed, step, settings.batch, len(train))
         seeds = Seeds.of(settings.seed, settings.batch).fold("codec", step)
-        x = crops(codec.padded(train.batch(index)[0].to(codec.shift)), side, codec.factor, seeds)
+        x = crops(codec.padded(train.batch(index)[0].to(codec.shift)), cut, codec.factor, seeds)
         losses, errors = codec_loss(codec, x, seeds, beta=beta, detail=detail)
         losses.mean().backward()
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, settings.clip))
@@ -192,5 +197,4 @@ class _Kept:
 
 def _enough(codec: KLVAE, items: Items) -> int:
     """As many items as make up `ENOUGH_PATCHES`."""
-    _, rows, columns = codec.latent_shape
-    return min(len(items), -(-ENOUGH_PATCHES // (rows * columns)))
+    return min(len(items), -(-ENOUGH_PATCHES // math.prod(codec.latent_shape[1:])))

@@ -73,6 +73,10 @@ class VideoModality(Modality[Clip]):
     def level(self) -> float | None:
         return self.pictures.level
 
+    @property
+    def scale(self) -> float:
+        return self.pictures.scale
+
     def described_form(self) -> str:
         f = self.format
         what = {"L": "grey", "RGB": "colour"}.get(f.frame.mode, f.frame.mode)

@@ -4,7 +4,8 @@ size      as for pictures, see `image_format`
 rate      where most clips have no more frames than a window: their own. Else the largest r/k of at most 12.5 frames a
           second, r the middle rate of the files and k whole, so that every k-th frame of such a file is kept
 length    as many frames as three of four clips have, 16 at most, and no more than keep a state within 150,000
-          numbers, which a small machine can train on; the nearest multiple of 4, unless all clips have one length
+          numbers, which a small machine can train on (four times as many where a codec makes latents of them); the
+          nearest multiple of 4, unless all clips have one length
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def choose_rate(sources: Sequence[Footage], asked: float | str) -> tuple[float, 
 
 
 def choose_length(
-    lengths: Sequence[int], numbers: int, rate: float, asked: int | str
+    lengths: Sequence[int], numbers: int, rate: float, asked: int | str, latents: bool = False
 ) -> tuple[int, list[Choice]]:
     """Frames of a window over works of so many, of so many `numbers` each, and why; and what becomes of the rest."""
     n = np.asarray(lengths)
@@ -64,7 +65,7 @@ def choose_length(
         length, why = frames_of(asked, rate), "as asked for"
     else:
         usual = int(np.quantile(n, 0.25, method="lower"))
-        most = max(_STEP, min(LONGEST, MOST_NUMBERS // numbers))
+        most = max(_STEP, min(LONGEST, (4 if latents else 1) * MOST_NUMBERS // numbers))
         length, why = min(usual, most), "three of four clips have as many"
         if (n == usual).all() and usual <= most:
             why = "all clips have as many"

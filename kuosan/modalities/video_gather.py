@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from kuosan.modalities.video import VideoModality
 
 LARGEST = 32  # pixels of the longer side, unless asked for: what a small machine can train on in minutes
+LARGEST_CODED = 64  # where the diffusion is of latents
 FEW = (
     10,
     20,
@@ -75,11 +76,13 @@ def gather_clips(
     size: int | tuple[int, int] | None = None,
     rate: float | str = "auto",
     length: int | str = "auto",
+    latents: bool = False,
 ) -> Gathered:
     """Every clip of `folder` in the form of `like`, or in one chosen from the data (`video_form`).
 
     Args:
         length: of a window: frames, "16frames", "2s" or "auto". rate: frames a second, or "auto".
+        latents: clips may be larger, as a codec makes fewer numbers of them.
 
     Raises `UserError` where no clip can be read, or an option cannot be.
     """
@@ -92,11 +95,14 @@ def gather_clips(
         raise UserError(_nothing_left(folder, failed + left_out))
     if like is None:
         headers = [replace(s.footage.header, count=1) for s in sources]
-        side = LARGEST if max_side == "auto" else int(max_side)
+        most = LARGEST_CODED if latents else LARGEST
+        side = most if max_side == "auto" else int(max_side)
         height, width, choices = choose_size(headers, side, size, "clips")
-        if max_side == "auto" and size is None and max(max(h.height, h.width) for h in headers) > LARGEST:
-            minutes = "what a small machine learns in minutes; data.max_side=64 is for more time, or a GPU"
-            choices.append(("longest side", str(LARGEST), minutes))
+        if max_side == "auto" and size is None and max(max(h.height, h.width) for h in headers) > most:
+            minutes = (
+                f"what a small machine learns in minutes; data.max_side={2 * most} is for more time, or a GPU"
+            )
+            choices.append(("longest side", str(most), minutes))
         mode = join_modes("L" if h.mode == "1" else h.mode for h in headers)
         mode = "RGB" if mode == "CMYK" else mode
         fps, why = choose_rate([s.footage for s in sources], rate)
@@ -112,7 +118,7 @@ def gather_clips(
     if like is None:
         form, stream, more = _settle(form, stream, seen)
         numbers = form.frame.channels * form.frame.height * form.frame.width
-        frames, reasons = choose_length(lengths, numbers, form.rate, length)
+        frames, reasons = choose_length(lengths, numbers, form.rate, length, latents)
         form, choices = replace(form, frames=frames), [*choices, *more, *reasons]
     storage, counts = windows(stream, lengths, form.frames)
     few = FEW[0] if len(storage) < FEW[2] else FEW[1]

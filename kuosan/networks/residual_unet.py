@@ -28,13 +28,12 @@ from kuosan.networks.captions import CaptionEncoder, Heard, Reading
 from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
 from kuosan.networks.given import channels_in, seen
-from kuosan.networks.sides import coordinates_of, cropped, padded, places, times
+from kuosan.networks.sides import CONVOLUTIONS, coordinates_of, cropped, padded, places, times
 from kuosan.networks.transformer import LABEL_FEATURES, label_frequencies
 from kuosan.networks.view import WHOLE, View
 
 SHORTEST = 4  # places that halving must leave of a side
 HEAD = 32  # channels per attention head
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def halvings(sides: Sequence[int], levels: int) -> list[tuple[int, ...]]:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # of so many sides
 
 
 def each(number: int | Sequence[int], sides: int) -> tuple[int, ...]:
@@ -45,6 +47,22 @@ def cropped(x: Float[Tensor, "b c *larger"], sides: Sequence[int]) -> Float[Tens
     if tuple(x.shape[2:]) == tuple(sides):
         return x
     return x[(slice(None), slice(None), *(slice(n) for n in sides))]
+
+
+def space_to_depth(x: Float[Tensor, "b c *sides"], by: Sequence[int]) -> Float[Tensor, "b k *fewer"]:
+    """Blocks of ``by`` places as channels: `pixel_unshuffle` for any number of sides, each with its own factor."""
+    sides = [n for side, f in zip(x.shape[2:], by, strict=True) for n in (side // f, f)]
+    places = range(2, 2 + len(sides))
+    x = x.reshape(*x.shape[:2], *sides).permute(0, 1, *places[1::2], *places[::2])
+    return x.flatten(1, 1 + len(by))
+
+
+def depth_to_space(x: Float[Tensor, "b k *fewer"], by: Sequence[int]) -> Float[Tensor, "b c *sides"]:
+    """Undoes `space_to_depth`."""
+    n, sides = len(by), x.shape[2:]
+    x = x.reshape(len(x), -1, *by, *sides)
+    x = x.permute(0, 1, *(axis for i in range(n) for axis in (2 + n + i, 2 + i)))
+    return x.reshape(*x.shape[:2], *(side * f for side, f in zip(sides, by, strict=True)))
 
 
 def coordinates_of(sides: Sequence[int]) -> Float[Tensor, "s *sides"]:

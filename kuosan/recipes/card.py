@@ -27,6 +27,7 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     }
     shape, sampler = "×".join(map(str, session.run.shape)), session.run.sampler()
     things = session.run.modality.noun
+    things = session.run.modality.noun
     rows = "\n".join(_row(name, m, things) for name, m in summary["metrics"].items())
     n = next((m["n"] for m in summary["metrics"].values()), 0)
     student = f"a student of `{r.init}` that needs {steps_in_words(r.distil.steps)}"
@@ -103,14 +104,15 @@ to a training item are counted and shown in the report.
 
 
 def _codec(session: Session, summary: dict[str, Any]) -> str:
-    """What the codec leaves of real pictures; nothing where there is no codec."""
+    """What the codec leaves of real items; nothing where there is no codec."""
     if "codec" not in summary:
         return ""
-    rows = "\n".join(_row(name, m, "pictures") for name, m in summary["codec"].items())
+    things = session.run.modality.noun
+    rows = "\n".join(_row(name, m, things) for name, m in summary["codec"].items())
     latent = "×".join(map(str, session.run.latent_shape))
     return f"""## The codec
 
-The diffusion is of latents of {latent} numbers. No sample can be better than real pictures after a round trip through
+The diffusion is of latents of {latent} numbers. No sample can be better than real {things} after a round trip through
 the codec, which loses this:
 
 | measure (space) | value | n | real data |

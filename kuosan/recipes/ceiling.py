@@ -47,7 +47,7 @@ class Ceiling:
 
 
 def ceiling(run: Run, data: Dataset, evaluation: Path | None = None) -> Ceiling | None:
-    """The round trip of a run's codec on up to `MOST` pictures; None where nothing is lost.
+    """The round trip of a run's codec on up to `MOST` items; None where nothing is lost.
 
     Args:
         evaluation: folder with the encoder that the samples were measured with; without one, pixels alone.
@@ -59,11 +59,10 @@ def ceiling(run: Run, data: Dataset, evaluation: Path | None = None) -> Ceiling 
     x = torch.cat([part.cpu() for part in states_of(data.val if held_out else data.train, MOST, codec.shift)])
     trips = torch.cat([codec.decode(codec.encode(part.to(codec.shift))).cpu() for part in x.split(8)])
     y = run.modality.encode(run.modality.decode(trips))
-    form = run.facts.modality["format"]
     errors = (x - y).double().square().flatten(1).mean(1)
-    what = f"{len(x)} {'held-out' if held_out else 'training'} pictures"
-    unit = (form["high"] - form["low"]) / 2
-    note = f"{what}, values from {form['low']:g} to {form['high']:g}"
+    what = f"{len(x)} {'held-out' if held_out else 'training'} {run.modality.noun}"
+    unit = run.modality.scale
+    note = f"{what}, values over a range of {2 * unit:g}"
     found = [
         _mean("codec_psnr", psnr_of(errors), "higher", note),
         _mean("codec_mse", errors * unit**2, "lower", note),

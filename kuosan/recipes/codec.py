@@ -6,11 +6,13 @@ trainings, brought to 256 and diffused as latents. A budget of 15 minutes is eno
 gives a codec whose round trip of 256×256 paintings is 25 dB, the rest a diffusion of 32×32 latents.
 
 A latent has as many channels as its patch has pixels on a side: a 24th of the numbers of colour pictures at the
-factor 8. More channels make better round trips and latents that are harder to diffuse.
+factor 8. More channels make better round trips and latents that are harder to diffuse. Of clips two frames share a
+latent, of twice as many channels.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Sequence
@@ -21,15 +23,19 @@ import torch
 
 from kuosan.codecs import Codec, build_codec, read_stock
 from kuosan.core.random import Seeds
+from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
 from kuosan.modalities import Survey
 from kuosan.modalities.folder import open_folder
 from kuosan.modalities.image_gather import picture_sides
-from kuosan.recipes.schema import CodecPart, Recipe
+from kuosan.networks.sides import times
+from kuosan.recipes.part import CodecPart
+from kuosan.recipes.schema import Recipe
 from kuosan.training.budget import Budget, clock
 
 Choice = tuple[str, Any, str]
 LATENT_SIDE = 256  # the longer side that pictures are brought to for a codec
+FRAMES = 2  # of clips in one latent
 SMALL_FACTOR = 128  # pictures up to here have patches of 4, larger ones of 8
 FEWEST = 64  # pictures that are worth a codec
 SECONDS = {"cpu": 900.0}  # of a whole budget that are; elsewhere:
@@ -131,12 +137,20 @@ def choose_codec(
     if not takes:
         return None, [("codec", "none", why)] if why else []
     codec = build(recipe.codec, recipe.seed, shape)
-    c, h, w = codec.latent_shape
-    fewer = torch.Size(shape).numel() / (c * h * w)
-    what = f"{c}×{h}×{w} latents"
-    return codec, [
+    return codec, told(codec, why)
+
+
+def told(codec: Codec, why: str) -> list[Choice]:
+    """The codec among the choices, taken for this reason."""
+    latent, shape = codec.latent_shape, codec.shape
+    fewer = math.prod(shape) / math.prod(latent)
+    return [
         ("codec", codec.spec()["kind"], why),
-        ("codec.latent", what, f"{fewer:.3g} times fewer numbers than {'×'.join(map(str, shape))} pixels"),
+        (
+            "codec.latent",
+            f"{times(latent)} latents",
+            f"{fewer:.3g} times fewer numbers than {times(shape)} pixels",
+        ),
     ]
 
 
@@ -151,20 +165,21 @@ def build(part: CodecPart, seed: int, shape: tuple[int, ...]) -> Codec:
     Raises:
         UserError: a folder that holds no usable autoencoder, or leaves that fit no codec.
     """
+    channels, *sides = shape
     if part.kind == "stock":
         assert part.path
-        codec = read_stock(part.path, shape[1], shape[2])
-        if codec.channels != shape[0]:
+        codec = read_stock(part.path, sides)
+        if codec.channels != channels:
             raise UserError(
                 f"the autoencoder in {part.path} takes pictures of {codec.channels} channels, and these have "
-                f"{shape[0]}: leave codec.path away, or convert the pictures"
+                f"{channels}: leave codec.path away, or convert the pictures"
             )
         return codec
-    factor = part.factor if part.factor != "auto" else 8 if max(shape[1:]) > SMALL_FACTOR else 4
-    latent = part.latent if part.latent != "auto" else factor
-    spec: dict[str, Any] = dict(zip(("channels", "height", "width"), shape, strict=True))
-    spec |= {"kind": "kl_vae", "factor": factor, "latent": latent, "base": part.base}
-    return build_codec(spec, generator(seed))
+    factor = part.factor if part.factor != "auto" else 8 if max(sides[-2:]) > SMALL_FACTOR else 4
+    frames = [] if len(sides) == len(PICTURE) else [part.frames if part.frames != "auto" else FRAMES]
+    latent = part.latent if part.latent != "auto" else factor * math.prod(frames)
+    spec: dict[str, Any] = {"channels": channels, "sides": sides, "factor": [*frames, factor, factor]}
+    return build_codec(spec | {"kind": "kl_vae", "latent": latent, "base": part.base}, generator(seed))
 
 
 def resolved(part: CodecPart, codec: Codec | None, diffusion_steps: int | None) -> CodecPart:
@@ -180,7 +195,8 @@ def resolved(part: CodecPart, codec: Codec | None, diffusion_steps: int | None) 
         update={
             "kind": kind,
             "path": str(Path(part.path).resolve()) if part.path else None,
-            "factor": codec.factor,
+            "factor": codec.factor[-1],
+            "frames": codec.factor[0] if len(codec.factor) > len(PICTURE) else part.frames,
             "latent": codec.latent,
             "steps": steps,
         }

@@ -12,16 +12,22 @@ from typing import Any
 
 import torch
 
+from kuosan.codecs import Codec
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset, load
 from kuosan.recipes import captions, image, plans, shapes, sounds
+from kuosan.recipes import codec as codecs
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
+from kuosan.recipes.start import Start
 
 OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
     "audio": lambda recipe: recipe.data.model_dump(include={"length", "rate", "names"}),
-    "video": lambda recipe: recipe.data.model_dump(include={"max_side", "size", "rate", "length"}),
+    "video": lambda recipe: (
+        recipe.data.model_dump(include={"max_side", "size", "rate", "length"})
+        | {"latents": recipe.codec.kind not in ("auto", "none")}
+    ),
     "motion": lambda recipe: recipe.data.model_dump(include={"length", "rate"}),
     "shape": shapes.options,
     "medical": lambda recipe: recipe.data.model_dump(
@@ -30,6 +36,9 @@ OPTIONS: dict[str, Callable[[Recipe], dict[str, Any]]] = {
     "plan": plans.options,
 }
 """By modality: the options of its `gather` that a recipe holds."""
+
+CODED = {"video"}
+"""Modalities that a codec can make latents of, where one is asked for."""
 
 DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {
     "roll": {
@@ -70,7 +79,7 @@ def settle(asked: Question) -> Settled:
     """
     recipe, start = asked.recipe, asked.start
     name = start.modality.name if start else asked.modality
-    _check(recipe, asked.source)
+    _check(recipe, asked.source, name)
     make = OPTIONS.get(name)
     data = load(
         asked.source,
@@ -91,35 +100,55 @@ def decided(asked: Question, recipe: Recipe, data: Dataset) -> Settled:
     Raises:
         UserError: leaves that do not fit them.
     """
-    source, start = asked.source, asked.start
-    _check(recipe, source)
-    recipe = recipe.updated(
-        {"process.kind": "additive", "codec.kind": "none", "data.path": str(source.resolve())}
-    )
+    source, start, name = asked.source, asked.start, data.modality.name
+    _check(recipe, source, name)
     if not len(data.train):
         raise UserError(f"{source} holds nothing to train on: give a folder with {data.modality.noun}")
     shape = data.modality.shape
+    codec, told = _codec(recipe, start, shape)
+    inside = codec.latent_shape if codec else shape
+    kind = codec.spec()["kind"] if codec else "none"
     resolved, network, choices = image.resolve(
-        recipe,
+        recipe.updated({"process.kind": "additive", "codec.kind": kind, "data.path": str(source.resolve())}),
         data,
-        asked.seconds,
+        asked.seconds * (1 - recipe.codec.share if codec else 1),
         asked.device,
-        start.facts() | {"network": start.network(shape, data.columns)} if start else None,
+        start.facts() | {"network": start.network(inside, data.columns)} if start else None,
         asked.speed,
-        shape=shape,
+        shape=inside,
         side=None,
         budget=asked.budget,
-        usual=DEFAULTS.get(data.modality.name),
+        usual=DEFAULTS.get(name),
     )
-    part = resolved.data.model_copy(update=data.modality.resolved())
-    return Settled(data, resolved.model_copy(update={"data": part}), network, choices)
+    batch = resolved.training.batch
+    assert isinstance(batch, int)
+    parts = {
+        "data": resolved.data.model_copy(update=data.modality.resolved()),
+        "codec": codecs.resolved(recipe.codec, codec, asked.budget.steps_of(batch)),
+    }
+    return Settled(data, resolved.model_copy(update=parts), network, [*told, *choices], codec)
 
 
-def _check(recipe: Recipe, source: Path) -> None:
+def _codec(recipe: Recipe, start: Start | None, shape: tuple[int, ...]) -> tuple[Codec | None, list[Choice]]:
+    """What makes latents of states of this shape: the start's own, the one that is asked for, or none."""
+    if start:
+        return start.codec, [("codec", "as it is", f"from {recipe.init}")] if start.codec else []
+    if recipe.codec.kind in ("auto", "none"):
+        return None, []
+    codec = codecs.build(recipe.codec, recipe.seed, shape)
+    return codec, codecs.told(codec, "asked for")
+
+
+def _check(recipe: Recipe, source: Path, name: str) -> None:
     """UserError for leaves that are of other states."""
     if recipe.process.discrete:
         raise UserError(
             f"process={recipe.process.kind} is for tokens, and the states of {source} are numbers: leave it away"
         )
-    if recipe.codec.kind not in ("auto", "none"):
-        raise UserError(f"codec={recipe.codec.kind} is for pictures, and {source} holds none: leave it away")
+    kind = recipe.codec.kind
+    if kind not in ("auto", "none") and name not in CODED:
+        raise UserError(f"codec={kind} is for pictures and clips, and {source} holds none: leave it away")
+    if kind == "stock" or recipe.codec.path:
+        raise UserError(
+            f"codec=stock is for pictures, and {source} holds none: choose codec=kl_vae, which is trained on them"
+        )

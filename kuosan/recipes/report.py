@@ -255,9 +255,10 @@ def _codec(session: Session, found: Evaluation, roof: Ceiling) -> dict[str, Any]
         return {"words": [roof.words], "pairs": strip, "metrics": roof.to_json(), "log": []}
     shape, latent = ("×".join(map(str, s)) for s in (run.shape, run.latent_shape))
     fewer = torch.Size(run.shape).numel() / torch.Size(run.latent_shape).numel()
+    what = run.modality.noun
     first = (
-        f"The diffusion is not of pictures ({shape}) but of their latents ({latent}), {fewer:.3g} times fewer numbers, "
-        "which a codec makes and turns back into pictures. What the codec cannot bring back, no sample can show: this "
+        f"The diffusion is not of {what} ({shape}) but of their latents ({latent}), {fewer:.3g} times fewer numbers, "
+        f"which a codec makes and turns back into {what}. What the codec cannot bring back, no sample can show: this "
         "is the ceiling of quality, whatever the diffusion does."
     )
     words = [first]

@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
 from kuosan.errors import UserError
-from kuosan.recipes.part import Auto, CaptionPart, Share
+from kuosan.recipes.part import Auto, CaptionPart, CodecPart, Share
 from kuosan.recipes.part import Part as _Part
 from kuosan.recipes.schema_kinds import Aspect, Blur, Enlarge, Form, Jpeg, Map, Names, Scale, Vocoder
 
@@ -108,21 +108,6 @@ class ProcessPart(_Part):
     def discrete(self) -> bool:
         """Whether states are tokens; runs from before there was a choice say ``auto``."""
         return self.kind not in ("auto", "additive")
-
-
-class CodecPart(_Part):
-    """What makes latents of pictures that are too large for a diffusion of pixels; see `kuosan.codecs`."""
-
-    kind: Literal["auto", "none", "kl_vae", "stock"] = "auto"
-    path: str | None = Field(None, description="folder of a diffusers autoencoder or pipeline, for `stock`")
-    factor: int | Auto = "auto"
-    latent: int | Auto = "auto"
-    base: int = Field(64, ge=1)
-    share: float = Field(0.2, gt=0, lt=1)
-    steps: int | Auto = "auto"
-    batch: int = Field(16, ge=1)
-    crop: int = Field(64, ge=1)
-    detail: float = Field(0.3, ge=0)
 
 
 class NetworkPart(_Part):

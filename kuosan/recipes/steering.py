@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -128,12 +127,12 @@ class Steering:
     def of(self, run: Run, numbers: range) -> Steered:
         """What it comes to for samples of these numbers, of what the run's network works on."""
         window, codec = run.latent_shape[1:], run.codec
-        sides = self.sides if codec is None else tuple(-(-n // codec.factor) for n in self.sides)
+        sides = self.sides if codec is None else codec.counts(self.sides)
         window = sides if self.scale else window
         given = vary = None
         if self.given is not None:
             known = run.encoded(self.given.x[self._index(numbers)])
-            given = Parts(known, coarse(self.given.mask, tuple(known.shape[1:])))
+            given = Parts(known, codec.known(self.given.mask) if codec else self.given.mask)
         if self.vary is not None:
             vary = run.encoded(self.vary[self._index(numbers)])
         return Steered(
@@ -282,16 +281,3 @@ def onward(steered: Steered, seeds: Seeds, walk: Walk) -> Iterator[Step]:
         x[:, :, *place] = made if here.given is None else here.given.on(made)
         done[:, :, *place] = True
         yield Step(k, end, end, x, Point(x))
-
-
-def coarse(mask: Bool[Tensor, "m c *sides"], shape: tuple[int, ...]) -> Bool[Tensor, "m k *coarser"]:
-    """A mask of latents of this shape: true where the whole of a latent's patch and of its neighbours' stays, as
-    those are what it was made of. The mask itself where there is no codec."""
-    if tuple(mask.shape[1:]) == shape:
-        return mask
-    free = (~mask).any(1, keepdim=True).float()
-    sides, pool = shape[1:], {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(shape) - 1]
-    factor = [-(-n // k) for n, k in zip(mask.shape[2:], sides, strict=True)]
-    free = pool(free, factor, ceil_mode=True)
-    free = pool(free, 3, stride=1, padding=1)
-    return (free == 0).expand(-1, *shape)

@@ -50,7 +50,10 @@ def edges(n: int, side: int = 16, seed: int = 0) -> Tensor:
 def lively(channels: int = 2, height: int = 8, width: int = 12, seed: int = 3, **leaves: int) -> KLVAE:
     """A float64 codec none of whose weights is zero, as after training."""
     codec = KLVAE(
-        channels, height, width, **{"factor": 4, "latent": 3, "base": 8, **leaves}, generator=generator(seed)
+        channels,
+        (height, width),
+        **{"factor": 4, "latent": 3, "base": 8, **leaves},
+        generator=generator(seed),
     ).double()
     source = generator(seed + 1)
     with torch.no_grad():
@@ -73,7 +76,7 @@ def correlated(n: int) -> Tensor:
 
 def linear() -> tuple[KLVAE, Tensor]:
     x = correlated(200)
-    codec = KLVAE(1, 4, 4, factor=2, latent=2, base=4, generator=generator()).double().requires_grad_(False)
+    codec = KLVAE(1, (4, 4), factor=2, latent=2, base=4, generator=generator()).double().requires_grad_(False)
     codec.start(x.split(37))
     return codec, x
 

@@ -37,7 +37,7 @@ from .codec_cases import (
 
 
 def trained(steps: int = 60, seed: int = 0, **leaves: float) -> tuple[KLVAE, list]:
-    codec = KLVAE(1, 16, 16, factor=4, latent=2, base=16, generator=generator(seed))
+    codec = KLVAE(1, (16, 16), factor=4, latent=2, base=16, generator=generator(seed))
     settings = replace(codec_settings(steps=steps, seed=seed, batch=16), **leaves)
     return codec, list(
         train_codec(codec, Pictures(edges(96)), Pictures(edges(33, seed=1)), settings, crop=16)
@@ -51,7 +51,7 @@ def edge_codec() -> tuple[KLVAE, list]:
 
 def test_training_beats_the_best_linear_code(edge_codec: tuple[KLVAE, list]) -> None:
     codec, events = edge_codec
-    start = KLVAE(1, 16, 16, factor=4, latent=2, base=16, generator=generator()).requires_grad_(False)
+    start = KLVAE(1, (16, 16), factor=4, latent=2, base=16, generator=generator()).requires_grad_(False)
     start.start([edges(96)])
     linear_trip = round_trip(start, Pictures(edges(33, seed=1)))
     assert events[-1].round_trip.psnr > linear_trip.psnr + 1
@@ -105,7 +105,7 @@ def test_training_is_a_function_of_its_seed() -> None:
 def test_the_end_is_the_average_over_the_run() -> None:
     """With a rate that does not ask for the end, a run of four steps passes through the ends of a run of three."""
     level = {"warmup": 0.0, "decay": 0.0}
-    codec = KLVAE(1, 16, 16, factor=4, latent=2, base=16, generator=generator())
+    codec = KLVAE(1, (16, 16), factor=4, latent=2, base=16, generator=generator())
     settings = replace(codec_settings(steps=4, batch=16), **level)
     average = None
     for event in train_codec(codec, Pictures(edges(96)), Pictures(edges(0)), settings, crop=16):
@@ -123,7 +123,7 @@ def test_the_end_is_the_average_over_the_run() -> None:
 
 def test_a_loss_that_is_not_finite_is_told() -> None:
     broken = Pictures(noise(0, 8, 1, 16, 16).float() * 1e30)
-    codec = KLVAE(1, 16, 16, factor=4, latent=2, base=4, generator=generator())
+    codec = KLVAE(1, (16, 16), factor=4, latent=2, base=4, generator=generator())
     with pytest.raises(UserError, match="not finite at step"):
         list(train_codec(codec, broken, broken, codec_settings(steps=20, batch=4), crop=8))
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch.distributions import Independent, Normal, kl_divergence
 
 from kuosan.codecs import (
+    KLVAE,
     build_codec,
     likelihood_terms,
 )
@@ -20,6 +21,7 @@ from kuosan.codecs.objective import bands, codec_loss, crops, strength, texture
 from kuosan.core.posteriors import Gaussian
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
+from kuosan.networks.sides import depth_to_space, space_to_depth
 
 from .codec_cases import (
     F64,
@@ -163,12 +165,77 @@ def test_other_sides_are_padded_by_the_edge_and_cropped(height: int, width: int,
     rows = [min(i, height - 1) for i in range(-(-height // factor) * factor)]
     columns = [min(i, width - 1) for i in range(-(-width // factor) * factor)]
     padded = x[:, :, rows][..., columns]
-    whole = build_codec(codec.spec() | {"height": len(rows), "width": len(columns)}, generator()).double()
+    whole = build_codec(codec.spec() | {"sides": [len(rows), len(columns)]}, generator()).double()
     whole.load_state_dict(codec.state_dict())
     z = codec.encode(x)
     assert z.shape[1:] == codec.latent_shape and torch.equal(z, whole.encode(padded))
     y = codec.decode(z)
     assert y.shape == x.shape and torch.equal(y, whole.decode(z)[..., :height, :width])
+
+
+def clips(frames: int, factor: tuple[int, int, int] = (2, 4, 4), seed: int = 3) -> KLVAE:
+    """A float64 codec of clips, none of whose weights is zero."""
+    codec = KLVAE(2, (frames, 8, 12), factor=factor, latent=3, base=8, generator=generator(seed)).double()
+    with torch.no_grad():
+        for p in codec.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=generator(seed), dtype=F64)
+    return codec.requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("frames", "pace", "latents"), [(8, 2, 5), (7, 2, 4), (5, 4, 2), (6, 4, 3), (4, 1, 4)]
+)
+def test_frames_share_latents_and_the_first_has_its_own(frames: int, pace: int, latents: int) -> None:
+    codec = clips(frames, (pace, 4, 4))
+    x = noise(0, 3, 2, frames, 8, 12)
+    z = codec.encode(x)
+    assert z.shape[1:] == codec.latent_shape == (3, latents, 2, 3)
+    assert codec.decode(z).shape == x.shape
+    longer = noise(1, 1, 2, frames + pace, 8, 12)
+    assert codec.encode(longer).shape[2] == codec.counts((frames + pace, 8, 12))[0] == latents + 1
+    assert codec.decode(codec.encode(longer)).shape[2] >= frames + pace
+    for frame in range(frames):  # each of its latents knows its own frames, and no others
+        other = x.clone()
+        other[:, :, frame] += 1
+        changed = (codec.encode(other) != z).flatten(3).any(3).any(0).any(0)
+        assert changed.tolist() == [place == -(-frame // pace) for place in range(latents)]
+
+
+def test_what_stays_of_a_clip_begins_alike() -> None:
+    codec = clips(6)
+    x = noise(0, 1, 2, 6, 8, 12)
+    assert torch.allclose(codec.encode(x)[:, :, :2], codec.encode(x[:, :, :3])[:, :, :2], rtol=1e-12)
+    assert torch.allclose(
+        codec.decode(codec.encode(x))[:, :, 0], codec.decode(codec.encode(x)[:, :, :4])[:, :, 0]
+    )
+
+
+def test_a_latent_is_known_where_all_that_it_is_made_of_is() -> None:
+    codec = KLVAE(3, (16, 16), factor=4, latent=8, base=4, generator=generator())
+    mask = torch.zeros(1, 3, 16, 16, dtype=torch.bool)
+    mask[:, :, :9] = True
+    found = codec.known(mask)
+    assert found.shape == (1, 8, 4, 4) and found[0, 0, :, 0].tolist() == [True, False, False, False]
+    mask[:, 1, 0, 15] = False
+    assert codec.known(mask)[0, :, 0].tolist() == [[True, True, False, False]] * 8
+    clip = torch.zeros(1, 2, 8, 8, 12, dtype=torch.bool)
+    clip[:, :, [0, 3, 4, 5, 7]] = True  # latents of frames 0, 1–2, 3–4, 5–6 and 7
+    assert clips(8).known(clip)[0, 0, :, 0, 0].tolist() == [True, False, True, False, True]
+    assert not clips(8).known(~clip)[0, 0, [0, 2, 4]].any()
+
+
+def test_a_linear_code_of_clips_loses_what_principal_components_lose() -> None:
+    mix = noise(5, 6, 48) * torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1, 0.05], dtype=F64)[:, None]
+    x = (noise(6, 200, 6) @ mix).view(200, 1, 3, 4, 4)
+    codec = KLVAE(1, (3, 4, 4), factor=(2, 4, 4), latent=4, base=4, generator=generator()).double()
+    codec.requires_grad_(False)
+    codec.start(x.split(50))
+    patches = space_to_depth(codec.padded(x), (2, 4, 4)).transpose(0, 1).flatten(1)
+    lost = torch.linalg.eigvalsh(patches.cov(correction=0))[:-4].sum() / 32
+    trip = codec.picture(codec.moments(codec.padded(x))[0])
+    assert torch.allclose((codec.padded(x) - trip).square().mean(), lost, rtol=0.02)
+    assert torch.equal(depth_to_space(space_to_depth(x, (3, 2, 4)), (3, 2, 4)), x)
+    assert torch.equal(space_to_depth(x[:, :, 0], (2, 2)), F.pixel_unshuffle(x[:, :, 0], 2))
 
 
 def test_a_patch_sees_its_neighbourhood_only() -> None:
@@ -281,11 +348,11 @@ def test_the_loss_is_the_bound_per_number_and_texture() -> None:
 def test_crops_are_whole_patches_of_their_own_picture() -> None:
     n = 300
     place = torch.arange(16 * 24, dtype=F64).view(1, 16, 24) + 1000 * torch.arange(n, dtype=F64).view(n, 1, 1)
-    cut = crops(place[:, None], 8, 4, Seeds.of(0, n))
+    cut = crops(place[:, None], (8, 8), (4, 4), Seeds.of(0, n))
     corner = cut[:, 0, 0, 0]
     assert cut.shape == (n, 1, 8, 8) and torch.equal(corner // 1000, torch.arange(n, dtype=F64))
     row, column = corner % 1000 // 24, corner % 1000 % 24
     assert set(row.tolist()) == {0, 4, 8} and set(column.tolist()) == {0, 4, 8, 12, 16}
     inner = torch.arange(8)[:, None] * 24 + torch.arange(8)
     assert torch.equal(cut[:, 0] - corner.view(n, 1, 1), inner.expand(n, 8, 8).double())
-    assert crops(place[:, None], 20, 4, Seeds.of(0, n)).shape == (n, 1, 16, 20)
+    assert crops(place[:, None], (20, 20), (4, 4), Seeds.of(0, n)).shape == (n, 1, 16, 20)

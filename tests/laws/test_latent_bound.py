@@ -31,8 +31,8 @@ def linear(seed: int = 0) -> tuple[KLVAE, MultivariateNormal]:
     mix = torch.randn(4, 4, generator=g, dtype=F64) * torch.tensor([1.0, 0.7, 0.2, 0.2], dtype=F64)
     patches = 0.3 + torch.randn(4000, 4, generator=g, dtype=F64) @ mix.T
     x = patches.reshape(-1, 4, 4, 1, 1)[:, 0]
-    codec = KLVAE(1, SIDE, SIDE, factor=FACTOR, latent=LATENT, base=4, generator=g).double()
-    start = KLVAE(1, 2, 2, factor=FACTOR, latent=LATENT, base=4, generator=g).double()
+    codec = KLVAE(1, (SIDE, SIDE), factor=FACTOR, latent=LATENT, base=4, generator=g).double()
+    start = KLVAE(1, (2, 2), factor=FACTOR, latent=LATENT, base=4, generator=g).double()
     start.start([torch.nn.functional.pixel_shuffle(x, 2)])
     codec.load_state_dict(start.state_dict())
     w = codec.synthesis.weight.detach()[..., 0, 0]

@@ -74,7 +74,7 @@ def pictures(*shape: int) -> Tensor:
 def test_latents_are_those_of_diffusers(tmp_path: Path, units: str) -> None:
     vae = stock("AutoencoderKL", KL | UNITS[units])
     vae.save_pretrained(tmp_path / "vae")
-    codec = read_stock(tmp_path, 16, 12)  # a pipeline's folder
+    codec = read_stock(tmp_path, (16, 12))  # a pipeline's folder
     x, u = pictures(2, 3, 16, 12), UNITS[units]
     assert codec.latent_shape == (3, 4, 3) and codec.shape == (3, 16, 12)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_latents_are_those_of_diffusers(tmp_path: Path, units: str) -> None:
 
 def test_other_sides_doubles_and_neighbours(tmp_path: Path) -> None:
     stock("AutoencoderKL", KL).save_pretrained(tmp_path)
-    codec = read_stock(tmp_path, 14, 9).double()
+    codec = read_stock(tmp_path, (14, 9)).double()
     x, seeds = pictures(3, 3, 14, 9).double(), Seeds.of(0, 3)
     z = codec.encode(x, seeds)
     assert z.shape == (3, 3, 4, 3) and z.dtype == torch.float64 and codec.decode(z).shape == x.shape
@@ -103,7 +103,7 @@ def test_other_sides_doubles_and_neighbours(tmp_path: Path) -> None:
 def test_a_deterministic_codec_is_a_point_and_bounds_no_density(tmp_path: Path) -> None:
     dc = stock("AutoencoderDC", DC)
     dc.save_pretrained(tmp_path)
-    codec, x = read_stock(tmp_path, 8, 8), pictures(2, 3, 8, 8)
+    codec, x = read_stock(tmp_path, (8, 8)), pictures(2, 3, 8, 8)
     with torch.no_grad():
         assert isinstance(codec.posterior(x), Point) and codec.latent_shape == (4, 4, 4)
         assert torch.allclose(codec.encode(x), dc.encode(x).latent * 0.41, atol=1e-5)
@@ -123,7 +123,7 @@ class Few:
 
 def test_calibration_and_a_copy_without_the_folder(tmp_path: Path) -> None:
     stock("AutoencoderKL", KL).save_pretrained(tmp_path / "vae")
-    codec: Codec = read_stock(tmp_path / "vae", 16, 16)
+    codec: Codec = read_stock(tmp_path / "vae", (16, 16))
     calibrate(codec, Few(), Seeds.of(0, 6))
     x = pictures(6, 3, 16, 16)
     q = codec.posterior(x)
@@ -140,27 +140,27 @@ def test_calibration_and_a_copy_without_the_folder(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no config.json"):
-        read_stock(tmp_path, 8, 8)
+        read_stock(tmp_path, (8, 8))
     stock("AutoencoderKL", KL).save_pretrained(tmp_path)
     weights, config = tmp_path / "diffusion_pytorch_model.safetensors", tmp_path / "config.json"
     content = json.loads(config.read_text())
     config.write_text(json.dumps(content | {"_class_name": "os.system"}))
     with pytest.raises(UserError, match="holds a os.system"):
-        read_stock(tmp_path, 8, 8)
+        read_stock(tmp_path, (8, 8))
     config.write_text(json.dumps(content | {"latent_channels": 5}))
     with pytest.raises(UserError, match="cannot be loaded"):
-        read_stock(tmp_path, 8, 8)
+        read_stock(tmp_path, (8, 8))
     for broken in ("{", "[]"):
         config.write_text(broken)
         with pytest.raises(UserError, match="cannot be loaded"):
-            read_stock(tmp_path, 8, 8)
+            read_stock(tmp_path, (8, 8))
     config.write_text(json.dumps(content))
     weights.write_bytes(b"no tensors")
     with pytest.raises(UserError, match="cannot be loaded"):
-        read_stock(tmp_path, 8, 8)
+        read_stock(tmp_path, (8, 8))
     weights.rename(tmp_path / "diffusion_pytorch_model.bin")
     with pytest.raises(UserError, match="other forms of weights are not opened"):
-        read_stock(tmp_path, 8, 8)
+        read_stock(tmp_path, (8, 8))
 
 
 @pytest.mark.parametrize("units", sorted(UNITS))
@@ -169,7 +169,7 @@ def test_an_exported_autoencoder_has_our_latents(units: str, convolutions: bool)
     config = KL | UNITS[units] | {"use_quant_conv": convolutions, "use_post_quant_conv": convolutions}
     vae = stock("AutoencoderKL", config)
     codec = build_codec(
-        {"kind": "stock", "height": 16, "width": 12, "name": "AutoencoderKL", "config": config},
+        {"kind": "stock", "sides": [16, 12], "name": "AutoencoderKL", "config": config},
         torch.Generator(),
     ).requires_grad_(False)
     assert isinstance(codec, StockCodec)

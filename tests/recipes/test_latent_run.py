@@ -99,7 +99,7 @@ def test_auto_takes_large_pictures_into_latents_and_leaves_small_ones_alone(tmp_
     large = pictures(tmp_path / "large", 70, 80, 100)
     plan = settle(large, None, Recipe().updated({"budget": "20000steps"}), {})
     assert plan.facts.codec and plan.facts.codec["kind"] == plan.facts.recipe.codec.kind == "kl_vae"
-    assert (plan.facts.codec["height"], plan.facts.codec["width"]) == (80, 100)
+    assert plan.facts.codec["sides"] == [80, 100]
     network = plan.facts.network
     assert (network["channels"], *network["sides"]) == (4, 20, 25)
     assert plan.facts.recipe.codec.steps == round(20_000 * 0.2 / 0.8)

@@ -20,7 +20,7 @@ from kuosan.modalities.base import Modality
 from kuosan.modalities.image_format import ImageFormat
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.recipes.build import objective_of
-from kuosan.recipes.steering import Parts, Steered, Steering, begun, coarse, onward
+from kuosan.recipes.steering import Parts, Steered, Steering, begun, onward
 from kuosan.recipes.wishes import kept
 from kuosan.solvers import Step
 from kuosan.training.given import Masks
@@ -184,19 +184,6 @@ def test_windows_go_on_from_each_other() -> None:
         None, [True, True, False, False], [True, True, False, True],
     ]  # fmt: skip
     assert not any(one.onward for one in asked) and all(one.shape == (1, 4) for one in asked)
-
-
-def test_a_latent_is_given_where_all_around_it_is() -> None:
-    mask = torch.zeros(1, 3, 16, 16, dtype=torch.bool)
-    mask[:, :, :9] = True
-    found = coarse(mask, (8, 4, 4))
-    assert found.shape == (1, 8, 4, 4) and found[0, 0, :, 0].tolist() == [True, False, False, False]
-    mask[:, 1, 0, 15] = False
-    assert coarse(mask, (8, 4, 4))[0, :, 0].tolist() == [[True, True, False, False]] * 8
-    assert torch.equal(coarse(mask, (3, 16, 16)), mask)
-    line = torch.ones(1, 1, 10, dtype=torch.bool)
-    line[..., 9] = False
-    assert coarse(line, (2, 3))[0, 0].tolist() == [True, False, False]
 
 
 class Limbs(ImageModality):

@@ -14,6 +14,7 @@ from PIL import Image
 import kuosan
 from kuosan.cli import main
 from kuosan.recipes.opening import reopen
+from kuosan.recipes.wishes import steering
 from tests.modalities.video import ball, save
 
 
@@ -81,3 +82,50 @@ def test_formats_that_there_are_not_are_told(
 def test_samples_do_not_depend_on_their_neighbours(run: kuosan.Run) -> None:
     every = run.sample(4, steps=2).x
     assert torch.allclose(run.sample(2, steps=2).x, every[:2], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def latent(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> kuosan.Run:
+    """Of latents, two frames in each; to be read only."""
+    return kuosan.train(
+        folder, out=tmp_path_factory.mktemp("runs") / "latent", budget="8steps", codec="kl_vae", codec__factor=2,
+        codec__steps=6, codec__batch=4, codec__base=4, codec__latent=3, network__dim=32, network__depth=1,
+        training__batch=8, training__validations=2, sampling__steps=2,
+    )  # fmt: skip
+
+
+def test_clips_become_latents_and_clips_again(latent: kuosan.Run, tmp_path: Path) -> None:
+    assert latent.shape == (3, 6, 12, 12) and latent.latent_shape == (3, 4, 6, 6)
+    part = latent.facts.recipe.codec
+    assert (part.kind, part.factor, part.frames, part.latent) == ("kl_vae", 2, 2, 3)
+    roof = json.loads((latent.path / "evaluation.json").read_text())["codec"]
+    assert roof["codec_psnr"]["value"] > 10 and "clips" in roof["codec_psnr"]["note"]
+    assert (
+        "not of clips (3×6×12×12) but of their latents (3×4×6×6)" in (latent.path / "report.html").read_text()
+    )
+    assert latent.sample(2).z.shape == (2, 3, 4, 6, 6)  # type: ignore[union-attr]
+    longer = tmp_path / "longer"
+    assert main(["sample", str(latent.path), "-n", "2", "--length", "11frames", "--out", str(longer)]) == 0
+    assert safetensors.torch.load_file(longer / "samples.safetensors")["x"].shape == (2, 3, 11, 12, 12)
+
+
+def test_a_first_frame_is_given_to_the_walk_of_latents_too(
+    latent: kuosan.Run, folder: Path, tmp_path: Path
+) -> None:
+    path = sorted((folder / "a").iterdir())[0]
+    how = steering(latent, given=path, keep=["time:0-1frames"])
+    assert how is not None
+    inside = how.of(latent, range(1)).given
+    assert inside is not None and inside.mask[0, :, :, 0, 0].any(0).tolist() == [True, False, False, False]
+    state = latent.modality.encode([latent.modality.read(path)])
+    samples = latent.sample(2, steering=how)
+    assert torch.equal(samples.x[:, :, 0], state[:, :, 0].expand(2, -1, -1, -1))
+    assert not torch.equal(samples.x[0, :, 1:], samples.x[1, :, 1:])
+
+
+def test_a_codec_of_pictures_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--set", "codec=stock", "--set", f"codec.path={tmp_path}", "--out", str(tmp_path / "x")]
+    assert main(["train", str(folder), *asked]) == 2
+    assert "codec=kl_vae" in capsys.readouterr().err

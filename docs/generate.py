@@ -89,15 +89,17 @@ MEANINGS = {
     "process.keep": "survival curve κ of tokens: `linear`, `cosine` or `poly:POWER`",
     "process.block": "`blocks`: tokens of a block",
     "codec.kind": "`auto`: `kl_vae`, trained first, for pictures larger than pixels can do here, where there are 64 or "
-    "more and a budget of 15 minutes on a CPU, 5 with CUDA (or 5,000 steps); else `none`; `stock`: of diffusers",
+    "more and a budget of 15 minutes on a CPU, 5 with CUDA (or 5,000 steps); else `none`; `stock`: of diffusers; clips have "
+    "one where `kl_vae` is asked for",
     "codec.path": "`stock`: folder of a diffusers `AutoencoderKL` or `AutoencoderDC`, or of a pipeline with one",
     "codec.factor": "`kl_vae`: side of the patch that becomes one latent, even; `auto` is 8, up to 128 pixels 4",
-    "codec.latent": "`kl_vae`: channels of a latent; `auto` is the factor",
+    "codec.frames": "`kl_vae` of clips: frames that share a latent; the first has its own; `auto` is 2",
+    "codec.latent": "`kl_vae`: channels of a latent; `auto` is the factor, of clips times the frames",
     "codec.base": "`kl_vae`: width of its network at half the factor",
     "codec.share": "of the time for training that the codec's takes",
     "codec.steps": "of the codec's training; `auto`: what its share of the time holds, or with a budget of steps or "
     "images, which count the diffusion's, as many as make up its share of all steps",
-    "codec.batch": "pictures per step of the codec's training",
+    "codec.batch": "items per step of the codec's training",
     "codec.crop": "side in pixels of the crops that it is trained on",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "

@@ -89,8 +89,8 @@ MEANINGS = {
     "process.keep": "survival curve κ of tokens: `linear`, `cosine` or `poly:POWER`",
     "process.block": "`blocks`: tokens of a block",
     "codec.kind": "`auto`: `kl_vae`, trained first, for pictures larger than pixels can do here, where there are 64 or "
-    "more and a budget of 15 minutes on a CPU, 5 with CUDA (or 5,000 steps); else `none`; `stock`: of diffusers; clips have "
-    "one where `kl_vae` is asked for",
+    "more and a budget of 15 minutes on a CPU, 5 with CUDA (or 5,000 steps); else `none`; `stock`: of diffusers; clips "
+    "have one where `kl_vae` is asked for",
     "codec.path": "`stock`: folder of a diffusers `AutoencoderKL` or `AutoencoderDC`, or of a pipeline with one",
     "codec.factor": "`kl_vae`: side of the patch that becomes one latent, even; `auto` is 8, up to 128 pixels 4",
     "codec.frames": "`kl_vae` of clips: frames that share a latent; the first has its own; `auto` is 2",

@@ -57,7 +57,7 @@ class DDIM(Multistep):
         t, s = _pairs(levels)
         eta = self.eta(t.t) if isinstance(self.eta, Curve) else torch.full_like(t.t, self.eta)
         _, _, variance = bridge_terms(t, s)
-        noise = eta * variance.sqrt()
+        noise = eta * variance.clamp_min(0).sqrt()  # upwards there is no bridge, and no noise without churn
         state = (s.sigma.square() - noise.square()).clamp_min(0).sqrt() / t.sigma
         return Table(state, (s.alpha - t.alpha * state)[:, None], noise if self.draws else None)
 

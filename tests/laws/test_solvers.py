@@ -67,6 +67,15 @@ def test_convergence_order_is_the_declared_one(name: str, schedule: str) -> None
     assert abs(slope - solver.order) < 0.1, (slope, errors)
 
 
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_the_flow_can_be_walked_towards_noise(name: str) -> None:
+    denoiser = mixture(Cosine())
+    stop, start = denoiser.process.schedule.time_of(torch.tensor([-3.0, 1.5], dtype=torch.float64)).tolist()
+    exact = flow(denoiser, X, start, stop)
+    got = sample(denoiser, SOLVERS[name](), torch.linspace(start, stop, 257, dtype=torch.float64), X, SEEDS)
+    assert float((got - exact).norm()) < 0.02
+
+
 def test_sde_solver_is_of_weak_order_two() -> None:
     """On a Gaussian the recursion is linear, so its mean and variance are exact sums, with no sampling."""
     schedule, data_variance = Cosine(), 0.36

@@ -23,10 +23,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from kuosan.core.nested import nested
-from kuosan.networks.attention import attention, widened
-from kuosan.networks.dropout import reseed
-from kuosan.networks.tokens import PIECE, TokenTransformer, axial, rotate
-from kuosan.networks.transformer import EPSILON, Attend
+from kuosan.networks.tokens import PIECE, TokenTransformer, axial, turning
+from kuosan.networks.transformer import EPSILON
 
 CHANNELS = 32  # numbers of a value
 SCALE = 0.25  # of what comes into the trunk, as of texts
@@ -54,7 +52,7 @@ class CellTransformer(TokenTransformer):
             raise ValueError(f"a grid of {sides} is not of {length} cells in patches of {patch} a side")
         counts = [side // patch for side in sides]
         super().__init__(size, length=math.prod(counts), **trunk)
-        self.sides, self.patch, self.channels, self.counts = tuple(sides), patch, channels, counts
+        self.sides, self.patch, self.channels, self.counts = tuple(sides), patch, channels, tuple(counts)
         cells = patch ** len(sides)
         self.tokens = nn.Parameter(torch.empty(size + 1, channels))  # in place of one as wide as the trunk
         self.read = nn.Parameter(torch.empty(self.dim, cells * channels))
@@ -83,16 +81,11 @@ class CellTransformer(TokenTransformer):
         **cond: Int64[Tensor, "b"],
     ) -> Float[Tensor, "... k"]:
         """Unnormalised log-probabilities, see `TokenTransformer.forward`."""
-        if self.drops and self.training:
-            reseed(self.drops, t)
         b, places = len(x), math.prod(self.counts)
         found = F.embedding(x[:, self.inside], self.tokens).view(b, places, -1)
         h = F.linear(found, self.read) + self._places()
-        mods = self._modulations(t, cond)
-        attend = self._turning(h.device)
-        for k, block in enumerate(self.blocks):
-            h = block(h, mods[6 * k : 6 * k + 6], attend)
-        shift, scale = (m.to(h.dtype) for m in mods[-2:])
+        attend = turning(*axial(self.counts, self.dim // self.heads, h.device))
+        h, shift, scale = self._trunk(h, t, cond, attend)
         h = torch.addcmul(shift, F.layer_norm(h, (self.dim,), eps=EPSILON), scale)
         told = F.linear(h, self.written).view(b, -1, self.channels)
         if only is None:
@@ -106,13 +99,3 @@ class CellTransformer(TokenTransformer):
     def _places(self) -> Tensor:
         first, second, third = self.axes
         return (first[:, None, None] + second[:, None] + third).flatten(0, 2)
-
-    def _turning(self, device: torch.device) -> Attend:
-        cos, sin = axial(tuple(self.counts), self.dim // self.heads, device)
-
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q, k, v = widened(q, k, v)
-            q, k = (rotate(part, cos.to(q), sin.to(q)) for part in (q, k))
-            return attention(q, k, v, None, False)
-
-        return attend

@@ -21,10 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from kuosan.networks.attention import attention, widened
-from kuosan.networks.dropout import reseed
-from kuosan.networks.tokens import TokenTransformer, axial, rotate
-from kuosan.networks.transformer import EPSILON, Attend
+from kuosan.networks.tokens import TokenTransformer, axial, turning
+from kuosan.networks.transformer import EPSILON
 
 
 class LatticeTransformer(TokenTransformer):
@@ -87,31 +85,14 @@ class LatticeTransformer(TokenTransformer):
         **cond: Int64[Tensor, "b"],
     ) -> Float[Tensor, "... k"]:
         """Unnormalised log-probabilities, see `TokenTransformer.forward`."""
-        if self.drops and self.training:
-            reseed(self.drops, t)
         first = torch.arange(self.voices, device=x.device) * (self.size + 1)
         h = F.embedding(x.view(len(x), -1, self.voices) + first, self.tokens).sum(2)
         h = h + (self.row[:, None] + self.column[None]).flatten(0, 1)
-        mods = self._modulations(t, cond)
-        attend = self._turning(h.device)
-        h = h * (self.dim / self.voices) ** 0.5 * 0.25
-        for k, block in enumerate(self.blocks):
-            h = block(h, mods[6 * k : 6 * k + 6], attend)
-        shift, scale = (m.to(h.dtype) for m in mods[-2:])
+        attend = turning(*axial((self.rows, self.columns), self.dim // self.heads, h.device))
+        h, shift, scale = self._trunk(h * (self.dim / self.voices) ** 0.5 * 0.25, t, cond, attend)
         scores = self._scores(h, shift, scale).view(*x.shape, self.size)
         scores = scores.masked_fill(~self.allowed, -torch.inf)
         return scores if only is None else scores[only]
-
-    def _turning(self, device: torch.device) -> Attend:
-        """Attention in which every other channel turns by the row, the others by the column."""
-        cos, sin = axial((self.rows, self.columns), self.dim // self.heads, device)
-
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q, k, v = widened(q, k, v)
-            q, k = (rotate(part, cos.to(q), sin.to(q)) for part in (q, k))
-            return attention(q, k, v, None, False)
-
-        return attend
 
     def _scores(self, h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         h = torch.addcmul(shift, F.layer_norm(h, (self.dim,), eps=EPSILON), scale)

@@ -85,6 +85,22 @@ def block_mask(length: int, block: int, two: bool, device: torch.device) -> Bool
         return torch.cat([torch.cat([own, before], 1), torch.cat([torch.zeros_like(own), until], 1)])
 
 
+def turning(
+    cos: Float[Tensor, "n d"],
+    sin: Float[Tensor, "n d"],
+    mask: Bool[Tensor, "n n"] | None = None,
+    causal: bool = False,
+) -> Attend:
+    """Attention between queries and keys that are turned by their places, see `rotations` and `axial`."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = widened(q, k, v)
+        q, k = (rotate(part, cos.to(q), sin.to(q)) for part in (q, k))
+        return attention(q, k, v, mask, causal)
+
+    return attend
+
+
 class TokenBlock(Block):
     """A block of the trunk."""
 
@@ -194,8 +210,6 @@ class TokenTransformer(nn.Module):
             cond: one index per text and column; a missing column is null.
         """
         n = x.shape[1]
-        if self.drops and self.training:
-            reseed(self.drops, t)
         if self.block == 1:
             x = torch.cat([torch.full_like(x[:, :1], self.size), x[:, :-1]], 1)
         two = clean is not None and self.block > 1
@@ -207,14 +221,10 @@ class TokenTransformer(nn.Module):
             known = self.places[: min(n, len(self.places))]
             known = F.pad(known, (0, 0, 0, n - len(known)))
             h = h + (known.repeat(2, 1) if two else known)
-        mods = self._modulations(t, cond)
-        attend = self._attention(n, two, h.device)
-        h = h * self.dim**0.5 * 0.25  # from the embedding's scale to that of a layer's output
-        for k, block in enumerate(self.blocks):
-            h = block(h, mods[6 * k : 6 * k + 6], attend)
+        # from the embedding's scale to that of a layer's output
+        h, shift, scale = self._trunk(h * self.dim**0.5 * 0.25, t, cond, self._attention(n, two, h.device))
         if two:
             h = h[:, :n]
-        shift, scale = (m.to(h.dtype) for m in mods[-2:])
         if only is None:
             return self._scores(h, shift, scale)
         places = only.flatten().nonzero()[:, 0]
@@ -225,6 +235,18 @@ class TokenTransformer(nn.Module):
         else:
             shift, scale = shift[0], scale[0]
         return self._scores(h.flatten(0, 1)[padded], shift, scale)[: len(places)]
+
+    def _trunk(
+        self, h: Float[Tensor, "b n d"], t: Float[Tensor, "b"], cond: Mapping[str, Tensor], attend: Attend
+    ) -> tuple[Float[Tensor, "b n d"], Tensor, Tensor]:
+        """What the blocks make of ``h``, and the shift and scale of the last norm."""
+        if self.drops and self.training:
+            reseed(self.drops, t)
+        mods = self._modulations(t, cond)
+        for k, block in enumerate(self.blocks):
+            h = block(h, mods[6 * k : 6 * k + 6], attend)
+        shift, scale = (m.to(h.dtype) for m in mods[-2:])
+        return h, shift, scale
 
     def _scores(self, h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         h = torch.addcmul(shift, F.layer_norm(h, (self.dim,), eps=EPSILON), scale)
@@ -246,11 +268,4 @@ class TokenTransformer(nn.Module):
         if two:
             cos, sin = torch.cat([cos, cos]), torch.cat([sin, sin])
         mask = block_mask(n, self.block, two, device) if self.block > 1 else None
-        causal = self.block == 1
-
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q, k, v = widened(q, k, v)
-            q, k = (rotate(part, cos.to(q), sin.to(q)) for part in (q, k))
-            return attention(q, k, v, mask, causal)
-
-        return attend
+        return turning(cos, sin, mask, self.block == 1)

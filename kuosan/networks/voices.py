@@ -29,7 +29,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from kuosan.networks.dropout import reseed
 from kuosan.networks.tokens import TokenTransformer
 
 
@@ -89,18 +88,12 @@ class VoiceTransformer(TokenTransformer):
         **cond: Int64[Tensor, "b"],
     ) -> Float[Tensor, "... k"]:
         """Unnormalised log-probabilities, see `TokenTransformer.forward`."""
-        if self.drops and self.training:
-            reseed(self.drops, t)
         first = torch.arange(self.voices, device=x.device) * (self.size + 1)
         places = x.view(len(x), -1, self.voices) + first
         h = F.embedding(places, self.tokens).sum(2)
         h = h + F.embedding(self.beat(h.shape[1], cond.get(self.clock)), self.beats)
-        mods = self._modulations(t, cond)
         attend = self._attention(h.shape[1], False, h.device)
-        h = h * (self.dim / self.voices) ** 0.5 * 0.25
-        for k, block in enumerate(self.blocks):
-            h = block(h, mods[6 * k : 6 * k + 6], attend)
-        shift, scale = (m.to(h.dtype) for m in mods[-2:])
+        h, shift, scale = self._trunk(h * (self.dim / self.voices) ** 0.5 * 0.25, t, cond, attend)
         scores = self._scores(h, shift, scale).view(*x.shape, self.size)
         if self.strict:
             possible = self.possible(x.view(len(x), -1, self.voices)).view(*scores.shape)

@@ -16,19 +16,16 @@ they roll, and they swing low.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kuosan.evaluation.base import Better
 from kuosan.evaluation.motion.clips import Clips
-from kuosan.evaluation.writing.statistics import Mask, Statistic, Value
+from kuosan.evaluation.writing.statistics import Mask, RatioStatistic, Statistic, Value
 
 HEIGHT = 0.025
-Ratio = Callable[[Clips], tuple[Float[Tensor, " n"], Float[Tensor, " n"]]]
 
 
 def foot_skating(clips: Clips) -> tuple[Tensor, Tensor]:
@@ -52,42 +49,10 @@ def limit_violations(clips: Clips) -> tuple[Tensor, Tensor]:
     return outside.sum((1, 2)), torch.full((len(clips),), float(outside[:1].numel()), dtype=torch.float64)
 
 
-@dataclass(frozen=True)
-class MotionStatistic:
-    """A ratio of two sums over windows."""
-
-    name: str
-    better: Better
-    space: str
-    note: str
-    ratio: Ratio
-
-    def of(self, clips: Clips) -> Statistic:
-        """The statistic of windows that are numbered: items of the sets to compare are places in ``clips``."""
-        above, below = self.ratio(clips)
-
-        def prepare(items: Sequence[int]) -> Value:
-            at = torch.tensor(list(items), dtype=torch.int64)
-
-            def value(mask: Mask) -> float:
-                kept = at[torch.from_numpy(mask)]
-                total = float(below[kept].sum())
-                if not total > 0:
-                    raise ValueError(f"{self.name}: there is nothing to measure")
-                return float(above[kept].sum()) / total
-
-            return value
-
-        return Statistic(self.name, self.better, self.space, self.note, prepare)
-
-    def __call__(self, clips: Clips) -> float:
-        return self.of(clips)(range(len(clips)))
-
-
 STATISTICS = (
-    MotionStatistic("foot_skating", "lower", "metres per second", "of feet that stand", foot_skating),
-    MotionStatistic("jerk", "lower", "metres per second³", "of all joints", jerk),
-    MotionStatistic(
+    RatioStatistic("foot_skating", "lower", "metres per second", "of feet that stand", foot_skating),
+    RatioStatistic("jerk", "lower", "metres per second³", "of all joints", jerk),
+    RatioStatistic(
         "joint_limit_violations",
         "lower",
         "joints",

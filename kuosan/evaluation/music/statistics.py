@@ -7,20 +7,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from kuosan.evaluation.base import Better
 from kuosan.evaluation.music.bars import Bars
 from kuosan.evaluation.music.faults import FAULTS, faults
-from kuosan.evaluation.writing.statistics import Mask, Statistic, Value
-
-Ratio = Callable[[Bars], tuple[Float[Tensor, " n"], Float[Tensor, " n"]]]
+from kuosan.evaluation.writing.statistics import RatioStatistic
 
 
 def groove(bars: Bars) -> tuple[Tensor, Tensor]:
@@ -56,52 +51,24 @@ def _fault(names: Sequence[str], bars: Bars) -> tuple[Tensor, Tensor]:
     return torch.stack([found[name] for name in names]).sum(0), bars.bars
 
 
-@dataclass(frozen=True)
-class MusicStatistic:
-    """A ratio of two sums over windows."""
-
-    name: str
-    better: Better
-    space: str
-    note: str
-    ratio: Ratio
-
-    def of(self, bars: Bars) -> Statistic:
-        """The statistic of windows that are numbered: items of the sets to compare are places in ``bars``."""
-        above, below = self.ratio(bars)
-
-        def prepare(items: Sequence[int]) -> Value:
-            at = torch.tensor(list(items), dtype=torch.int64)
-
-            def value(mask: Mask) -> float:
-                kept = at[torch.from_numpy(mask)]
-                total = float(below[kept].sum())
-                if not total > 0:
-                    raise ValueError(f"{self.name}: there is nothing to count")
-                return float(above[kept].sum()) / total
-
-            return value
-
-        def event(items: Sequence[int]) -> float:
-            total = float(below[torch.tensor(list(items), dtype=torch.int64)].sum())
-            return 1 / total if self.better == "lower" and total > 0 else 0.0
-
-        return Statistic(self.name, self.better, self.space, self.note, prepare, event)
-
-
 STATISTICS = (
-    MusicStatistic(
+    RatioStatistic(
         "groove", "higher", "onsets", "share of places whose onset neighbouring bars share", groove
     ),
-    MusicStatistic("notes_per_bar", "higher", "notes", "how busy it is", density),
-    MusicStatistic(
+    RatioStatistic("notes_per_bar", "higher", "notes", "how busy it is", density),
+    RatioStatistic(
         "voice_range", "higher", "semitones", "from a voice's lowest note to its highest", pitch_range
     ),
     *(
-        MusicStatistic(f"{name}_per_bar", "lower", "voice leading", "", partial(_fault, (name,)))
+        RatioStatistic(f"{name}_per_bar", "lower", "voice leading", "", partial(_fault, (name,)), counts=True)
         for name in FAULTS
     ),
-    MusicStatistic(
-        "faults_per_bar", "lower", "voice leading", "all of these together", partial(_fault, FAULTS)
+    RatioStatistic(
+        "faults_per_bar",
+        "lower",
+        "voice leading",
+        "all of these together",
+        partial(_fault, FAULTS),
+        counts=True,
     ),
 )

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from kuosan.evaluation.base import Better, Measurement, subsets
 
@@ -51,6 +53,44 @@ class Statistic:
 
     def __call__(self, texts: Sequence[Any]) -> float:
         return self.prepare(texts)(np.ones(len(texts), dtype=bool))
+
+
+@dataclass(frozen=True)
+class RatioStatistic:
+    """A ratio of two sums over items: `ratio` gives what each adds to the one and to the other. Where it `counts` rare
+    events, one of them more is in its error."""
+
+    name: str
+    better: Better
+    space: str
+    note: str
+    ratio: Callable[[Any], tuple[Float[Tensor, " n"], Float[Tensor, " n"]]]
+    counts: bool = False
+
+    def of(self, items: Any) -> Statistic:
+        """The statistic of items that are numbered: the sets to compare are places in ``items``."""
+        above, below = self.ratio(items)
+
+        def prepare(places: Sequence[int]) -> Value:
+            at = torch.tensor(list(places), dtype=torch.int64)
+
+            def value(mask: Mask) -> float:
+                kept = at[torch.from_numpy(mask)]
+                total = float(below[kept].sum())
+                if not total > 0:
+                    raise ValueError(f"{self.name}: there is nothing to measure")
+                return float(above[kept].sum()) / total
+
+            return value
+
+        def event(places: Sequence[int]) -> float:
+            total = float(below[torch.tensor(list(places), dtype=torch.int64)].sum())
+            return 1 / total if self.counts and total > 0 else 0.0
+
+        return Statistic(self.name, self.better, self.space, self.note, prepare, event)
+
+    def __call__(self, items: Any) -> float:
+        return self.of(items)(range(len(items)))
 
 
 def jackknifed(value: Value, n: int, generator: torch.Generator) -> float | None:

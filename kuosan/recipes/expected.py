@@ -30,6 +30,7 @@ from kuosan.recipes import machine
 from kuosan.recipes.build import build_model, build_settings, objective_of
 from kuosan.recipes.opening import Plan
 from kuosan.recipes.tokens import token_counts
+from kuosan.training.averages import TRACKED
 from kuosan.training.budget import Budget
 from kuosan.training.loop import Training
 from kuosan.training.validation import Validation
@@ -101,7 +102,8 @@ def throwaway(plan: Plan, steps: int, folder: Path) -> Training:
         objective_of(recipe),
         plan.data.train,
         plan.data.val,
-        replace(settings, validations=1, patience=0),
+        # one average, as nobody will ask for others: no files of them in a run of few steps
+        replace(settings, validations=1, patience=0, ema=settings.ema or TRACKED[0]),
         folder,
         null=facts.null,
         shelves=plan.data.train.shelves,

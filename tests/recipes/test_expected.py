@@ -46,7 +46,8 @@ def test_a_loss_that_rises_or_is_no_power_promises_nothing() -> None:
 
 
 def test_what_is_expected_comes_true(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outlook, "PROBE", 0.0)  # ten and forty steps
+    monkeypatch.setattr(outlook, "PROBE", 0.0)
+    monkeypatch.setattr(outlook, "FEWEST", 10)
     words = small.asked(budget="80steps")
     plan = settle(data, tmp_path / "run", Recipe().updated(words), words)
     found = outlook.expected(plan, 80, 0.01)

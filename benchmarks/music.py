@@ -98,11 +98,8 @@ class Interleaved(TokenTransformer):
         place = torch.arange(x.shape[1])
         h = F.embedding(x, self.tokens) + self.voice[place % self.voices]
         h = h + self.beat[place // self.voices % self.cycle]
-        mods, attend = self._modulations(t, cond), self._attention(x.shape[1], False, x.device)
-        h = h * self.dim**0.5 * 0.25
-        for k, block in enumerate(self.blocks):
-            h = block(h, mods[6 * k : 6 * k + 6], attend)
-        scores = self._scores(h, mods[-2], mods[-1])
+        attend = self._attention(x.shape[1], False, x.device)
+        scores = self._scores(*self._trunk(h * self.dim**0.5 * 0.25, t, cond, attend))
         return scores if only is None else scores[only]
 
 

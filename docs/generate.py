@@ -100,7 +100,7 @@ MEANINGS = {
     "codec.steps": "of the codec's training; `auto`: what its share of the time holds, or with a budget of steps or "
     "images, which count the diffusion's, as many as make up its share of all steps",
     "codec.batch": "items per step of the codec's training",
-    "codec.crop": "side in pixels of the crops that it is trained on",
+    "codec.crop": "side in pixels of the crops that it is trained on; `auto` is 64, of clips 32",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
     "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
     "U-Net, and `tokens`, a transformer over tokens, for texts, `voices` for music, `lattice` for plans and "

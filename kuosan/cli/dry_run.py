@@ -78,7 +78,7 @@ def _items(plan: Plan) -> TrainingItems:
         return plan.data.train
     count = min(len(plan.data.train), 64)
     _, cond = plan.data.train.batch(torch.arange(count))
-    return Latents(torch.zeros(count, *plan.codec.latent_shape), cond)
+    return Latents(torch.zeros(count, 1, *plan.codec.latent_shape), {k: v[:, None] for k, v in cond.items()})
 
 
 def probe_codec(plan: Plan) -> float:
@@ -90,6 +90,7 @@ def probe_codec(plan: Plan) -> float:
     if not isinstance(plan.codec, KLVAE) or plan.start is not None:
         return 0.0
     settings = codec_settings(seed=plan.facts.recipe.seed, steps=10**6, batch=part.batch)
+    assert isinstance(part.crop, int)
     events = train_codec(
         plan.codec, plan.data.train, plan.data.val, settings,
         crop=part.crop, detail=part.detail, device=machine.device(),

@@ -36,6 +36,7 @@ from kuosan.training.budget import Budget, clock
 Choice = tuple[str, Any, str]
 LATENT_SIDE = 256  # the longer side that pictures are brought to for a codec
 FRAMES = 2  # of clips in one latent
+CROP = {2: 64, 3: 32}  # pixels of the crops that codecs of pictures and clips are trained on
 SMALL_FACTOR = 128  # pictures up to here have patches of 4, larger ones of 8
 FEWEST = 64  # pictures that are worth a codec
 SECONDS = {"cpu": 900.0}  # of a whole budget that are; elsewhere:
@@ -199,5 +200,6 @@ def resolved(part: CodecPart, codec: Codec | None, diffusion_steps: int | None) 
             "frames": codec.factor[0] if len(codec.factor) > len(PICTURE) else part.frames,
             "latent": codec.latent,
             "steps": steps,
+            "crop": part.crop if part.crop != "auto" else CROP[len(codec.sides)],
         }
     )

@@ -35,6 +35,7 @@ from kuosan.codecs.measure import MOST_ITEMS
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset, Split
+from kuosan.modalities.ragged import Ragged
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.run import CODEC
 from kuosan.training import checkpoint
@@ -42,13 +43,16 @@ from kuosan.training.checkpoint import load_weights, write_bytes
 
 LOG = "codec.jsonl"
 LOG_LINES = 400
+VIEWS = 4  # of items that training sees in many
 
 
 class Encoded:
-    """Items in latents, from `fill` on."""
+    """Items in latents, from `fill` on; of windows that slide, `VIEWS` of each item where it is trained on."""
 
-    def __init__(self, split: Split) -> None:
-        self.split = split
+    def __init__(self, split: Split, *, trained: bool) -> None:
+        self.split, x = split, split.x
+        slides = isinstance(x, Ragged) and bool((x.high - x.low > split.modality.shape[1]).any())
+        self.views = VIEWS if trained and slides else 1
         self._latents: Latents | None = None
 
     def __len__(self) -> int:
@@ -56,7 +60,7 @@ class Encoded:
 
     def fill(self, codec: Codec, seed: int) -> None:
         """Encode every item."""
-        self._latents = encode_items(codec, self.split, seed)
+        self._latents = encode_items(codec, self.split, seed, self.views)
 
     def batch(
         self, index: Int64[Tensor, " b"], seeds: Seeds | None = None
@@ -90,7 +94,7 @@ class Coding:
     ) -> None:
         self.path, self.codec, self.device = path, codec.to(device), device
         self.data, self.seed, self.part, self.budget = data, facts.recipe.seed, facts.recipe.codec, seconds
-        self.train, self.val = Encoded(data.train), Encoded(data.val)
+        self.train, self.val = Encoded(data.train, trained=True), Encoded(data.val, trained=False)
         self.save_seconds = facts.recipe.training.save_seconds
         self.steps, self.seconds, self.left = 0, 0.0, seconds
         self.folder = path / "checkpoints" / "codec"
@@ -148,6 +152,7 @@ class Coding:
         settings = replace(settings, save_seconds=self.save_seconds)
         self._forget_lost_lines()
         line = -1
+        assert isinstance(part.crop, int)
         for event in train_codec(
             codec, self.data.train, self.data.val, settings,
             crop=part.crop, detail=part.detail, device=self.device, folder=self.folder, identity=self.identity,

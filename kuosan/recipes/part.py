@@ -41,5 +41,5 @@ class CodecPart(Part):
     share: float = Field(0.2, gt=0, lt=1)
     steps: int | Auto = "auto"
     batch: int = Field(16, ge=1)
-    crop: int = Field(64, ge=1)
+    crop: Annotated[int, Field(ge=1)] | Auto = "auto"
     detail: float = Field(0.3, ge=0)

@@ -141,10 +141,11 @@ def test_weights_and_specification_rebuild_a_codec(tmp_path: Path, edge_codec: t
 
 @dataclass(frozen=True)
 class Labelled(Pictures):
-    """Items with a condition."""
+    """Items with a condition, and upside down in other views."""
 
-    def batch(self, index: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.x[index], {"class": index * 7}
+    def batch(self, index: Tensor, seeds: Seeds | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        x = self.x[index] if seeds is None else self.x[index].flip(2)
+        return x, {"class": index * 7 + (seeds is not None)}
 
 
 def test_stored_latents_are_draws_of_their_own_items(edge_codec: tuple[KLVAE, list]) -> None:
@@ -158,4 +159,20 @@ def test_stored_latents_are_draws_of_their_own_items(edge_codec: tuple[KLVAE, li
     assert torch.allclose(latents.z[:11].float(), fewer.z.float(), rtol=1e-3, atol=1e-4)
     assert not torch.allclose(encode_items(codec, Labelled(x), 6).batch(index)[0], z, atol=0.01)
     # 96 · 16 numbers per channel, those of one picture correlated: variance 1 within a fifth.
-    assert torch.allclose(latents.z.float().var((0, 2, 3)), torch.ones(2), atol=0.2)
+    assert torch.allclose(latents.z.float().var((0, 1, 3, 4)), torch.ones(2), atol=0.2)
+
+
+def test_of_items_with_several_views_training_sees_all_and_everybody_else_the_first(
+    edge_codec: tuple[KLVAE, list],
+) -> None:
+    codec, items = edge_codec[0], Labelled(edges(8))
+    latents, one = encode_items(codec, items, 5, views=3), encode_items(codec, items, 5)
+    assert latents.z.shape[:2] == (8, 3) and torch.equal(latents.z[:, :1], one.z)
+    index = torch.arange(8).repeat(40)
+    first, cond = latents.batch(index)
+    assert torch.equal(first, one.batch(index)[0]) and torch.equal(cond["class"], index * 7)
+    seen, cond = latents.batch(index, Seeds.of(1, len(index)))
+    of_first = (seen == first).flatten(1).all(1)
+    assert 0.2 < of_first.double().mean() < 0.5  # a third
+    assert torch.equal(cond["class"], index * 7 + (~of_first).long())
+    assert not torch.equal(latents.z[:, 1], latents.z[:, 2])  # another draw

@@ -13,6 +13,8 @@ from PIL import Image
 
 import kuosan
 from kuosan.cli import main
+from kuosan.modalities import load
+from kuosan.recipes.coding import Encoded
 from kuosan.recipes.opening import reopen
 from kuosan.recipes.wishes import steering
 from tests.modalities.video import ball, save
@@ -121,6 +123,12 @@ def test_a_first_frame_is_given_to_the_walk_of_latents_too(
     samples = latent.sample(2, steering=how)
     assert torch.equal(samples.x[:, :, 0], state[:, :, 0].expand(2, -1, -1, -1))
     assert not torch.equal(samples.x[0, :, 1:], samples.x[1, :, 1:])
+
+
+def test_windows_slide_in_latents_too(folder: Path) -> None:
+    whole, windows = (load(folder, options={"video": {"length": n}}) for n in (6, 4))
+    assert Encoded(whole.train, trained=True).views == 1
+    assert Encoded(windows.train, trained=True).views > 1 == Encoded(windows.val, trained=False).views
 
 
 def test_a_codec_of_pictures_is_refused(

@@ -204,6 +204,7 @@ def stock_transformer(network: Transformer, where: Mapping[str, int] | None = No
         "patch_size": p,
         "num_embeds_ada_norm": NULL_CLASS,
         "norm_eps": EPSILON,
+        "activation_fn": network.activation,
     }
     own = {name: value.detach() for name, value in network.state_dict().items()}
     if network.given:

@@ -276,6 +276,7 @@ def _transformers(
                 "dim": dim,
                 "depth": depth,
                 "heads": dim // HEAD,
+                "activation": "gelu",
             }
             found.append(Candidate(spec, operations, transformer_speed(device, dim) / operations))
     return found

@@ -54,6 +54,7 @@ def calibrate(device: torch.device, precision: str = "float32") -> Speed:
         "channels": 1,
         "sides": [_SIDE, _SIDE],
         "conditions": {},
+        "activation": "gelu",
         **_REFERENCE,
     }
     network = build_network({**spec, "dropout": 0.0}, torch.Generator().manual_seed(0))

@@ -152,3 +152,8 @@ def test_leaves_of_other_data_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=match):
         settle(folder, tmp_path / "x", Recipe().updated(leaves), leaves)
+
+
+def test_a_comparison_of_tokens_of_voxels_says_what_can_be_compared(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="compare with data.form=distance"):
+        compare(folder, out=tmp_path, budget="4steps", data__form="voxels")

@@ -63,6 +63,9 @@ def contest(name: str, x: np.ndarray, batch: int, folder: Path, compiles: bool) 
     arms: dict[str, Arm] = {"example's loop, this network": lambda: example(x, built(spec), batch)}
     if name == "unet":
         arms["example's loop, diffusers' own U-Net"] = lambda: example(x, theirs(32), batch)
+    else:
+        slow = spec | {"activation": "gelu-approximate"}
+        arms["example's loop, with DiT's own GELU"] = lambda: example(x, built(slow), batch)
     arms["bare loop, best options"] = lambda: bare(x, built(spec), batch, Options(way, **BEST))
     arms["Kuosan, plain way"] = ours("plain", Way())
     arms["Kuosan"] = ours("run", way)
@@ -181,7 +184,7 @@ def loops(name: str, x: np.ndarray, asked: argparse.Namespace) -> dict[str, list
         times = race(arms, asked.rounds, STEPS[name])
     first, rows = times[next(iter(arms))], {}
     for arm, taken in times.items():
-        own = parameters(theirs(32)) / 1e6 if "own" in arm else size
+        own = parameters(theirs(32)) / 1e6 if "own U-Net" in arm else size
         rows[arm] = [f"{own:.2f} M", *_speeds(taken, first, asked)]
     return rows
 

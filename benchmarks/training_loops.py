@@ -38,7 +38,9 @@ LR, CLIP, BETAS, DECAY = 1e-4, 1.0, (0.95, 0.999), 1e-6
 
 def built(spec: dict[str, Any]) -> nn.Module:
     """Ours, with fresh weights."""
-    size = {"channels": 3, "sides": [32, 32], "conditions": {}, "dropout": 0.0}
+    size: dict[str, Any] = {"channels": 3, "sides": [32, 32], "conditions": {}, "dropout": 0.0}
+    if spec["kind"] == "transformer":
+        size["activation"] = "gelu"  # as runs choose
     return build_network({**size, **spec}, torch.Generator().manual_seed(0))
 
 

@@ -44,6 +44,7 @@ BETWEEN: dict[int, tuple[float, ...]] = {1: (), 2: (1.2,), 4: (4.0, 1.2, 0.5)}
 # Fashion-MNIST, two steps, Fréchet distance of an encoder after as many examples in batches of 128, 64 and 32: 2.88,
 # 2.81 and 2.77 (teacher 2.61); but a second of training has a sixth fewer of them in batches of 32 than of 64.
 BATCH = 64
+LOOKS = 8  # at held-out pairs, which all have one course: twenty take a tenth of a short training
 RATE = 4e-3  # the highest of the learning rate for a network of unknown history, times √(96/width)
 
 
@@ -206,6 +207,7 @@ def student_facts(teacher: Run, asked: dict[str, Any]) -> Facts:
                     "lr": float(f"{lr:.2g}"),
                     "drop": 0.0,
                     "patience": 0,
+                    "validations": min(own.training.validations, LOOKS),
                     "optimizer": optimizer,
                 }
             ),

@@ -29,6 +29,7 @@ from kuosan.recipes.run import Run
 from kuosan.solvers import Solver, solver
 from kuosan.training.checkpoint import write_bytes, write_json
 from kuosan.training.data import drop_conditions
+from kuosan.training.settings import Precision, casting
 
 CHUNK = 64
 HELD_OUT = 2  # chunks, never learned from
@@ -173,6 +174,8 @@ class Teacher:
         self.denoiser = self.run.guided(self.part.w if facts.null else 1.0)
         recipe = self.run.facts.recipe
         self.hidden = recipe.training.drop if facts.null else 0.0
+        precision = facts.recipe.training.precision
+        self.precision: Precision = "float32" if precision == "auto" else precision
 
     def walk(self, numbers: range, side: str) -> tuple[Tensor, dict[str, Tensor]]:
         """The trajectories of these numbers, on the CPU, under conditions as frequent and as often hidden as in the
@@ -183,7 +186,7 @@ class Teacher:
         device = next(self.denoiser.parameters()).device
         like = torch.empty(len(numbers), *run.latent_shape, device=device)
         z = run.denoiser.process.prior(like, seeds.fold("prior"))
-        with torch.inference_mode():
+        with torch.inference_mode(), casting(self.precision, device):
             x = trajectories(
                 self.denoiser, self.rule, self.grid, self.part.times, z, seeds,
                 **{name: value.to(device) for name, value in cond.items()},

@@ -212,7 +212,7 @@ def main() -> None:
     out = Path(asked.out or tempfile.mkdtemp())
     parts = [rows_of("digits", write_digits(out / "digits-data"), "110s", "110s", 2, out, asked.kept)]
     if asked.fashion:
-        parts.append(rows_of("fashion", Path(asked.fashion), "3m", "3m", 1, out, asked.kept))
+        parts.append(rows_of("fashion", Path(asked.fashion), "3m", "3m", 2, out, asked.kept))
     notes = f"""
 `python -m benchmarks.distillation`: Fréchet distance in pixels and in the features of an encoder that is trained on the
 same data, as `kuosan evaluate` measures them (seed {SEED:,}). A student's seconds hold its pairs and its training.

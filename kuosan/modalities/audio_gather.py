@@ -253,4 +253,4 @@ def _windows(lengths: list[int], counts: list[int], frames: int, even: bool, spo
 
 def _nothing_left(folder: Folder, failed: list[Skip]) -> str:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
-    return f"No sound in {folder.root} can be read ({reasons or 'there is none'}); mend them and try again."
+    return f"No sound in {folder.source} can be read ({reasons or 'there is none'}); mend them and try again."

@@ -50,8 +50,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Folder:
-    """Data files of one modality, sorted by name, with what the folder says about them."""
+    """Data files of one modality, sorted by name, with what the folder says about them; ``source`` is what was asked
+    for, ``root`` the folder that names are relative to: the same, or where the one file lies."""
 
+    source: Path
     root: Path
     modality: str
     entries: tuple[Entry, ...]
@@ -120,7 +122,9 @@ def open_folder(data: Path | str, modality: str = "auto") -> Folder:
     if kept_aside:
         left_out.append((f"{kept_aside} files of test/", "kept for a later evaluation, since val/ is there"))
     left_out += [(name, "named in a metadata table, but no such file is read") for name in sorted(rows)]
-    return Folder(listing.root, chosen, tuple(entries), tuple(failed), tuple(left_out), class_names)
+    return Folder(
+        Path(data), listing.root, chosen, tuple(entries), tuple(failed), tuple(left_out), class_names
+    )
 
 
 def _told(listing: Listing, modality: str) -> Listing:

@@ -66,7 +66,7 @@ def find_maps(folder: Folder, wish: str, needed: bool = True) -> Maps:
         return Maps(replace(folder, entries=tuple(pictures)), paths, name)
     if wish != "auto" and needed:
         raise UserError(
-            f"no picture in {folder.root} has a map in a folder called {wish}: name the folder that holds one for "
+            f"no picture in {folder.source} has a map in a folder called {wish}: name the folder that holds one for "
             "each, with the picture's name, or leave data.map away"
         )
     return Maps(folder)

@@ -367,4 +367,4 @@ def _histograms(found: _Filled) -> dict[str, dict[str, int]]:
 
 def _nothing(folder: Folder, skipped: list[Skip]) -> str:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped[:3])
-    return f"No scan in {folder.root} can be read ({reasons or 'there is none'}); mend them and try again."
+    return f"No scan in {folder.source} can be read ({reasons or 'there is none'}); mend them and try again."

@@ -83,7 +83,7 @@ def gather_motions(
     if not works:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in (failed + left_out)[:3])
         raise UserError(
-            f"No motion in {folder.root} can be read ({reasons or 'there is none'}); mend it and try again."
+            f"No motion in {folder.source} can be read ({reasons or 'there is none'}); mend it and try again."
         )
     motions = [w.motion for w in works]
     if like is None:

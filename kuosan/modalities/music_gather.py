@@ -88,7 +88,7 @@ def gather_music(
     if not works:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in (failed + left_out)[:3])
         raise UserError(
-            f"No music in {folder.root} can be read ({reasons or 'there is none'}); mend it and try again."
+            f"No music in {folder.source} can be read ({reasons or 'there is none'}); mend it and try again."
         )
     modality: Any = like
     if like is not None:

@@ -87,7 +87,7 @@ def gather_plans(
     if not first:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in (failed + left_out)[:3])
         raise UserError(
-            f"No plan in {folder.root} can be read ({reasons or 'there is none'}); mend it and try again."
+            f"No plan in {folder.source} can be read ({reasons or 'there is none'}); mend it and try again."
         )
     choices: list[Choice] = []
     chosen = _Scale(like.form.step, like.form.door) if like else _scale([p for _, _, p in first], choices)
@@ -98,7 +98,7 @@ def gather_plans(
         except NoPlace as error:
             left_out.append((name, str(error)))
     if not items:
-        raise UserError(f"No plan in {folder.root} can be used ({left_out[0][1]}); mend it and try again.")
+        raise UserError(f"No plan in {folder.source} can be used ({left_out[0][1]}); mend it and try again.")
     form = like.form if like else _form(items, chosen, choices)
     modality = like or kind(form, mirror)
     kept, states = [], []
@@ -111,7 +111,7 @@ def gather_plans(
         states.append(state)
         kept.append(replace(item, layout=layout))
     if not kept:
-        raise UserError(f"No plan in {folder.root} can be used ({left_out[0][1]}); mend it and try again.")
+        raise UserError(f"No plan in {folder.source} can be used ({left_out[0][1]}); mend it and try again.")
     _check(len(kept), left_out, folder)
     x = np.stack(states)
     columns = _columns(kept, form)
@@ -286,7 +286,7 @@ def _check(kept: int, left_out: list[Skip], folder: Folder) -> None:
     if len(left_out) > kept:
         shown = "; ".join(f"{name}: {reason}" for name, reason in left_out[:3])
         raise UserError(
-            f"{len(left_out):,} of the {kept + len(left_out):,} plans in {folder.root} cannot be used ({shown}); "
+            f"{len(left_out):,} of the {kept + len(left_out):,} plans in {folder.source} cannot be used ({shown}); "
             "mend or remove them and try again."
         )
 

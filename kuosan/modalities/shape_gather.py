@@ -98,7 +98,7 @@ def gather_shapes(
     if not known:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in (failed + left_out)[:3])
         raise UserError(
-            f"No shape in {folder.root} can be read ({reasons or 'there is none'}); mend it and try again."
+            f"No shape in {folder.source} can be read ({reasons or 'there is none'}); mend it and try again."
         )
     if like is None:
         files = Counter(k.entry.path.suffix.lower() for k in known)
@@ -114,7 +114,7 @@ def gather_shapes(
     failed += more
     if not known:
         raise UserError(
-            f"No shape in {folder.root} can be brought on a grid ({failed[0][1]}); mend it and try again."
+            f"No shape in {folder.source} can be brought on a grid ({failed[0][1]}); mend it and try again."
         )
     if like is None:
         words = {value for k in known for value in k.columns.values() if value}

@@ -71,7 +71,7 @@ def gather_text(
     if not documents:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in (found.failed + found.left_out)[:3])
         raise UserError(
-            f"No text in {folder.root} can be read ({reasons or 'all of it is blank'}); mend the files and try again."
+            f"No text in {folder.source} can be read ({reasons or 'all of it is blank'}); mend the files and try again."
         )
     choices = list(found.choices)
     if like is not None:

@@ -303,4 +303,4 @@ def _histograms(sources: list[_Source]) -> dict[str, dict[str, int]]:
 
 def _nothing_left(folder: Folder, failed: list[Skip]) -> str:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
-    return f"No clip in {folder.root} can be read ({reasons or 'there is none'}); mend them and try again."
+    return f"No clip in {folder.source} can be read ({reasons or 'there is none'}); mend them and try again."

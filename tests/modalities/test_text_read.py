@@ -190,6 +190,18 @@ def test_columns_by_name_and_by_template(tmp_path: Path) -> None:
     assert missing.failed == [("x.csv", "it has no column 'titel' (there is: title, text, year)")]
 
 
+def test_what_was_asked_for_is_named_whether_a_folder_or_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "x.csv", "a,b", "1,2")
+    monkeypatch.chdir(tmp_path)
+    for asked in ("x.csv", str(tmp_path)):
+        with pytest.raises(
+            UserError, match=f"^No text in {asked} can be read \\(x.csv: it has no column 'text'"
+        ):
+            load(asked, options={"text": {"column": "text"}})
+
+
 def test_broken_containers_are_named(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", '{"text": "x"}', "{broken")
     write(tmp_path / "b.json", '{"text": ')

@@ -3,7 +3,7 @@
 `torch.nn.Dropout` draws from the process-wide generator, so a run that is killed and resumed, or that
 shares its process with anything else, takes another course. A diffusion network sees a fresh noise label with
 every example of every training batch; here the bits of that label are the key of the example's masks, and a mask
-is a hash of the key, the layer and the place in it. The same example therefore meets the same masks wherever and
+is a hash of the key, the layer and the place in it (16 bits of one: a rate is met within 1/65,536). The same example therefore meets the same masks wherever and
 whenever it is computed, whoever its neighbours in the batch are: a batch may be worked on in parts, or by several
 processes, and nothing has to be saved in order to resume a run bit for bit.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 _ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))  # Wellons's hash of 32 bits, "lowbias32"
 _STRIDE = 0x9E3779B9  # the golden ratio's fraction of 2^32: places that lie far apart
-_WORD = 1 << 32
+_WORD, _HALF = 1 << 32, 1 << 16
 
 
 class Dropout(nn.Module):
@@ -34,9 +34,12 @@ class Dropout(nn.Module):
             return x
         if self.keys is None:
             raise RuntimeError("call reseed(network, label) before a training pass with dropout")
-        places = torch.arange(x[0].numel(), dtype=torch.int32, device=x.device).mul_(_signed(_STRIDE))
-        bits = _mix(self.keys.to(x.device)[:, None] ^ places)
-        keep = (bits >= round(self.rate * _WORD) - _WORD // 2).view(x.shape)
+        count = x[0].numel()
+        pairs = torch.arange((count + 1) // 2, dtype=torch.int32, device=x.device).mul_(_signed(_STRIDE))
+        bits = _mix(self.keys.to(x.device)[:, None] ^ pairs).view(torch.int16)[
+            :, :count
+        ]  # one hash for two places
+        keep = (bits >= round(self.rate * _HALF) - _HALF // 2).view(x.shape)
         return x * keep.to(x.dtype).div_(1 - self.rate)
 
 

@@ -44,6 +44,9 @@ class VoiceTransformer(TokenTransformer):
         trunk: dim, depth, heads, conditions, dropout and generator, as of `TokenTransformer`.
     """
 
+    after: Tensor
+    before: Tensor
+
     def __init__(
         self,
         size: int,
@@ -64,6 +67,9 @@ class VoiceTransformer(TokenTransformer):
         self.cycles = (*cycles, 1) if clock else tuple(cycles)  # the last is that of an unknown metre
         self.bias = nn.Parameter(torch.zeros(voices, size))
         self.beats = nn.Parameter(torch.empty(sum(self.cycles), self.dim))
+        after, before = neighbours(size)
+        self.register_buffer("after", after, persistent=False)
+        self.register_buffer("before", before, persistent=False)
         with torch.no_grad():
             self.beats.normal_(0, 0.02, generator=trunk["generator"])
 
@@ -102,20 +108,23 @@ class VoiceTransformer(TokenTransformer):
 
     def possible(self, x: Int64[Tensor, "b p v"]) -> Bool[Tensor, "b p v k"]:
         """Which values do not contradict the tokens before and after; see the module."""
-        value = torch.arange(self.size, device=x.device)
-        pitch, held, end = (value - 2) // 2, (value >= 2) & (value % 2 == 1), value == 1
         edge = torch.full_like(x[:, :1], self.size)  # unknown
-        left = torch.cat([edge, x[:, :-1]], 1)[..., None]
-        right = torch.cat([x[:, 1:], edge], 1)[..., None]
-        known = (left < self.size, right < self.size)
-        sounds = (left >= 2) & ((left - 2) // 2 == pitch)  # before, on the same pitch
-        wrong = known[0] & held & ~sounds
-        wrong |= (left == 1) & ~end
-        wrong |= known[1] & (right >= 2) & (right % 2 == 1) & ~((value >= 2) & ((right - 2) // 2 == pitch))
-        wrong |= known[1] & (right != 1) & end
-        return ~wrong | wrong.all(-1, keepdim=True)
+        left, right = torch.cat([edge, x[:, :-1]], 1), torch.cat([x[:, 1:], edge], 1)
+        fits = self.after[left] & self.before[right]
+        return fits | ~fits.any(-1, keepdim=True)
 
     def _scores(self, h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         h = torch.addcmul(shift, F.layer_norm(h, (self.dim,)), scale)
         table = self.tokens.view(self.voices, self.size + 1, self.dim)[:, : self.size]
         return F.linear(h, table.flatten(0, 1), self.bias.flatten())
+
+
+def neighbours(size: int) -> tuple[Bool[Tensor, "m k"], Bool[Tensor, "m k"]]:
+    """Which values (k = size) may follow each, and which may stand before it; all of what is unknown, the last row."""
+    value, other = torch.arange(size), torch.arange(size + 1)[:, None]
+    pitch, held, end = (value - 2) // 2, (value >= 2) & (value % 2 == 1), value == 1
+    same = (other >= 2) & (value >= 2) & ((other - 2) // 2 == pitch)
+    after = ~((held & ~same) | ((other == 1) & ~end))
+    before = ~(((other >= 2) & (other % 2 == 1) & ~same) | ((other != 1) & end))
+    after[-1] = before[-1] = True
+    return after, before

@@ -3,9 +3,10 @@
 `torch.nn.Dropout` draws from the process-wide generator, so a run that is killed and resumed, or that
 shares its process with anything else, takes another course. A diffusion network sees a fresh noise label with
 every example of every training batch; here the bits of that label are the key of the example's masks, and a mask
-is a hash of the key, the layer and the place in it (16 bits of one: a rate is met within 1/65,536). The same example therefore meets the same masks wherever and
-whenever it is computed, whoever its neighbours in the batch are: a batch may be worked on in parts, or by several
-processes, and nothing has to be saved in order to resume a run bit for bit.
+is a hash of the key, the layer and the place in it (16 bits of one, so that a rate is met within 1/65,536). The same
+example therefore meets the same masks wherever and whenever it is computed, whoever its neighbours in the batch are: a
+batch may be worked on in parts, or by several processes, and nothing has to be saved in order to resume a run bit for
+bit.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ MEANINGS = {
     "losses and draws are always wider",
     "training.layout": "of convolutions' weights in memory; `auto` as for the precision, `contiguous` for budgets of "
     "steps or images",
-    "training.compile": "the network by `torch.compile`; `auto`: where it is faster, tried for budgets of half an hour "
+    "training.compile": "the network by `torch.compile`; `auto`: where it is faster, tried for budgets of 15 minutes "
     "or more (5 minutes with CUDA), `false` for budgets of steps or images",
     "training.crops": "share of the examples that are crops of half or a quarter of the side until 80 % of the "
     "training, see [fewer samples](../concepts/training-efficiency.md)",

@@ -3,7 +3,7 @@
 For a budget of time, `settle_way` tries the ways of `kuosan.training.speed` on the network, the data's shape and the
 machine that there are, for 2 % of the budget and ten seconds at most, and keeps what it found for the next run. For a
 budget of steps or images it measures nothing: such a run is a function of its recipe, and must not depend on what was
-fast that day. Compiling takes half a minute of a core, which on a busy machine is minutes, and gains a quarter, so it
+fast that day. Compiling takes a minute of a core, on a busy machine two, and gains a quarter to a half, so it
 is tried from `COMPILE_FROM` on.
 
 What is found goes into the recipe as resolved leaves, so a resumed run never asks again.
@@ -44,7 +44,7 @@ from kuosan.training.speed import (
     measure,
 )
 
-COMPILE_FROM = {"cpu": 1800.0, "cuda": 300.0}  # seconds of a budget
+COMPILE_FROM = {"cpu": 900.0, "cuda": 300.0}  # seconds of a budget
 SHARE, LEAST, MOST = 0.02, 1.0, 10.0  # of a budget of time, and in seconds, for trying ways
 FEW = 16  # items of a first pass
 FORMAT = 1

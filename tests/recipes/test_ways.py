@@ -145,7 +145,7 @@ def test_compiling_is_tried_where_it_can_pay(
 ) -> None:
     clock(bfloat16=0.5, compiled=0.8)
     way, why = settled(LONG / 2)
-    assert way == Way("bfloat16") and "30 min" in why["compile"]
+    assert way == Way("bfloat16") and "15 min" in why["compile"]
     one = clock(bfloat16=0.5, compiled=0.8)
     way, why = settled(LONG)
     assert way == Way("bfloat16", compile=True) and "2.50 times" in why["compile"]

@@ -80,6 +80,7 @@ def _brief_trials() -> Iterator[None]:
         patch.setattr(ways, "MOST", 1.0)
         patch.setattr(expected, "PROBE", 1.0)
         patch.setattr(expected, "FEWEST", 3)
+        patch.setitem(ways.COMPILE_FROM, "cpu", 1e6)
         yield
 
 

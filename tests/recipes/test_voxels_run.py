@@ -17,6 +17,7 @@ from kuosan.cli import main
 from kuosan.errors import UserError
 from kuosan.modalities import VoxelModality
 from kuosan.modalities.shape_vox import write_vox
+from kuosan.recipes.compare import compare
 from kuosan.recipes.masked_finish import OWN
 from kuosan.recipes.opening import reopen, settle
 from kuosan.recipes.schema import Recipe
@@ -156,4 +157,4 @@ def test_leaves_of_other_data_are_refused(
 
 def test_a_comparison_of_tokens_of_voxels_says_what_can_be_compared(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="compare with data.form=distance"):
-        compare(folder, out=tmp_path, budget="4steps", data__form="voxels")
+        compare(folder, out=tmp_path, budget="4steps", **{"data.form": "voxels"})

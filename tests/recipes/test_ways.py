@@ -21,7 +21,7 @@ from tests.recipes import small
 from tests.training.test_speed import convolving
 
 CPU = torch.device("cpu")
-LONG = COMPILE_FROM["cpu"]
+LONG = COMPILE_FROM["cpu"]  # read before `conftest` turns compiling off
 
 
 class Clock:
@@ -54,6 +54,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cloc
     """Starts one, with a cache of its own and units for bfloat16."""
     monkeypatch.setenv("KUOSAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(machine, "has_bfloat16", lambda device: True)
+    monkeypatch.setitem(COMPILE_FROM, "cpu", LONG)
 
     def start(**seconds: float) -> Clock:
         one = Clock(**seconds)

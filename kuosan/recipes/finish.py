@@ -30,6 +30,7 @@ from kuosan.recipes.text_finish import finish_texts
 from kuosan.training.checkpoint import write_bytes, write_json
 
 FEWEST, MOST = 64, 1000  # samples that a run is measured on
+PER_SECOND = 24  # of what is left of a budget: measuring is half of an end, and most of it grows with them
 MEASURING = 30.0  # seconds that measuring may take on two slow cores, where no budget of time says
 MOST_NUMBERS = 2**26  # in them: 341 colour pictures of 256×256
 FEWEST_REAL, MOST_REAL, REAL_PER_SECOND = 2000, 20_000, 700  # real items, by the time that measuring has
@@ -49,7 +50,7 @@ def finish(session: Session) -> dict[str, Any]:
     left = session.remaining()
     n = MOST
     if left is not None:
-        n = int(max(FEWEST, min(MOST, 0.25 * left / session.seconds_per_sample)))
+        n = int(max(FEWEST, min(MOST, 0.25 * left / session.seconds_per_sample, PER_SECOND * left)))
     n = min(n, MOST_NUMBERS // torch.Size(run.shape).numel()) // 4 * 4
     started = time.monotonic()
     student = bool(session.lessons)

@@ -37,9 +37,8 @@ class Dropout(nn.Module):
             raise RuntimeError("call reseed(network, label) before a training pass with dropout")
         count = x[0].numel()
         pairs = torch.arange((count + 1) // 2, dtype=torch.int32, device=x.device).mul_(_signed(_STRIDE))
-        bits = _mix(self.keys.to(x.device)[:, None] ^ pairs).view(torch.int16)[
-            :, :count
-        ]  # one hash for two places
+        hashes = _mix(self.keys.to(x.device)[:, None] ^ pairs)
+        bits = hashes.view(torch.int16)[:, :count]  # one hash for two places
         keep = (bits >= round(self.rate * _HALF) - _HALF // 2).view(x.shape)
         return x * keep.to(x.dtype).div_(1 - self.rate)
 

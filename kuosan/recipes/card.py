@@ -27,7 +27,6 @@ def card(session: Session, summary: dict[str, Any]) -> str:
     }
     shape, sampler = "×".join(map(str, session.run.shape)), session.run.sampler()
     things = session.run.modality.noun
-    things = session.run.modality.noun
     rows = "\n".join(_row(name, m, things) for name, m in summary["metrics"].items())
     n = next((m["n"] for m in summary["metrics"].values()), 0)
     student = f"a student of `{r.init}` that needs {steps_in_words(r.distil.steps)}"

@@ -64,8 +64,9 @@ the distance counts); FD is the Fréchet distance in pixels, ten steps of deis o
 A default run, with the network that its budget chooses, beside the recipe of diffusers' unconditional example with a
 small `UNet2DModel`, which has five times as long and is judged on the way: as it comes, and with a rate and a warm-up
 that suit so short a time. {n} samples by the same sampler (deis on karras:7, ten steps), FD in pixels to the held-out
-pictures (of flowers to all), floor: as many pictures of training. Samples are not clipped, and an estimate of ε that
-knows nothing yet has no bound on them: of such a row the error of v counts.
+pictures (of flowers to all), floor: as many pictures of training. These samples are not clipped, and an estimate of ε
+that knows nothing yet has no bound on them; so the example also has samples as diffusers makes them, every estimate of
+the data clipped to its range, in 25 steps of DDIM.
 """
 QUESTION = Denoising("output")  # the error of v at even times
 
@@ -287,7 +288,8 @@ def report(rows: list[dict[str, Any]]) -> None:
     peers = [row for row in last if row["section"] == "peer"]
     table = [
         [row["data"], row["arm"], f"{row['parameters']:,}", row["seed"], f"{row['seconds']:.0f}", f"{row['steps']:,}",
-         row["batch"], f"{row['loss']:.3f}", f"{row['distance']:,.1f}", f"{row['floor']:,.1f}"]
+         row["batch"], f"{row['distance']:,.1f}",
+         f"{row['clipped']:,.1f}" if "clipped" in row else "", f"{row['floor']:,.1f}"]
         for row in sorted(peers, key=lambda row: (row["data"], row["seed"], row["arm"] != "kuosan"))
     ]  # fmt: skip
     notes = NOTES.format(parts="\n\n".join(parts), n=peers[0]["n"] if peers else 0)

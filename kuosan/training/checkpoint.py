@@ -181,19 +181,28 @@ def _tensors_of(folder: Path) -> str:
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The checkpoint in ``folder``, verified, whole.
+    """The checkpoint in ``folder``, verified, whole, while another process may be writing the next one.
 
     Raises:
         UserError: it is damaged; nothing is deleted.
     """
     state, path = _committed(folder)
-    told = state["tensors"]
+    try:
+        return _contents(path, state["tensors"]), state
+    except UserError:
+        if _committed(folder)[0] == state:
+            raise
+        return load(folder)  # the next one was committed meanwhile, and the tensors of this one removed
+
+
+def _contents(path: Path, told: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors that a state tells of."""
     with _reading(path):
         if "folder" in told:
-            return shards.read(_verified(path, told)), state
+            return shards.read(_verified(path, told))
         data = path.read_bytes()
         _same(hashlib.sha256(data).hexdigest(), told["sha256"])
-        return safetensors.torch.load(data), state
+        return safetensors.torch.load(data)
 
 
 def load_together(

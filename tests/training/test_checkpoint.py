@@ -117,6 +117,26 @@ def test_killed_at_any_moment_the_old_or_the_new_checkpoint_loads(
     assert found == sorted(found, key=lambda c: c != plain(OLD))  # one moment decides
 
 
+@pytest.mark.parametrize("before", ["state.json", "the tensors"])
+def test_read_while_another_process_saves_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """`kuosan sample` of a run that still trains, say."""
+    checkpoint.save(tmp_path, *OLD)
+    read, waiting = Path.read_bytes, [before]
+
+    def beside(path: Path) -> bytes:
+        if waiting and (path.name == "state.json") == (before == "state.json"):
+            waiting.clear()
+            checkpoint.save(tmp_path, *NEW)
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", beside)
+        assert content(tmp_path) == plain(NEW)
+    assert not waiting
+
+
 @pytest.mark.parametrize("when", ["before", "torn"])
 def test_a_full_disk_is_told_in_a_sentence_and_the_old_checkpoint_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str

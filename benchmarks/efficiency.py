@@ -4,6 +4,7 @@
     python -m benchmarks.efficiency fashion rows.jsonl --data ../shared/data/fashion_mnist
     python -m benchmarks.efficiency flowers32 rows.jsonl --data ../shared/data/flowers/flowers32.npz
     python -m benchmarks.efficiency flowers64 rows.jsonl --data ../shared/data/flowers/jpg64
+    python -m benchmarks.efficiency monet256 rows.jsonl --data ../shared/data/monet
     python -m benchmarks.efficiency peer rows.jsonl --data ../shared/data/fashion_mnist
     python -m benchmarks.efficiency report rows.jsonl
 
@@ -120,6 +121,12 @@ class Section:
     samples: int = 500
 
 
+LARGE = {
+    "default": {},
+    "crops 0.5": {"training.crops": 0.5},
+    "crops 0.8": {"training.crops": 0.8},
+    "route 0.5": {"training.route": 0.5},
+}
 SECTIONS = {
     "digits": Section(
         "digits 8×8, transformer of patch 2, width 96, depth 4",
@@ -158,10 +165,18 @@ SECTIONS = {
         400,
     ),
     "flowers64": Section(
-        "flowers 64×64×3, transformer of patch 4, width 64, depth 3",
-        45.0,
-        {"network": "transformer", "network.patch": 4, "network.dim": 64, "network.depth": 3},
-        {"default": {}, "crops 0.5": {"training.crops": 0.5}, "route 0.5": {"training.route": 0.5}},
+        "flowers 64×64×3, transformer of patch 4, width 96, depth 3",
+        150.0,
+        {"network": "transformer", "network.patch": 4, "network.dim": 96, "network.depth": 3},
+        LARGE,
+        200,
+    ),
+    "monet256": Section(
+        "monet 256×256×3, transformer of patch 16, width 128, depth 3",
+        150.0,
+        {"network": "transformer", "network.patch": 16, "network.dim": 128, "network.depth": 3,
+         "data.max_side": 256, "training.batch": 32},
+        LARGE,
         200,
     ),
 }  # fmt: skip
@@ -183,7 +198,7 @@ def begin(
 def samples(model: NetworkDenoiser, facts: Facts, n: int) -> Tensor:
     """Samples under the conditions of training, from the same noise for every model."""
     shape = (facts.network["channels"], *facts.network["sides"])
-    rows = [row for row, count in facts.frequencies for _ in range(count)]
+    rows = [row for row, count in facts.frequencies for _ in range(count)] or [()]
     picked = [rows[(i * len(rows)) // n] for i in range(n)]
     out = []
     for part in torch.arange(n).split(100):
@@ -224,7 +239,7 @@ def compare(
     """A row for every seed and arm of a section, or the default and those that are chosen."""
     section = SECTIONS[name]
     arms = {k: v for k, v in section.arms.items() if not chosen or k in ("default", *chosen)}
-    asked: dict[str, Any] = {**section.leaves, "budget": "1000steps", "data.max_side": 64}
+    asked: dict[str, Any] = {"budget": "1000steps", "data.max_side": 64, **section.leaves}
     plan = settle(source, None, Recipe().updated(asked), asked)
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
@@ -279,6 +294,7 @@ def report(rows: list[dict[str, Any]]) -> None:
             "seeds",
             "processor s",
             "samples",
+            "over the default's",
             "error of v",
             "FD",
             "ratio of errors",
@@ -318,6 +334,7 @@ def _line(arm: str, rows: list[dict[str, Any]], base: dict[int, dict[str, Any]])
     samples = sum(row["steps"] * row["batch"] for row in rows) / len(rows)
     return [
         arm, str(len(rows)), f"{sum(row['seconds'] for row in rows) / len(rows):.0f}", f"{samples:,.0f}",
+        said([row["steps"] / base[row["seed"]]["steps"] for row in rows], 2),
         said([row["loss"] for row in rows], 4), said([row["distance"] for row in rows], 2),
         said(over("loss"), 3), said(over("distance"), 3),
     ]  # fmt: skip

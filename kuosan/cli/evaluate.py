@@ -34,6 +34,7 @@ def evaluate(
     ema: float | None = None,
     temperature: float | None = None,
     nucleus: float | None = None,
+    faults: str | None = None,
     seed: int | None = None,
     inception: Path | None = None,
     encoder: Path | None = None,
@@ -57,6 +58,7 @@ def evaluate(
         ema: relative length of the average that the weights are taken from.
         temperature: of texts and music: see `kuosan sample`.
         nucleus: of texts and music: see `kuosan sample`.
+        faults: of music: see `kuosan sample`.
         seed: of the samples and of all that measuring draws.
         inception: local safetensors file of the weights that FID is defined with.
         encoder: of texts: local folder of a sentence encoder, whose features are measured in too.
@@ -94,7 +96,7 @@ def evaluate(
     given = {"--inception": inception is not None, "--probes": probes is not None}
 
     def opened(path: Path) -> Run:
-        return varied(_opened(path, given, encoder), ema, autoguide, temperature, nucleus)
+        return varied(_opened(path, given, encoder), ema, autoguide, temperature, nucleus, faults)
 
     loaded = opened(run)
     _ = loaded.model  # a damaged run should say so before its data is read

@@ -50,6 +50,7 @@ def sample(
     ema: float | None = None,
     temperature: float | None = None,
     nucleus: float | None = None,
+    faults: str | None = None,
     exact: Flag = False,
     first: int = 0,
     stream: Flag = False,
@@ -109,6 +110,8 @@ def sample(
         ema: relative length of the average that the weights are taken from, instead of the one that was chosen.
         temperature: of texts and music: below 1 samples are more typical and less varied; 1 is the model's own law.
         nucleus: of texts and music: only the likeliest values that together have this probability are drawn.
+        faults: of music in voices: faults of voice leading per bar that are not written anew; "any", or a number from
+            0; as many as in training unless given.
         exact: the same bits whatever the number of samples, not just the same within 1e-5.
         first: number of the first sample: -n 64 and then -n 64 --first 64 are the same as -n 128.
         stream: write each sample as soon as it is ready, and a line with its file on stdout.
@@ -195,7 +198,7 @@ def sample(
     texts = told_of(loaded, fixed)
     if loaded.modality.name != "plan":
         no_plans(run, plan)
-    loaded = corrected(varied(loaded, ema, autoguide, temperature, nucleus), foot_lock, joint_limits)
+    loaded = corrected(varied(loaded, ema, autoguide, temperature, nucleus, faults), foot_lock, joint_limits)
     loaded = constrained(loaded, symmetric, flat_base)
     start = given_noise(loaded, noise, first, n, fixed, w)
     tokens_of = facts.recipe.process.discrete
@@ -262,12 +265,14 @@ def sample(
 
 
 def varied(
-    run: Run, ema: float | None, autoguide: float | None, temperature: float | None, nucleus: float | None
-) -> Run:
-    """The run with another average, a guide or another temperature, where these are asked for."""
+    run: Run, ema: float | None, autoguide: float | None, temperature: float | None, nucleus: float | None,
+    faults: str | None,
+) -> Run:  # fmt: skip
+    """The run with another average, a guide, another temperature or other faults, where these are asked for."""
     run = run if ema is None else run.averaged(ema)
     run = run if autoguide is None else run.autoguided(autoguide)
-    return run if temperature is None and nucleus is None else run.heated(temperature, nucleus)
+    run = run if temperature is None and nucleus is None else run.heated(temperature, nucleus)
+    return run if faults is None else run.revised(faults)
 
 
 def chosen(run: Run, steps: int | None, w: float | None, solver: str, grid: str) -> dict[str, Any]:

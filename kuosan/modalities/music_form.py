@@ -47,6 +47,7 @@ class Form:
         parts: in order. one: whether all parts of a score are taken as one.
         ranges: lowest and highest pitch of every lane in the data.
         metre, tempo: of what does not say.
+        repeats: whether a note may be struck again while it sounds; or else such notes are one.
     """
 
     step: int
@@ -57,6 +58,7 @@ class Form:
     ranges: tuple[tuple[int, int], ...] = ()
     metre: Metre | None = None
     tempo: float = TEMPO
+    repeats: bool = True
 
     kind = "voices on a grid"
     exact = True
@@ -123,7 +125,7 @@ class Form:
         for lane, a, b, p in placed:
             out[lead + a + 1 : lead + b, lane] = 3 + 2 * (p - self.low)
             out[lead + a, lane] = 2 + 2 * (p - self.low)
-        return out, total
+        return (out if self.repeats else out + struck_again(out)), total
 
     def score(self, rows: Rows, metre: Metre | None, **about: Any) -> Score:
         """The score of tokens; what is after the end, or still masked, is silence."""
@@ -170,5 +172,12 @@ class Form:
             int(tree["step"]), int(tree["low"]), int(tree["high"]),
             tuple(Instrument(str(n), int(p), int(k)) for n, p, k in tree["parts"]), bool(tree["one"]),
             tuple((int(a), int(b)) for a, b in tree["ranges"]), metre if len(metre) == 2 else None,
-            float(tree["tempo"]),
+            float(tree["tempo"]), bool(tree.get("repeats", True)),
         )  # fmt: skip
+
+
+def struck_again(rows: Rows) -> NDArray[np.bool_]:
+    """Which tokens (steps, lanes) begin a note whose pitch sounds just before."""
+    found = np.zeros(rows.shape, dtype=bool)
+    found[1:] = (rows[1:] > END) & (rows[1:] % 2 == 0) & ((rows[1:] - 2) // 2 == (rows[:-1] - 2) // 2)
+    return found

@@ -31,7 +31,7 @@ from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Gathered, Modality
 from kuosan.modalities.folder import CLASS, Folder
 from kuosan.modalities.music_copies import find_copies
-from kuosan.modalities.music_form import Form, Instrument
+from kuosan.modalities.music_form import Form, Instrument, struck_again
 from kuosan.modalities.music_key import transposed_key
 from kuosan.modalities.music_lanes import (
     MOST_LANES,
@@ -98,7 +98,8 @@ def gather_music(
     else:
         own, way, rows, total, chosen = _chosen(works, form)
         spans = _spans(rows, own, way)
-        own = replace(own, ranges=_ranges(spans, own))
+        again = way == "roll" or any(struck_again(r).any() for r in rows)
+        own = replace(own, ranges=_ranges(spans, own), repeats=again)
         steps, why = _steps(length, works, own)
         what = f"{own.lanes} voices" if way == "voices" else f"{own.high - own.low + 1} pitches"
         most, moved = _transposed(transpose, passes, own, steps, sum(map(len, rows)))

@@ -15,8 +15,9 @@ unknown one has a vector of its own for all steps.
 Values of a token are silence (0), what is after the end (1), and for each pitch a pair: the note begins (2, 4, …), or
 is held (3, 5, …). What follows from that for one token, given those just before and after it in its voice, need not be
 learned and never goes wrong: nothing is held that does not sound before, what is held after begins or is held here, and
-after the end comes nothing. Scores of what contradicts its neighbours are -inf (all of them stay where both neighbours
-contradict each other).
+after the end comes nothing. Where no note of the data is struck again while it sounds (grids of pitches cannot say so),
+none begins where its pitch sounds just before. Scores of what contradicts its neighbours are -inf (all of them stay
+where both neighbours contradict each other).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class VoiceTransformer(TokenTransformer):
         voices: V. States are (b, T·V), step by step.
         cycles: steps of a cycle, of every value of the condition ``clock``; of all items where that is "".
         strict: whether scores of what contradicts its neighbours are -inf.
+        repeats: whether a note may begin where the same pitch sounds just before.
         length: T·V.
         trunk: dim, depth, heads, conditions, dropout and generator, as of `TokenTransformer`.
     """
@@ -55,6 +57,7 @@ class VoiceTransformer(TokenTransformer):
         cycles: Sequence[int],
         clock: str = "",
         strict: bool = True,
+        repeats: bool = True,
         length: int,
         **trunk: Any,
     ) -> None:
@@ -67,7 +70,7 @@ class VoiceTransformer(TokenTransformer):
         self.cycles = (*cycles, 1) if clock else tuple(cycles)  # the last is that of an unknown metre
         self.bias = nn.Parameter(torch.zeros(voices, size))
         self.beats = nn.Parameter(torch.empty(sum(self.cycles), self.dim))
-        after, before = neighbours(size)
+        after, before = neighbours(size, repeats)
         self.register_buffer("after", after, persistent=False)
         self.register_buffer("before", before, persistent=False)
         with torch.no_grad():
@@ -119,12 +122,15 @@ class VoiceTransformer(TokenTransformer):
         return F.linear(h, table.flatten(0, 1), self.bias.flatten())
 
 
-def neighbours(size: int) -> tuple[Bool[Tensor, "m k"], Bool[Tensor, "m k"]]:
+def neighbours(size: int, repeats: bool = True) -> tuple[Bool[Tensor, "m k"], Bool[Tensor, "m k"]]:
     """Which values (k = size) may follow each, and which may stand before it; all of what is unknown, the last row."""
     value, other = torch.arange(size), torch.arange(size + 1)[:, None]
     pitch, held, end = (value - 2) // 2, (value >= 2) & (value % 2 == 1), value == 1
     same = (other >= 2) & (value >= 2) & ((other - 2) // 2 == pitch)
     after = ~((held & ~same) | ((other == 1) & ~end))
     before = ~(((other >= 2) & (other % 2 == 1) & ~same) | ((other != 1) & end))
+    if not repeats:
+        after &= ~((value % 2 == 0) & same)
+        before &= ~((other % 2 == 0) & same)
     after[-1] = before[-1] = True
     return after, before

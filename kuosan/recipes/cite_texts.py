@@ -59,6 +59,8 @@ def sampled(facts: Facts) -> Iterator[Use]:
     grid = facts.recipe.sampling.grid
     if facts.recipe.process.kind == "masked":
         yield "unmasking schedule", GRIDS.get(grid, ())
+    if facts.network["kind"] == "voices" and facts.recipe.sampling.faults != "any":
+        yield "voice leading revised", ("huang2017",)
     if facts.recipe.sampling.nucleus < 1:
         yield "nucleus", ("holtzman2020",)
 

@@ -21,6 +21,7 @@ from kuosan.recipes.evaluate import EVALUATION, SEED
 from kuosan.recipes.masked_measure import MEASURES
 from kuosan.recipes.masked_report import Told
 from kuosan.recipes.music_heat import keep_heat
+from kuosan.recipes.music_revise import keep_allowed
 from kuosan.recipes.report import verdict_of
 from kuosan.recipes.run import Run
 from kuosan.recipes.session import Session
@@ -51,8 +52,13 @@ class Own:
     most: int = 256
 
 
+def _settle_music(run: Run, session: Session) -> None:
+    keep_allowed(run, session)
+    keep_heat(run, session)
+
+
 OWN = {
-    "music": Own((400, 1000, 8.0), music_report.write, keep_heat),
+    "music": Own((400, 1000, 8.0), music_report.write, _settle_music),
     "plan": Own((200, 500, 4.0), plans_report.write),
     "voxels": Own((64, 200, 1.0), voxels_report.write, most=96),
 }

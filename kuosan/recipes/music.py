@@ -86,7 +86,7 @@ def _tokens(modality: MusicModality, data: Dataset) -> Tokens:
     cycles = [form.cycle(parse_metre(name)) for name in metres] if metres else [form.cycle(form.metre)]
     network = {
         "kind": "voices", "size": form.size, "voices": form.lanes, "length": modality.length, "cycles": cycles,
-        "clock": METRE if metres else "",
+        "clock": METRE if metres else "", "repeats": form.repeats,
     }  # fmt: skip
     words = ", ".join(map(str, cycles))
     beat = ("beat", f"{words} steps", "how long bars are (beats, where bars are not known): an input")

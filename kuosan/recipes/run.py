@@ -197,6 +197,11 @@ class Run:
         """Temperature and nucleus of the tokens that are drawn."""
         return heat_of(self.facts, self.path)
 
+    @property
+    def allowed(self) -> tuple[float, ...] | None:
+        """How many faults of voice leading a passage of music may have, see `music_revise`."""
+        return verbs.allowed(self)
+
     def grid(self, steps: int, name: str = "auto", schedule: Schedule | None = None) -> Tensor:
         """The times of so many steps; of a student, its own.
 
@@ -253,7 +258,9 @@ class Run:
         (the one in training), from the seeds' noise or from the standard normal ``noise``; of latents where there is a
         codec, see `decoded`. ``rules`` are what texts must keep to, and ``steered`` is what steers numbers."""
         if self.facts.recipe.process.discrete:
-            yield from walk_tokens(self, seeds, cond, steps, solver_name, grid, w, denoiser, rules)
+            walk = walk_tokens(self, seeds, cond, steps, solver_name, grid, w, denoiser, rules)
+            revising = denoiser is None and self.allowed is not None
+            yield from verbs.revise(self, walk, seeds, cond, w, rules) if revising else walk
             return
         cond = beside.shown(self, seeds, cond)
         if steered is not None and steered.onward:
@@ -352,6 +359,7 @@ class Run:
     averaged = verbs.averaged
     autoguided = verbs.autoguided
     heated = verbs.heated
+    revised = verbs.revised
     stream = verbs.stream
     distil = verbs.distil
     finetune = verbs.finetune

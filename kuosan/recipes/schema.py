@@ -226,6 +226,9 @@ class SamplingPart(_Part):
     nucleus: float = Field(
         1.0, gt=0, le=1, description="of tokens: probability of the values that may be drawn"
     )
+    faults: Annotated[float, Field(ge=0)] | Auto | Literal["any"] = Field(
+        "auto", description="of voice leading, per bar of music; auto: as many as in training"
+    )
 
 
 class DistilPart(_Part):

@@ -1,5 +1,5 @@
-"""A run in another guise: with weights averaged over another length, guided by an early state of itself, or drawing
-tokens at another temperature.
+"""A run in another guise: with weights averaged over another length, guided by an early state of itself, drawing
+tokens at another temperature, or writing music with another number of faults.
 
 A `Variant` is a `Run` of the same folder, so all that a run can be asked for it can be asked for too. It samples with
 the solver and the grid that were measured for the run as it is, and changes nothing in its folder.
@@ -8,6 +8,8 @@ the solver and the grid that were measured for the run as it is, and changes not
 from __future__ import annotations
 
 import copy
+import math
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -43,9 +45,11 @@ class Variant(Run):
         guide: Denoiser | None = None,
         w: float | Curve = 1.0,
         heat: tuple[float, float] | None = None,
+        allowed: tuple[tuple[float, ...] | None] | None = None,
     ):
         super().__init__(of.path)
         self._heat = of.heat if heat is None else heat
+        (self._allowed,) = (of.allowed,) if allowed is None else allowed
         self._of, self._model, self._told, self._guide, self._w = of, model, told, guide, w
 
     @cached_property
@@ -55,6 +59,10 @@ class Variant(Run):
     @property
     def heat(self) -> tuple[float, float]:
         return self._heat
+
+    @property
+    def allowed(self) -> tuple[float, ...] | None:
+        return self._allowed
 
     @property
     def unguided(self) -> Denoiser:
@@ -126,6 +134,26 @@ def heated(run: Run, temperature: float | None = None, nucleus: float | None = N
             "above 0 and up to 1"
         )
     return Variant(run, run.model, told(heat), heat=heat)
+
+
+def revised(run: Run, faults: float | str) -> Run:
+    """The run of music with another number of faults of voice leading per bar that its passages may keep: see
+    `music_revise`; ``any`` is what the model writes.
+
+    Raises:
+        UserError: it is no model of voices, or there is no such number.
+    """
+    if run.facts.recipe.data.modality != "music" or not run.facts.recipe.process.discrete:
+        raise UserError(
+            f"--faults is for music in voices, and {run.path} is a model of {run.modality.noun}: leave it away"
+        )
+    number = -1.0
+    with suppress(ValueError):
+        number = math.inf if faults == "any" else float(faults)
+    if not number >= 0:
+        raise UserError(f"--faults {faults} is no number of faults per bar: give one from 0, or any")
+    allowed = None if math.isinf(number) else (number,)
+    return Variant(run, run.model, {"faults": faults}, heat=run.heat, allowed=(allowed,))
 
 
 @torch.inference_mode(False)

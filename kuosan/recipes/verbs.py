@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kuosan.recipes.inverse import Noise
     from kuosan.recipes.run import Run
     from kuosan.recipes.steering import Steering
+    from kuosan.solvers import Step
 
 
 def averaged(run: Run, length: float) -> Run:
@@ -38,6 +39,29 @@ def heated(run: Run, temperature: float | None = None, nucleus: float | None = N
     from kuosan.recipes.variant import heated
 
     return heated(run, temperature, nucleus)
+
+
+def revised(run: Run, faults: float | str) -> Run:
+    """Music with so many faults of voice leading per bar at most, or ``any``: `kuosan.recipes.variant.revised`."""
+    from kuosan.recipes.variant import revised
+
+    return revised(run, faults)
+
+
+def allowed(run: Run) -> tuple[float, ...] | None:
+    """Quantiles of the faults that passages may have, see `kuosan.recipes.music_revise`; None of all but voices."""
+    if run.facts.recipe.data.modality != "music" or not run.facts.recipe.process.discrete:
+        return None
+    from kuosan.recipes.music_revise import allowed_of
+
+    return allowed_of(run.facts, run.path)
+
+
+def revise(run: Run, *asked: Any) -> Iterator[Step]:
+    """A walk whose end is revised: `kuosan.recipes.music_revise.revise`."""
+    from kuosan.recipes.music_revise import revise
+
+    return revise(run, *asked)
 
 
 def sequence(

@@ -15,6 +15,7 @@ from kuosan.evaluation.music import HISTOGRAMS, Bars, Overlap, evaluate_music, f
 from kuosan.evaluation.music.bound import piece_nats, windows_of_piece
 from kuosan.evaluation.music.copying import nearest_windows
 from kuosan.evaluation.music.evaluate import Windows
+from kuosan.evaluation.music.faults import fault_places
 from kuosan.evaluation.music.statistics import STATISTICS, density, groove, pitch_range
 from kuosan.processes.discrete import Masked
 
@@ -54,6 +55,19 @@ def test_crossings_are_counted_once_and_ranges_by_notes() -> None:
     bars = bars_of([60, 60, 72, 72], [64, 64, 64, 48])
     assert counted(bars) == {"parallel_fifths": 0, "parallel_octaves": 0, "crossings": 1, "out_of_range": 0}
     assert counted(replace(bars, ranges=((60, 70), (50, 64))))["out_of_range"] == 2
+
+
+def test_faults_are_where_their_notes_are() -> None:
+    places = fault_places(bars_of([67, 67, 69, 71], [60, 60, 62, 48]))[0]
+    assert places.tolist() == [[False] * 2, [True] * 2, [True] * 2, [False] * 2]  # of a parallel both chords
+    crossed = fault_places(bars_of([60, 60, 72], [55, 64, 64]))[0]
+    assert crossed.tolist() == [[False] * 2, [True] * 2, [False] * 2]
+    high = replace(bars_of([60, 72, 72, 60], [40, 40, 40, 40]), ranges=((50, 70), (30, 50)))
+    assert fault_places(high)[0].nonzero().tolist() == [[1, 0]]
+    generator = torch.Generator().manual_seed(1)
+    many = bars_of(*torch.randint(48, 80, (4, 64), generator=generator).tolist())
+    silent = replace(many, pitch=torch.where(fault_places(many), -1, many.pitch), ranges=((-1, 127),) * 4)
+    assert sum(counted(many).values()) > 10 and sum(counted(silent).values()) == 0
 
 
 def test_voices_of_one_part_are_no_counterpoint() -> None:

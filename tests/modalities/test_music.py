@@ -17,7 +17,7 @@ from kuosan.errors import UserError
 from kuosan.modalities import MusicModality, load, modality_from_spec
 from kuosan.modalities.music_abc import read_abc
 from kuosan.modalities.music_files import write_score
-from kuosan.modalities.music_form import END, SILENCE, Form, Instrument
+from kuosan.modalities.music_form import END, SILENCE, Form, Instrument, struck_again
 from kuosan.modalities.music_key import find_key, transposed_key
 from kuosan.modalities.music_lanes import (
     Loss,
@@ -61,6 +61,25 @@ def test_held_and_repeated_notes_are_told_apart() -> None:
         rows, _ = form.rows(lines_of(Score((Part(notes),))), (2, 4), 0.0, 2.0)
         assert rows[:, 0].tolist() == tokens
         assert form.score(rows, (2, 4)).parts[0].notes == notes
+
+
+def test_where_nothing_is_struck_again_repeated_notes_are_one() -> None:
+    form = Form(2, 60, 61, (Instrument("", 0, 1),), repeats=False)
+    notes = (Note(0, 1, 60), Note(1, 1, 60), Note(2, 1, 61), Note(3.5, 0.5, 61))
+    rows, _ = form.rows(lines_of(Score((Part(notes),))), (4, 4), 0.0, 4.0)
+    assert rows[:, 0].tolist() == [2, 3, 3, 3, 4, 5, 0, 4]
+    assert struck_again(rows).sum() == 0
+
+
+def test_whether_notes_are_struck_again_is_seen_in_the_data(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    grid = [draw.integers(50, 70, (16, 4)).repeat(4, 0).tolist() for _ in range(4)]
+    (tmp_path / "grid.json").write_text(json.dumps({"train": grid}))
+    form = load(tmp_path).modality.form  # type: ignore[attr-defined]
+    assert not form.repeats and not Form.of_json(json.loads(json.dumps(form.to_json()))).repeats
+    again = Score((Part((Note(0, 1, 60), Note(1, 1, 60), Note(2, 2, 62))),), (4, 4))
+    write_score(again, folder_of(tmp_path / "files", 3) / "again.mid")
+    assert load(tmp_path / "files").modality.form.repeats  # type: ignore[attr-defined]
 
 
 def test_a_held_note_that_nothing_begins_begins() -> None:

@@ -110,17 +110,22 @@ def test_cycles_must_be_those_of_the_clock() -> None:
         network(cycles=[4])
 
 
-def test_what_is_possible_is_what_pieces_allow() -> None:
+@pytest.mark.parametrize("repeats", [True, False])
+def test_what_is_possible_is_what_pieces_allow(repeats: bool) -> None:
     """By enumeration: all voices of four steps that a piece can have, and what each token then can be."""
     size, mask = 6, 6  # silence, end, and two pitches that begin or are held
 
     def follows(a: int, b: int) -> bool:
         if a == 1:
             return b == 1
+        if not repeats and b in (2, 4) and a in (b, b + 1):
+            return False
         return b not in (3, 5) or (a >= 2 and (a - 2) // 2 == (b - 2) // 2)
 
     voices = [v for v in itertools.product(range(size), repeat=4) if all(map(follows, v, v[1:]))]
-    net = network(size=size, voices=1, length=4, strict=True, cycles=[4], clock="", conditions={})
+    net = network(
+        size=size, voices=1, length=4, strict=True, cycles=[4], clock="", conditions={}, repeats=repeats
+    )
     for known in itertools.product(range(size + 1), repeat=2):  # before and after the second place
         x = torch.tensor([[known[0], mask, known[1], mask]])
         fits = [v for v in voices if all(k in (mask, w) for k, w in zip(known, (v[0], v[2]), strict=True))]

@@ -21,7 +21,7 @@ from kuosan.recipes.evaluate import EVALUATION, SEED
 from kuosan.recipes.masked_measure import MEASURES
 from kuosan.recipes.masked_report import Told
 from kuosan.recipes.music_heat import keep_heat
-from kuosan.recipes.music_revise import keep_allowed
+from kuosan.recipes.music_revise import COST, keep_allowed
 from kuosan.recipes.report import verdict_of
 from kuosan.recipes.run import Run
 from kuosan.recipes.session import Session
@@ -43,13 +43,14 @@ class Own:
             left.
         write: the report.
         settled: what else is settled once the schedule is known.
-        most: samples that are drawn and measured.
+        most: samples that are drawn and measured. cost: of one, in walks of the sampler.
     """
 
     few: tuple[int, int, float]
     write: Callable[[Session, Told], Path]
     settled: Callable[[Run, Session], Any] = lambda run, session: None
     most: int = 256
+    cost: float = 1.0
 
 
 def _settle_music(run: Run, session: Session) -> None:
@@ -58,7 +59,7 @@ def _settle_music(run: Run, session: Session) -> None:
 
 
 OWN = {
-    "music": Own((400, 1000, 8.0), music_report.write, _settle_music),
+    "music": Own((400, 1000, 8.0), music_report.write, _settle_music, cost=COST),
     "plan": Own((200, 500, 4.0), plans_report.write),
     "voxels": Own((64, 200, 1.0), voxels_report.write, most=96),
 }
@@ -76,7 +77,7 @@ def finish_masked(session: Session) -> dict[str, Any]:
     n = (
         own.most
         if left is None
-        else int(max(FEWEST, min(own.most, SHARE * left / session.seconds_per_sample)))
+        else int(max(FEWEST, min(own.most, SHARE * left / (own.cost * session.seconds_per_sample))))
     )
     started = time.monotonic()
     samples = run.sample(n // 4 * 4, seed=SEED)

@@ -21,6 +21,7 @@ from kuosan.evaluation.music.bars import Bars
 from kuosan.evaluation.music.histograms import HISTOGRAMS, Overlap
 from kuosan.recipes.heat import HEAT
 from kuosan.recipes.music_measure import windows_of
+from kuosan.recipes.music_revise import COST
 from kuosan.recipes.run import Run
 from kuosan.recipes.session import Session
 from kuosan.recipes.text_measure import chosen
@@ -37,7 +38,8 @@ def keep_heat(run: Run, session: Session) -> None:
     """Measure it, where the recipe leaves it open and there is time, and keep it with the run."""
     left, n = session.remaining(), WINDOWS
     if left is not None:
-        n = min(n, int(SHARE * left / ((len(FIRST) + 1) * session.seconds_per_sample)))
+        each = session.seconds_per_sample * (1.0 if run.allowed is None else COST)
+        n = min(n, int(SHARE * left / ((len(FIRST) + 1) * each)))
     if run.facts.recipe.sampling.temperature != "auto" or n < min(FEWEST, WINDOWS):
         return
     items = chosen(run, session.data.train, MOST_REAL)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 ALLOWED = "grids/voice_leading.json"
 ROUNDS, STEPS = 16, 32
+COST = 2.0  # of drawing and revising, in the time of drawing
 QUANTILES, MOST_REAL = 101, 1_000
 
 

@@ -61,9 +61,11 @@ class ConditionTable(nn.Module):
             if given is None:
                 columns.append(self.nulls[k].expand(batch))
                 continue
-            # On an accelerator this check would wait for the device; the gather itself traps there.
+            # On an accelerator this check would wait for the device, where the gather itself traps; compiled, it would
+            # cut the network in two.
             if (
-                given.device.type == "cpu"
+                not torch.compiler.is_compiling()
+                and given.device.type == "cpu"
                 and given.numel()
                 and not 0 <= int(given.min()) <= int(given.max()) <= n
             ):

@@ -19,6 +19,8 @@ the same names; where it cannot be compiled, it runs as it is, and that is said.
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import statistics
 import time
@@ -134,6 +136,8 @@ def compiled(denoiser: Denoiser, once: Callable[[], object]) -> str:
     device = next(network.parameters()).device
     if _drops(network):
         return DROPS
+    if "TORCH_LOGS" not in os.environ:
+        torch._logging.set_logs(dynamo=logging.ERROR)  # where it cuts a network is nobody's business here
     network.compile(mode="reduce-overhead" if device.type == "cuda" else None)
     try:
         with warnings.catch_warnings():

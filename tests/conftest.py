@@ -108,6 +108,7 @@ def _short_ends() -> Iterator[None]:
     """Runs of a few steps are measured as briefly: by the same code, on fewer samples, pairs and items."""
     from kuosan.adapt import tune as fitting
     from kuosan.adapt.candidates import Search
+    from kuosan.evaluation import encoder_training
     from kuosan.evaluation.likelihood import Effort
     from kuosan.recipes import average, evaluate, expected, finish, music_heat, sequences, tune
 
@@ -131,6 +132,7 @@ def _short_ends() -> Iterator[None]:
         patch.setattr(finish, "MOST", 128)
         patch.setattr(finish, "MEASURING", 2.0)
         patch.setattr(evaluate, "MEASURING", 2.0)
+        patch.setattr(encoder_training, "FEWEST_STEPS", 6)
         patch.setattr(average, "LENGTHS", average.LENGTHS[:3])
         patch.setattr(finish, "LONGEST", 0.0)  # sections that have tests of their own
         patch.setattr(music_heat, "WINDOWS", 4)

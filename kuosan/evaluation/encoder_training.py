@@ -33,14 +33,15 @@ from kuosan.evaluation.recognition import accuracy
 BATCH = 128
 MULTIPLY_ADDS_PER_SECOND = 2.5e10  # forward, measured while training beside its backward pass; two slow cores
 STEP_OVERHEAD = 0.008  # seconds of a step beside its multiply-adds (small kernels, optimiser)
+FEWEST_STEPS = 20
 MOST_EPOCHS = 60
 TEMPERATURE = 0.2
 
 
 def steps_for(seconds: float, network: EncoderNetwork, items: int, views: int) -> int:
-    """How many steps `seconds` pay for, at most `MOST_EPOCHS` passes over the data and at least 20."""
+    """How many steps `seconds` pay for, at most `MOST_EPOCHS` passes over the data and at least `FEWEST_STEPS`."""
     price = STEP_OVERHEAD + views * BATCH * network.cost / MULTIPLY_ADDS_PER_SECOND
-    return max(20, min(int(seconds / price), MOST_EPOCHS * math.ceil(items / BATCH)))
+    return max(FEWEST_STEPS, min(int(seconds / price), MOST_EPOCHS * math.ceil(items / BATCH)))
 
 
 def view(

@@ -41,7 +41,7 @@ def write(session: Session, told: Told) -> Path:
         lambda usual: "The samples that are nearest to training, in any key. Of held-out passages 1 % come nearer than "
         f"{usual:.0%}.",
     )  # fmt: skip
-    made = (_surprise(surprise, told.others), _faults(told.found))
+    made = (_surprise(surprise, told.others), _faults(told.found, session.run.allowed is not None))
     return page(
         session,
         told,
@@ -84,8 +84,8 @@ def _surprise(surprise: Mapping[str, Measurement], others: Mapping[str, float]) 
     return Section("surprise", "Surprise", "How surprised it is by other music", lead, [("", figure)])
 
 
-def _faults(found: Evaluation) -> Section | None:
-    """Voice leading beside that of real music."""
+def _faults(found: Evaluation, revised: bool) -> Section | None:
+    """Voice leading beside that of real music; ``revised``: notes of faults were written again."""
     rows = [(name, found.metrics[f"{name}_per_bar"]) for name in FAULTS if f"{name}_per_bar" in found.metrics]
     if not rows:
         return None
@@ -103,6 +103,11 @@ def _faults(found: Evaluation) -> Section | None:
     lead = [
         "What books on counterpoint call faults, in samples and in held-out music: real music is not free of them."
     ]
+    if revised:
+        lead.append(
+            "Samples are revised: notes of faults are written again until a passage has no more of them than one of "
+            "training has; `--faults any` is what the model writes by itself."
+        )
     return Section(
         "faults", "Voice leading", "Voice leading", lead, [("", draw("faults", "Faults", paint, height=2.2))]
     )

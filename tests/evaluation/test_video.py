@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.conditions import Asked, recognise
-from kuosan.evaluation.found import Found
+from kuosan.evaluation.found import Found, recognised
 from kuosan.evaluation.video import (
     STATISTICS,
     Movement,
@@ -180,6 +181,16 @@ def test_its_error_covers() -> None:
     assert 0.7 * spread < sum(errors) / len(errors) < 1.5 * spread
 
 
+def test_a_classifier_that_only_guesses_is_no_judge() -> None:
+    true = torch.arange(30) % 3 // 2  # twenty of one class, ten of the other
+    for says, judged in ((torch.zeros(30), False), (true.roll(1), False), (true, True)):
+        scores = one_hot(says.long(), 2).float()
+        found = Found(generator(0))
+        recognised(found, "x", (0, 1), lambda m, s=scores: s[m], lambda m, s=scores: s[m], true, true)
+        assert ("class_accuracy" in found.metrics) is judged
+        assert judged or "the commonest class is 67% of them" in found.left_out["class_accuracy"]
+
+
 def test_every_condition_is_judged() -> None:
     """Direction and brightness, two conditions of one clip: each by a classifier of its own."""
     x = clips(160, 7)[:, :1, ::2, ::2, ::2]
@@ -190,7 +201,7 @@ def test_every_condition_is_judged() -> None:
     axes = ("time", "height", "width")
     for name, labels, asked in (("way", way, way), ("bright", bright, 1 - bright)):
         condition = Asked(name, asked[100:130], labels[:100], labels[130:])
-        recognise(found, condition, x[100:130], x[:100], x[130:], axes=axes, seconds=0.4)
+        recognise(found, condition, x[100:130], x[:100], x[130:], axes=axes, seconds=2.0)
     assert found.metrics["accuracy_way"].value > 0.8 and found.metrics["accuracy_way"].n == 30
     assert found.metrics["accuracy_bright"].value < 0.2  # asked for the other one
     recognise(found, Asked("one", way[:30], way[:100] * 0, way[:30]), x[:30], x[:100], x[:30], axes=axes)

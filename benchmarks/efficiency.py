@@ -5,6 +5,7 @@
     python -m benchmarks.efficiency flowers32 rows.jsonl --data ../shared/data/flowers/flowers32.npz
     python -m benchmarks.efficiency flowers64 rows.jsonl --data ../shared/data/flowers/jpg64
     python -m benchmarks.efficiency monet256 rows.jsonl --data ../shared/data/monet
+    python -m benchmarks.efficiency sprites rows.jsonl --data ../shared/data/lpc_sprites
     python -m benchmarks.efficiency peer rows.jsonl --data ../shared/data/fashion_mnist
     python -m benchmarks.efficiency report rows.jsonl
 
@@ -177,6 +178,19 @@ SECTIONS = {
         {"network": "transformer", "network.patch": 16, "network.dim": 128, "network.depth": 3,
          "data.max_side": 256, "training.batch": 32},
         LARGE,
+        200,
+    ),
+    "sprites": Section(
+        "lpc_sprites 8×32×32×3, transformer of patches of 2×4×4, width 96, depth 3",
+        120.0,
+        {"data.modality": "video", "data.max_side": 32, "network": "transformer", "network.patch": [2, 4, 4],
+         "network.dim": 96, "network.depth": 3},
+        {
+            "default": {"objective.output": "v"},
+            "x": {"objective.output": "x"},
+            "x, weight edm": {"objective.output": "x", "objective.weight": "edm"},
+            "x, weight min_snr": {"objective.output": "x", "objective.weight": "min_snr"},
+        },
         200,
     ),
 }  # fmt: skip

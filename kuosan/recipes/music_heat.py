@@ -4,7 +4,7 @@ A young model of music is surer of its mistakes than of anything else: drawn fro
 too short. A temperature below 1 mends part of that and costs variety, how much of either depends on the model. So a few
 are tried, and the one is kept whose windows overlap most with those of training, in the mean of the histograms of
 pitch classes, melodic intervals, durations and places in the bar (`evaluation.music.histograms`); T = 1 stands unless
-another is better by two standard errors. Held-out music is not looked at: it is what the samples are judged by.
+another is better by more than a standard error. Held-out music is not looked at: it is what the samples are judged by.
 
 Overlap rises and then falls as the temperature does, so a third is tried only on the better side of the second, with
 as many windows as the time that is left allows.
@@ -31,7 +31,7 @@ FIRST, HIGHER, LOWER = (1.0, 0.7), 0.85, 0.55
 FEWEST, WINDOWS, MOST_REAL = 16, 64, 1_000
 SHARE = 0.35  # of what is left of a budget
 SEED = 2_000_000  # other samples than those that are measured
-SURE = 2.0  # standard errors
+SURE = 1.0  # standard errors
 
 
 def keep_heat(run: Run, session: Session) -> None:

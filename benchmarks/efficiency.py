@@ -162,6 +162,8 @@ SECTIONS = {
             "crops 0.5": {"training.crops": 0.5},
             "crops 0.75": {"training.crops": 0.75},
             "route 0.5": {"training.route": 0.5},
+            "x": {"objective.output": "x"},
+            "x, weight edm": {"objective.output": "x", "objective.weight": "edm"},
         },
         400,
     ),

@@ -106,7 +106,8 @@ def resolve(
             latents=recipe.codec.kind != "none",
             whole=[axis in data.modality.whole for axis in data.modality.axes],
             captions=data.captions.length if data.captions else 0,
-            clean=(own if recipe.objective.output == "auto" else recipe.objective.output) == "x",
+            clean=(own if recipe.objective.output == "auto" else recipe.objective.output) == "x"
+            and data.modality.name != "video",  # whose tokens would be too many
         )  # fmt: skip
         asked = recipe.network.model_dump(exclude={"kind", "dropout"}, exclude_none=True)
         choices += [r for r in reasons if not (asked and r[0] == "size")]  # whose prediction no longer holds

@@ -3,15 +3,16 @@
 ``auto`` is none of them. At equal processor time, from 25 to 150 s (benchmarks/results/efficiency.md), held-out
 error and Fréchet distance in pixels over those of the default, one training seed (digits with routes: two):
 
-    route 0.5     digits 0.95 and 0.93, fashion 28×28 0.87 and 0.86, flowers 32×32 0.99 and 0.88, 64×64 0.95 and 0.78
-    crops 0.5     fashion 28×28 0.87 and 0.84, flowers 32×32 1.00 and 1.15, 64×64 0.96 and 1.14
-    crops 0.8     flowers 64×64 0.90 and 1.03, with 2.8 times the samples
+    route 0.5     digits 0.95 and 0.93, fashion 28×28 0.87 and 0.86, flowers 32×32 0.99 and 0.88, 64×64 0.95 and 0.78,
+                  monet 256×256 0.99 and 0.90
+    crops 0.5     fashion 28×28 0.87 and 0.84, flowers 32×32 1.00 and 1.15, 64×64 0.96 and 1.14,
+                  monet 256×256 1.00 and 1.04
+    crops 0.8     flowers 64×64 0.90 and 1.03, with 2.8 times the samples; monet 256×256 1.00 and 1.17, 2.7 times
     nearest       digits 0.99 and 1.05, fashion 1.01 and 1.02
     transport     digits 1.03 and 1.00, fashion 1.01 and 1.00
 
 Routes are worth a try wherever a transformer has three blocks; whether they gain as much in long runs is not known, so
-they are asked for. Crops gain while everything is still to be learned, and lose what only whole pictures teach. Larger
-pictures than 64×64 were not measured.
+they are asked for. Crops gain while everything is still to be learned, and lose what only whole pictures teach.
 """
 
 from __future__ import annotations

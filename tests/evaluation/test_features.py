@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kuosan.errors import UserError
+from kuosan.evaluation import encoder_training
 from kuosan.evaluation.encoder import EncoderNetwork, load_encoder, make_network
 from kuosan.evaluation.encoder_training import batches, contrastive_loss, steps_for, train_encoder, view
 from kuosan.evaluation.features import pixels, states
@@ -150,14 +151,13 @@ def test_batches_are_whole_passes() -> None:
 def test_more_seconds_buy_more_steps_up_to_enough_passes() -> None:
     with torch.device("meta"):
         network = EncoderNetwork(1, (28, 28), 10)
-    assert steps_for(0, network, 1000, 1) == 20
+    assert steps_for(0, network, 1000, 1) == encoder_training.FEWEST_STEPS
     few, many = steps_for(5, network, 10**6, 1), steps_for(10, network, 10**6, 1)
     assert many == pytest.approx(2 * few, abs=1)
     assert steps_for(1e9, network, 1280, 1) == 60 * 10
 
 
 def test_large_pictures_are_taught_small_and_measured_whole() -> None:
-    from kuosan.evaluation import encoder_training
 
     seen: list[tuple[int, ...]] = []
     plain = encoder_training.view

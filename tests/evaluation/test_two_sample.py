@@ -72,7 +72,8 @@ def test_slices_that_leave_rows_out_are_those_of_the_rows_that_stay() -> None:
     generator = torch.Generator().manual_seed(3)
     rows = torch.randn(90, 7, generator=generator)
     keep = torch.rand(90, generator=generator) < 0.7
-    assert torch.equal(Slices.of(rows).kept(keep), Slices.of(rows[keep]).values)
+    # To rounding: how a product of matrices sums depends on how many rows it has, and on the processor.
+    torch.testing.assert_close(Slices.of(rows).kept(keep), Slices.of(rows[keep]).values, rtol=0, atol=1e-13)
 
 
 def test_sets_of_different_sizes_are_compared_by_their_quantiles() -> None:

@@ -110,7 +110,7 @@ def _short_ends() -> Iterator[None]:
     from kuosan.adapt.candidates import Search
     from kuosan.evaluation import encoder_training
     from kuosan.evaluation.likelihood import Effort
-    from kuosan.recipes import average, evaluate, expected, finish, music_heat, sequences, tune
+    from kuosan.recipes import average, evaluate, expected, finish, music_heat, music_revise, sequences, tune
 
     brief = Effort(
         n=32, train=8, steps=(4,), step_items=8, flow=0, fitted=64, planned=8, count=4, levels=6, cells=16
@@ -136,6 +136,7 @@ def _short_ends() -> Iterator[None]:
         patch.setattr(average, "LENGTHS", average.LENGTHS[:3])
         patch.setattr(finish, "LONGEST", 0.0)  # sections that have tests of their own
         patch.setattr(music_heat, "WINDOWS", 4)
+        patch.setattr(music_revise, "STEPS", 8)
         patch.setattr(sequences, "FEW", 4)
         patch.setattr(sequences, "SOME", 4)
         patch.setattr(sequences, "QUICK", glance)

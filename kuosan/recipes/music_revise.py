@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -102,12 +103,10 @@ class Passages:
     def masked(self) -> Int64[Tensor, "b l"]:
         """Without the notes of their faults, from beginning to end."""
         form, bars = music_of(self.run).form, self.bars()
-        changed = bars.onset | ((bars.pitch >= 0) != (bars.pitch >= 0).roll(1, 1))
-        note = changed.long().cumsum(1)
-        marked = torch.zeros_like(note).scatter_add_(
-            1, note.clamp_max(note.shape[1] - 1), fault_places(bars).long()
-        )
-        hit = marked.gather(1, note.clamp_max(note.shape[1] - 1)) > 0
+        sounds = bars.pitch >= 0
+        note = (bars.onset | (sounds != sounds.roll(1, 1))).long().cumsum(1)  # its number, or that of a rest
+        marked = F.pad(torch.zeros_like(note), (0, 0, 0, 1)).scatter_add_(1, note, fault_places(bars).long())
+        hit = marked.gather(1, note) > 0
         return torch.where(hit.flatten(1) & self.free, form.size, self.x)
 
 
@@ -148,7 +147,10 @@ def _revised(
         if not len(bad):
             break
         mine = passages.take(bad)
-        again = Rules(mine.masked(), permitted=permitted)
+        hidden = mine.masked()
+        if torch.equal(hidden, mine.x):
+            break  # what is at fault was given
+        again = Rules(hidden, permitted=permitted)
         for step in walk_tokens(
             run,
             seeds.take(bad.tolist()).fold("revision", k),

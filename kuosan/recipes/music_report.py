@@ -106,8 +106,8 @@ def _faults(found: Evaluation, revised: bool) -> Section | None:
     if revised:
         lead.append(
             "Samples are revised: notes of faults are written again until a passage has no more of them than it may, "
-            "which is as many as one of training has unless `sampling.faults` says otherwise; `--faults any` is what the "
-            "model writes by itself."
+            "which is as many as one of training has unless `sampling.faults` says otherwise; `--faults any` is what "
+            "the model writes by itself."
         )
     return Section(
         "faults", "Voice leading", "Voice leading", lead, [("", draw("faults", "Faults", paint, height=2.2))]

@@ -37,6 +37,7 @@ from kuosan.recipes.samples import Samples
 from kuosan.recipes.schema import Recipe, fingerprint
 from kuosan.recipes.session import METRICS, Session
 from kuosan.recipes.summary import SUMMARY
+from kuosan.recipes.ways import way_of_rival
 from kuosan.rivals import GAN, VAE, Autoregressive, Fitted, Rival, fit, fresh, parameters, solve_widths
 from kuosan.training.budget import Budget
 from kuosan.training.checkpoint import save_weights, write_json
@@ -159,13 +160,6 @@ class Contest:
                 f"{self.data} has {len(data.train)} items to train on and {len(data.val)} held out, and a comparison "
                 f"needs {FEWEST} and {FEWEST_HELDOUT}: give more data"
             )
-        for column, values in data.columns.items():
-            seen = set(data.train.labels[column].tolist())
-            if missing := [v for i, v in enumerate(values) if i not in seen]:
-                raise UserError(
-                    f"{column}={missing[0]} never occurs in the training part of {self.data}: "
-                    "move items of it there, or leave it out"
-                )
         fits = TOKENS if self.discrete else DENSE
         if other := [m for m in self.methods if m not in fits]:
             raise UserError(
@@ -259,6 +253,7 @@ class Arm:
             seconds=contest.first.facts.seconds,
             steps=budget.steps_of(self._fitted.model.batch),
             device=machine.device(),
+            way=way_of_rival(self._fitted.model, data, machine.device(), budget.seconds),
         )
 
     def measure(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def token_rival(
     made = Autoregressive(
         size, length, dim, depth, conditions, generator, places=places, dropout=network.get("dropout", 0.0)
     )
-    made.network.begin_with(token_counts(data))
+    made.trunk.begin_with(token_counts(data))
     return made
 
 

@@ -11,6 +11,7 @@ What is found goes into the recipe as resolved leaves, so a resumed run never as
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from kuosan.recipes import machine
 from kuosan.recipes.build import objective_of
 from kuosan.recipes.schema import Recipe, TrainingPart, fingerprint
 from kuosan.recipes.settled import Choice
+from kuosan.rivals import Autoregressive, Rival
 from kuosan.training.budget import clock
 from kuosan.training.checkpoint import write_json
 from kuosan.training.settings import casting, rounding
@@ -63,7 +65,7 @@ class Task:
         batch: items of a step. shapes: whether batches are of several shapes.
     """
 
-    model: Denoiser
+    model: Denoiser | Rival
     loss: Callable[[int], Tensor]
     about: list[Any]
     batch: int
@@ -83,22 +85,19 @@ def settle_way(
             f"training.precision=tf32 is for CUDA, and this is a {device.type}: leave it away, or choose float32"
         )
     asked = {name: getattr(part, name) for name in _PARTS if getattr(part, name) != "auto"}
-    if seconds is None:
-        way, why = (
-            Way(**asked),
-            dict.fromkeys(_PARTS, "the same bits on any day: budgets of time alone are measured"),
-        )
-    else:
-        way, why = _fastest(task, device, seconds, asked)
+    way, why = _fastest(task, device, seconds, asked)
     why |= dict.fromkeys(asked, "asked for")
     chosen = {name: getattr(way, name) for name in _PARTS}
     return part.model_copy(update=chosen), [(f"training.{name}", chosen[name], why[name]) for name in _PARTS]
 
 
 def _fastest(
-    task: Task, device: torch.device, seconds: float, asked: dict[str, Any]
+    task: Task, device: torch.device, seconds: float | None, asked: dict[str, Any]
 ) -> tuple[Way, dict[str, str]]:
     """The way, and what is to be said of each of its parts."""
+    if seconds is None:
+        always = "the same bits on any day: budgets of time alone are measured"
+        return Way(**asked), dict.fromkeys(_PARTS, always)
     eager = candidates(task.model.network, device, machine.has_bfloat16(device))  # type: ignore[arg-type]
     held = {name: value for name, value in asked.items() if name != "compile"}
     ways = [w for w in eager if all(getattr(w, k) == v for k, v in held.items())] or [Way(**held)]
@@ -166,7 +165,7 @@ def _measured(
     return [*found, Trial(fast.way, seen, best.error + fast.error)]
 
 
-def stir(model: Denoiser) -> None:
+def stir(model: Denoiser | Rival) -> None:
     """As if it had been trained a little: gradients reach every layer."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -209,3 +208,21 @@ def task_of(
         batch,
         bool(network.get("free")),
     )
+
+
+def way_of_rival(model: Rival, data: Dataset, device: torch.device, seconds: float | None) -> Way:
+    """How a rival is trained, found as a denoiser's way is; the plain way for a budget that is not of time."""
+    tried = copy.deepcopy(model)
+
+    def loss(items: int) -> Tensor:
+        x, cond = data.train.batch(torch.arange(items) % len(data.train))
+        x, cond = x.to(device), {k: v.to(device) for k, v in cond.items()}
+        seeds = Seeds.of(0, items).fold("ways")
+        return torch.stack(
+            [tried.loss(turn, x, cond, seeds, 0.5) for turn, _ in enumerate(tried.players())]
+        ).sum()
+
+    about = [model.name, [list(p.shape) for p in model.parameters()]]
+    # There are no gradients of a compiled network's gradients, which a critic needs; convolutions take long as well.
+    asked: dict[str, Any] = {} if isinstance(model, Autoregressive) else {"compile": False}
+    return _fastest(Task(tried, loss, about, model.batch), device, seconds, asked)[0]

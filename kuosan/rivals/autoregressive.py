@@ -50,15 +50,19 @@ class Autoregressive(Rival):
         super().__init__()
         self.length = length
         heads = next(n for n in range(heads_of(dim), 0, -1) if dim % (2 * n) == 0)
-        self.network = TokenTransformer(
+        self.trunk = TokenTransformer(
             size, dim=dim, depth=depth, heads=heads, block=1, places=length * places,
             conditions=conditions, dropout=dropout, length=length, generator=generator,
         )  # fmt: skip
 
+    @property
+    def network(self) -> TokenTransformer:
+        return self.trunk
+
     def nats(self, x: Int64[Tensor, "b n"], cond: Cond, u: Tensor | None = None) -> Float[Tensor, "b n"]:
         """-log p of every token given those before it."""
         u = torch.zeros(len(x), dtype=torch.float64) if u is None else u
-        scores = self.network(x, u.to(x.device), **cond).float()
+        scores = self.trunk(x, u.to(x.device), **cond).float()
         return F.cross_entropy(scores.flatten(0, 1), x.flatten(), reduction="none").view_as(x)
 
     def loss(self, turn: int, x: Tensor, cond: Cond, seeds: Seeds, progress: float) -> Tensor:
@@ -75,7 +79,7 @@ class Autoregressive(Rival):
         )
         t = torch.zeros(len(seeds), dtype=torch.float64, device=self.device)
         for i in range(self.length):
-            p = self.network(x[:, : i + 1], t, **cond)[:, i].double().softmax(1)
+            p = self.trunk(x[:, : i + 1], t, **cond)[:, i].double().softmax(1)
             x[:, i] = (
                 torch.searchsorted(p.cumsum(1), u[:, i : i + 1].contiguous())
                 .squeeze(1)

@@ -24,12 +24,14 @@ class Rival(nn.Module, ABC):
         batch: examples of a step.
         rate: learning rate at its highest.
         betas: of its optimisers' moments.
+        bounded: whether the loss of held-out items says how good it is, so that the best weights are kept by it.
     """
 
     name: ClassVar[str]
     batch: ClassVar[int]
     rate: ClassVar[float]
     betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
+    bounded: ClassVar[bool] = True
 
     def players(self) -> list[nn.Module]:
         """The parts that have an optimiser each, in the order of their turns; together they hold every parameter."""
@@ -47,6 +49,11 @@ class Rival(nn.Module, ABC):
     @abstractmethod
     def sample(self, cond: Cond, seeds: Seeds) -> Tensor:
         """A state per seed, under these conditions."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
+        return self
 
     @property
     def sampler(self) -> nn.Module:

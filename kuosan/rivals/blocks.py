@@ -3,7 +3,8 @@ features.
 
 Both walk the levels of `networks.residual_unet`: a level halves the sides that are long enough, and has one residual
 block. The way up ends, and the way down begins, at full resolution; the widest level is the smallest one, so that most
-parameters work where a place costs least. Conditions are one row per column, added up, as in the denoisers.
+parameters work where a place costs least. Conditions are one row per column, added up, as in the denoisers. What they
+answer is in float32, whatever their products are in.
 
 A critic has no normalisation, whose blocks would not let it see how strong anything is, and starts as a linear map
 (`Plain`), as Huang et al. 2024 (section 3.3) have it; gradients of its gradients exist and are cheap.
@@ -99,7 +100,7 @@ class Decoder(nn.Module):
             h = self.blocks[level](h, e)
             if level:
                 h = F.interpolate(h, scale_factor=[float(n) for n in self.by[level - 1]], mode="nearest")
-        return cropped(self.last(F.silu(self.norm(h))), self.sides)
+        return cropped(self.last(F.silu(self.norm(h))), self.sides).float()
 
 
 class Encoder(nn.Module):
@@ -137,7 +138,7 @@ class Encoder(nn.Module):
             h = block(h, e)
             if level < len(self.by):
                 h = POOLS[x.ndim - 3](h, self.by[level])
-        return self.last(F.silu(self.norm(h)).flatten(1))
+        return self.last(F.silu(self.norm(h)).flatten(1)).float()
 
 
 class Plain(nn.Module):
@@ -194,7 +195,7 @@ class Critic(nn.Module):
                 h = POOLS[x.ndim - 3](h, self.by[level])
         f = F.leaky_relu(self.features(F.leaky_relu(h.flatten(1), SLOPE)), SLOPE)
         fit = (self.table(cond, len(x)) * f).sum(1) / math.sqrt(self.FEATURES)
-        return self.score(f)[:, 0] + fit
+        return (self.score(f)[:, 0] + fit).float()
 
 
 def whole_of(sides: Sequence[int], by: Sequence[Sequence[int]]) -> list[int]:

@@ -72,8 +72,9 @@ class GAN(Rival):
 
     name: ClassVar[str] = "gan"
     batch: ClassVar[int] = 32
-    rate: ClassVar[float] = 5e-4
+    rate: ClassVar[float] = 2e-3
     betas: ClassVar[tuple[float, float]] = (0.0, 0.99)
+    bounded: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -33,7 +33,6 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from kuosan.denoisers.base import Denoiser
 from kuosan.networks.dropout import Dropout
 from kuosan.training.settings import Layout, Precision, casting, rounding
 
@@ -125,14 +124,14 @@ def arrange(model: nn.Module, layout: Layout) -> None:
     model.to(memory_format=_LAYOUTS[layout])  # type: ignore[call-overload]
 
 
-def compiled(denoiser: Denoiser, once: Callable[[], object]) -> str:
-    """Compile the denoiser's network in place, and make it run ``once``; why it could not be, or "".
+def compiled(model: nn.Module, once: Callable[[], object]) -> str:
+    """Compile the model's ``network`` in place, and make it run ``once``; why it could not be, or "".
 
     Of CUDA the graphs are captured too. A network that cannot be compiled is as it was.
     """
     from torch._dynamo.exc import TorchDynamoException  # costs a second
 
-    network: nn.Module = denoiser.network  # type: ignore[assignment]
+    network: nn.Module = model.network  # type: ignore[assignment]
     device = next(network.parameters()).device
     if _drops(network):
         return DROPS
@@ -150,14 +149,14 @@ def compiled(denoiser: Denoiser, once: Callable[[], object]) -> str:
 
 
 def measure(
-    denoiser: Denoiser,
+    model: nn.Module,
     loss: Callable[[], Tensor],
     ways: Sequence[Way],
     device: torch.device,
     *,
     seconds: float,
 ) -> list[Trial]:
-    """Try ways of running a throwaway denoiser in training mode; the first is what the others are held against, and
+    """Try ways of running a throwaway model in training mode; the first is what the others are held against, and
     the network is `compiled` where one of them needs it.
 
     Args:
@@ -167,8 +166,8 @@ def measure(
 
     def run(way: Way) -> float:
         """Seconds of a pass."""
-        arrange(denoiser, way.layout)
-        denoiser.zero_grad(set_to_none=True)
+        arrange(model, way.layout)
+        model.zero_grad(set_to_none=True)
         plainly = torch.compiler.set_stance("force_eager") if mixed and not way.compile else nullcontext()
         started = _now(device)
         with rounding(way.precision), plainly:
@@ -178,7 +177,7 @@ def measure(
         return _now(device) - started
 
     mixed = any(way.compile for way in ways)
-    trained = [p for p in denoiser.parameters() if p.requires_grad]
+    trained = [p for p in model.parameters() if p.requires_grad]
     began = _now(device)
     times: list[list[float]] = [[] for _ in ways]
     errors: list[float] = []
@@ -194,7 +193,7 @@ def measure(
             break
         for way, taken in zip(ways, times, strict=True):
             taken.append(run(way))
-    denoiser.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     rows = zip(ways, times, errors, strict=True)
     return [Trial(way, statistics.median(taken), error) for way, taken, error in rows]
 

@@ -37,7 +37,7 @@ def test_two_arms_are_compared_and_none_is_trained_again(
     data, trained = tmp_path / "squares", []  # few enough that no encoder is worth its name
     for side, n in (("train", 90), ("val", 20)):
         (data / side).mkdir(parents=True)
-        labelled(data / side / "squares.npz", n)
+        labelled(data / side / "squares.npz", n, 2 + (side == "val"))  # a class that nothing is taught of
 
     def work(arm: Any) -> None:
         trained.append(str(arm))

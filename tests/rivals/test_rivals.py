@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kuosan.core.random import Seeds
 from kuosan.rivals import GAN, VAE, Autoregressive, Rival, fit, fresh, parameters, solve_dim, solve_widths
+from kuosan.rivals.fit import loss_of
 from kuosan.rivals.gan import penalty, relativistic, shifted
 
 
@@ -144,3 +145,16 @@ def test_an_autoregressive_rival_sees_only_what_is_before_and_draws_what_it_says
     drawn = made.sample({}, Seeds.of(0, 4000))
     share = torch.bincount(drawn[:, 0] * 3 + drawn[:, 1], minlength=9) / 4000
     assert bool(((share - p).abs() < 4 * (p * (1 - p) / 4000).sqrt() + 1e-3).all())
+
+
+def test_what_is_kept_is_what_held_out_items_like_best() -> None:
+    """Tokens at random: what is learned of 32 items by heart makes others dearer."""
+    x = torch.randint(0, 8, (96, 12), generator=generator())
+    held_out = Rows(x[32:])
+    fitted = fresh(Autoregressive(8, 12, 32, 2, {}, generator()))
+    for _ in fit(fitted, Rows(x[:32]), held_out, seed=0, steps=80):
+        pass
+    losses = [value for _, value in fitted.held_out]
+    assert len(losses) == 20 and fitted.best < 60
+    assert losses[-1] > min(losses) + 0.2
+    assert loss_of(fitted.average, held_out, 0, "cpu") == min(losses)

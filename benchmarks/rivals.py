@@ -30,7 +30,8 @@ from kuosan.rivals import VAE, fit, fresh, gan, vae
 
 ARMS: dict[str, list[dict[str, float]]] = {
     "gan": [
-        {}, {"rate": 4e-3}, {"rate": 1e-3}, {"rate": 5e-4}, {"gamma": 0.05}, {"gamma": 5.0}, {"batch": 16}, {"batch": 64},
+        {}, {"rate": 4e-3}, {"rate": 1e-3}, {"rate": 5e-4}, {"gamma": 0.05}, {"gamma": 5.0}, {"batch": 16},
+        {"batch": 64},
     ],
     "vae": [{}, {"rate": 5e-4}, {"rate": 1e-3}, {"rate": 4e-3}, {"batch": 32}, {"batch": 128}, {"warm": 0.0}],
 }  # fmt: skip

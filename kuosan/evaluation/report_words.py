@@ -24,6 +24,14 @@ VARIETY = (  # both sides are faults
 )  # fmt: skip
 
 EITHER = ("groove", "notes_per_bar", "voice_range")  # so they are with these, which are no variety
+FAULTS = (
+    "parallel_",
+    "crossings_",
+    "out_of_range_",
+    "faults_",
+    "foot_skating",
+    "joint_limit",
+)  # not distances
 
 # prefix of a metric's name → (title, what it asks); the rest of the name is its feature space.
 METRICS: dict[str, tuple[str, str]] = {
@@ -294,6 +302,8 @@ def verdict(metric: Mapping[str, Any], noun: str = "pictures", name: str = "") -
             return f"above what real {noun} reach: samples are more typical than life"
         if name.startswith("copies"):
             return f"fewer than among held-out real {noun}"
+        if name.startswith(FAULTS):
+            return f"less than in real {noun}"
         return f"closer than real {noun} are to each other: look for copies below"
     clear = floor > AGREES * float(metric.get("floor_stderr") or 0) and floor > 0
     if higher:

@@ -15,7 +15,7 @@ from kuosan.networks import choose_token_network
 from kuosan.networks.choose_tokens import heads_of
 from kuosan.recipes.schema import Recipe
 from kuosan.recipes.settled import Choice, Question, Settled
-from kuosan.recipes.token_leaves import Leaves, check_tokens, own_leaves, token_leaves
+from kuosan.recipes.token_leaves import SPACED, Leaves, check_tokens, own_leaves, token_leaves
 
 MOST_STEPS = 64  # of a sample, unless asked for
 
@@ -31,6 +31,7 @@ class Tokens:
         length: tokens of a state that cost a step of training as much as one of a text.
         varied_by: the leaf that varies them.
         data: leaves of the data as they came to be.
+        solver: of samples, and why.
     """
 
     what: str
@@ -42,6 +43,7 @@ class Tokens:
     varied_by: str
     data: dict[str, Any]
     choices: list[Choice] = field(default_factory=list)
+    solver: tuple[str, str] = SPACED
 
 
 def check_masked(recipe: Recipe, source: Path, what: str, network: str, instead: str = "") -> None:
@@ -78,7 +80,7 @@ def settle_masked(asked: Question, data: Dataset, tokens: Tokens) -> Settled:
         network = _network(asked, data, tokens, leaves)
     token_leaves(
         leaves, network, length=tokens.length, items=len(data.train), started=bool(start), most_steps=MOST_STEPS,
-        what=tokens.what, varied_by=tokens.varied_by,
+        what=tokens.what, varied_by=tokens.varied_by, solver=tokens.solver,
     )  # fmt: skip
     path = {"path": str(asked.source.resolve()), "max_side": "auto"}
     leaves.tree["data"] |= {"modality": data.modality.name, **path, **tokens.data}

@@ -94,4 +94,5 @@ def _tokens(modality: MusicModality, data: Dataset) -> Tokens:
     return Tokens(
         "music", "any voice, any bar can be given, and the rest is written", network, modality.steps,
         form.size * form.lanes, modality.length, "data.transpose", leaves, [beat],
+        ("remdm", "writes some tokens again: intervals, durations and rhythm are nearer to the music's"),
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Voice leading revised: notes that make faults are written again, until there are as few as in the music.
+"""What is written of voices, revised: after the end there is nothing, and notes that make faults are written again,
+until there are as few as in the music.
 
 A young model of music writes several times as many parallel fifths, crossings and the like (`evaluation.music.faults`)
 as the music that it learned from. So a passage x with more faults than it is allowed has the notes F of its faults
@@ -9,6 +10,9 @@ masked and drawn again by the model itself, all other notes given, and the new p
 at most `ROUNDS` times: blocked Gibbs sampling (as in Huang et al. 2017) that never goes uphill. How many are allowed is
 drawn for every passage by its own key from those that passages of training have, per bar: a chorale keeps about as many
 as a chorale has, and music that takes no notice of such rules keeps its own. What is given stays as it is.
+
+A piece of training ends in all voices at once, and for good. A young model writes notes after an end now and then;
+they are taken away.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.evaluation.music.bars import Bars, bars_of
 from kuosan.evaluation.music.faults import fault_places, faults
+from kuosan.modalities.music_form import END
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.music_measure import metres_of, music_of
 from kuosan.recipes.session import Session
@@ -110,6 +115,16 @@ class Passages:
         return torch.where(hit.flatten(1) & self.free, form.size, self.x)
 
 
+def ended(x: Int64[Tensor, "b l"], free: Bool[Tensor, "b l"], lanes: int) -> Int64[Tensor, "b l"]:
+    """Nothing but `END` after a step in which all lanes have it, unless notes after it are not ``free``, or none came
+    before it."""
+    rows = x.view(len(x), -1, lanes)
+    end = (rows == END).all(2)
+    after = end.cumsum(1) > 0
+    given = ((~free & (x != END)).view(rows.shape).any(2) & after).any(1)
+    return torch.where((after & ~(given | end[:, 0])[:, None])[..., None], END, rows).view_as(x)
+
+
 def revise(
     run: Run,
     walk: Iterator[Step],
@@ -132,11 +147,13 @@ def _revised(
     run: Run, x: Tensor, seeds: Seeds, cond: Mapping[str, Tensor], w: float | None, rules: Rules | None
 ) -> Tensor:
     """Eq. 1, round by round, of those that still have too many."""
-    assert run.allowed is not None
     device, x = x.device, x.cpu().clone()
     permitted = None if rules is None else rules.permitted
     given = None if rules is None or rules.given is None else rules.given.cpu().expand_as(x)
     free = torch.ones_like(x, dtype=torch.bool) if given is None else given == music_of(run).form.size
+    x = ended(x, free, music_of(run).form.lanes)
+    if run.allowed is None:
+        return x.to(device)
     passages = Passages(run, x, free, cond)
     bars = passages.bars()
     now, quantiles = count(bars), torch.tensor(run.allowed, dtype=torch.float64)
@@ -161,6 +178,7 @@ def _revised(
             rules=again,
         ):
             new = step.x.cpu()
+        new = ended(new, mine.free, music_of(run).form.lanes)
         counted = count(Passages(run, new, mine.free, mine.cond).bars())
         better = counted < now[bad]
         x[bad[better]], now[bad[better]] = new[better], counted[better]

@@ -259,8 +259,8 @@ class Run:
         codec, see `decoded`. ``rules`` are what texts must keep to, and ``steered`` is what steers numbers."""
         if self.facts.recipe.process.discrete:
             walk = walk_tokens(self, seeds, cond, steps, solver_name, grid, w, denoiser, rules)
-            revising = denoiser is None and self.allowed is not None
-            yield from verbs.revise(self, walk, seeds, cond, w, rules) if revising else walk
+            music = denoiser is None and self.facts.recipe.data.modality == "music"
+            yield from verbs.revise(self, walk, seeds, cond, w, rules) if music else walk
             return
         cond = beside.shown(self, seeds, cond)
         if steered is not None and steered.onward:

@@ -13,6 +13,7 @@ from kuosan.recipes.settled import Choice
 from kuosan.recipes.views import without_views
 
 TOKENS_PER_STEP = 4096
+SPACED = ("spaced", "tokens of a step are drawn independently, and depend least on one another far apart")
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,13 @@ def token_leaves(
     most_steps: int,
     what: str,
     varied_by: str,
+    solver: tuple[str, str] = SPACED,
 ) -> None:
     """Decide objective, optimiser, batch, rate and sampler of a model whose process and network are settled.
 
     Args:
         length: tokens of a state. items: to train on. started: from trained weights. most_steps: of a sample, unless
-            asked for. what: the data are, and by which leaves they can be varied_by.
+            asked for. what: the data are, and by which leaves they can be varied_by. solver: of samples, and why.
 
     Raises:
         UserError: leaves that are for pictures.
@@ -119,13 +121,7 @@ def token_leaves(
     why = "a start from trained weights" if started else "falls with the network's width"
     decide("training", "lr", rate, why)
     kind = tree["process"]["kind"]
-    solver, why = (
-        "spaced",
-        "tokens of a step are drawn independently, and depend least on one another far apart",
-    )
-    if kind == "uniform":
-        solver, why = "ancestral", "redraws"
-    decide("sampling", "solver", solver, why)
+    decide("sampling", "solver", *(("ancestral", "redraws") if kind == "uniform" else solver))
     decide("sampling", "grid", "auto", "the unmasking schedule that is fitted when training ends")
     if tree["sampling"]["steps"] == Recipe().sampling.steps:
         tree["sampling"]["steps"] = length if kind == "autoregressive" else min(most_steps, length)

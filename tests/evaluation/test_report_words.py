@@ -86,6 +86,7 @@ def test_verdicts_about_copies_speak_of_copies() -> None:
         verdict({**row, "value": 0.0, "floor": 0.2}, "songs", "copies")
         == "fewer than among held-out real songs"
     )
+    assert verdict(metric(value=1.0), "songs", "crossings_per_bar") == "less than in real songs"
     near = "50% of the usual: nearer to the training data than held-out real songs"
     assert verdict(metric(value=1.21, better="higher"), "songs", "nearest_distance") == near
 

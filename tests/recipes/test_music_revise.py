@@ -15,7 +15,7 @@ from kuosan.errors import UserError
 from kuosan.evaluation.music.faults import fault_places
 from kuosan.modalities import Note, Part, Score
 from kuosan.recipes.music_measure import music_of, windows_of
-from kuosan.recipes.music_revise import ALLOWED, Passages, count
+from kuosan.recipes.music_revise import ALLOWED, Passages, count, ended
 from kuosan.recipes.music_rules import MusicWishes, rules_of_music
 from tests.recipes.test_music_run import SMALL, tune
 
@@ -100,3 +100,16 @@ def test_what_cannot_be_asked_is_said(
         assert "is no number of faults per bar: give one from 0, or any" in capsys.readouterr().err
     assert main(["sample", str(run.path), "-n", "2", "--faults", "0.5", "--out", str(tmp_path / "y")]) == 0
     assert run.revised(0.5).sampler()["faults"] == 0.5
+
+
+def test_after_the_end_there_is_nothing_but_what_was_given() -> None:
+    """Four pieces of five steps of two voices: one that goes on after its end, one whose later note was given, one that
+    ends before it began, one in which a single voice has ended."""
+    begun = torch.tensor([[5, 7], [1, 1], [5, 1], [1, 7], [0, 0]])
+    late, lone = begun.roll(-1, 0), torch.tensor([[5, 7], [1, 7], [5, 7], [5, 1], [5, 1]])
+    x = torch.stack([begun, begun, late, lone]).flatten(1)
+    free = torch.ones_like(x, dtype=torch.bool)
+    free[1, 4] = False
+    first, *others = ended(x, free, 2)
+    assert first.view(5, 2).tolist() == [[5, 7], [1, 1], [1, 1], [1, 1], [1, 1]]
+    assert torch.equal(torch.stack(others), x[1:])

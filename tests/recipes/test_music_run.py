@@ -94,7 +94,7 @@ def test_a_temperature_is_measured_once_and_samples_keep_to_it(run: kuosan.Run, 
     assert cold.sampler()["temperature"] == 0.05 and "temperature" not in plain.sampler()
     # What is likeliest everywhere: hardly anything is left to chance.
     assert len(cold.sample(16, seed=3).x.unique()) < len(plain.sample(16, seed=3).x.unique())
-    assert torch.equal(run.heated(nucleus=1e-6).sample(4, seed=3).x, run.heated(1e-3).sample(4, seed=3).x)
+    assert torch.equal(run.heated(nucleus=1e-6).sample(4, seed=3).x, run.heated(1e-6).sample(4, seed=3).x)
     other = tmp_path / "other"
     shutil.copytree(run.path, other)
     (other / "grids" / "temperature.json").write_text('{"temperature": 0.6}')

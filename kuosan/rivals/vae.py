@@ -3,8 +3,9 @@
     p(x | z, c) = N( D(z, c), σ² ),      q(z | x, c) = N( m, diag s² ),    (m, log s) = E(x, c)               (1)
     -log p(x | c) ≤ E_q[ -log p(x | z, c) ] + β KL( q(z | x, c) ‖ N(0, 1) ),     β rising to 1            (2)
 
-σ is one number for all, at the value that makes (2) smallest for each batch, σ² = mean (x - D)², which is what sets the
-weight of the reconstruction against the KL term without a dial (Rybkin et al., eq. 5). β rises to 1 over the first
+In training σ is one number for all, at the value that makes (2) smallest for each batch, σ² = mean (x - D)², which
+sets the weight of the reconstruction against the KL term without a dial (Rybkin et al., eq. 5). Once it is over every
+place has its own, as on training items, times a factor for all that held-out items ask for. β rises to 1 over the first
 `WARM` of the budget, so that latents are used before they are paid for, and stays there: the bound that is reported is
 that of β = 1.
 
@@ -37,6 +38,7 @@ WARM = 0.2
 PARTS = (1, 8, 32)  # of the mixture
 PER_PART = 20  # latents that each part needs
 FITTED, JUDGED = 4000, 1000  # items
+LIKE = 100  # of the mean of all places, what is added to a place's square: some never vary among few items
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -74,7 +76,7 @@ class VAE(Rival):
         self.latent = latent or max(2, min(64, math.prod(shape) // 8))
         self.encoder = Encoder(channels, sides, 2 * self.latent, widths, conditions, generator)
         self.decoder = Decoder(channels, sides, self.latent, widths, conditions, generator)
-        self.register_buffer("log_sigma", torch.zeros(()))
+        self.register_buffer("log_sigma", torch.zeros(channels, *sides))
         self._keep(torch.ones(1), torch.zeros(1, self.latent), torch.eye(self.latent)[None])
 
     def _keep(self, weights: Tensor, means: Tensor, scales: Tensor) -> None:
@@ -98,8 +100,6 @@ class VAE(Rival):
         z = m + log_s.exp() * seeds.fold("z").normal(m)
         square = (x - self.decoder(z, cond)).square()
         log_sigma = 0.5 * square.mean().clamp_min(1e-8).log()
-        if self.training:
-            self.log_sigma.lerp_(log_sigma.detach(), 0.01 if progress > 0.05 else 0.2)
         misfit = 0.5 * square / (2 * log_sigma).exp() + log_sigma + 0.5 * LOG_2PI
         kl = 0.5 * (m.square() + (2 * log_s).exp() - 1) - log_s
         beta = min(1.0, progress / WARM)
@@ -107,16 +107,14 @@ class VAE(Rival):
 
     @torch.no_grad()
     def settle(self, items: Items, held_out: Items, seed: int) -> None:
-        """Fit the mixture, and the noise on held-out items (training items where those are few)."""
+        """Fit the mixture and the noise; what held-out items are asked for, training items are where those are few."""
         from sklearn.mixture import GaussianMixture
 
-        z, _ = self._latents(items, FITTED, seed)
-        judged, square = (
-            self._latents(held_out, JUDGED, seed)
-            if len(held_out) >= 32
-            else self._latents(items, JUDGED, seed)
-        )
-        self.log_sigma.fill_(0.5 * math.log(max(square, 1e-8)))
+        z, square = self._latents(items, FITTED, seed)
+        judged, other = self._latents(held_out if len(held_out) >= 32 else items, JUDGED, seed)
+        own = square + square.mean() / LIKE
+        scale = other.mean() / own.mean()
+        self.log_sigma.copy_(0.5 * (scale * own).clamp_min(1e-8).log())
         fits = [
             GaussianMixture(k, random_state=seed % 2**31, reg_covar=1e-4).fit(z.double().numpy())
             for k in PARTS
@@ -126,8 +124,8 @@ class VAE(Rival):
         scales = torch.linalg.cholesky(torch.from_numpy(best.covariances_))
         self._keep(torch.from_numpy(best.weights_), torch.from_numpy(best.means_), scales)
 
-    def _latents(self, items: Items, most: int, seed: int) -> tuple[Tensor, float]:
-        """Latents of up to ``most`` items, drawn from q, and the mean square of what they do not explain."""
+    def _latents(self, items: Items, most: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Latents of up to ``most`` items, drawn from q, and the mean square of what they do not explain, by place."""
         found, squares = [], []
         generator = torch.Generator().manual_seed(seed)
         for index in torch.randperm(len(items), generator=generator)[:most].split(256):
@@ -139,8 +137,8 @@ class VAE(Rival):
             m, log_s = self.posterior(x, cond)
             z = m + log_s.exp() * seeds.normal(m)
             found.append(z.cpu())
-            squares.append(per_example((x - self.decoder(z, cond)).square()).cpu() / x[0].numel())
-        return torch.cat(found), float(torch.cat(squares).mean())
+            squares.append((x - self.decoder(z, cond)).square().sum(0))
+        return torch.cat(found), torch.stack(squares).sum(0) / sum(map(len, found))
 
     def log_prior(self, z: Float[Tensor, "b z"]) -> Float[Tensor, "b"]:
         """log p_mix(z)."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import safetensors.torch
 import torch
 from jaxtyping import Float
@@ -24,9 +25,10 @@ from kuosan.errors import UserError
 from kuosan.modalities.audio_draw import sound_sheet
 from kuosan.modalities.audio_file import Samples, Sound, converted, read_sound, sound_bytes, write_sound
 from kuosan.modalities.audio_form import AudioForm
-from kuosan.modalities.audio_gather import frames_of_sound, gather_sounds
+from kuosan.modalities.audio_gather import gather_sounds
 from kuosan.modalities.audio_mel import PAST, frames_of, to_unit
 from kuosan.modalities.audio_storage import Sounds
+from kuosan.modalities.audio_stream import framed
 from kuosan.modalities.audio_vocoder import Vocoder, sounded
 from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
 from kuosan.modalities.folder import Folder
@@ -136,7 +138,8 @@ class AudioModality(Modality[Sound]):
         """States of sounds, which are brought to this form first."""
         x = torch.full((len(raws), self.form.frames, self.form.channels, self.form.bands), NOTHING)
         for rows, raw in zip(x, raws, strict=True):
-            level = torch.from_numpy(frames_of_sound(raw, self.form)[0])[: self.form.frames]
+            parts = [level for level, _ in framed([raw.samples], raw.rate, self.form)]
+            level = torch.from_numpy(np.concatenate(parts))[: self.form.frames]
             rows[: len(level)] = level
         return self._state(x)
 

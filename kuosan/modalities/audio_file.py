@@ -7,8 +7,8 @@ was never finished (a recording that was cut off, a stream) says nothing, and co
 
 from __future__ import annotations
 
-import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ Samples = NDArray[np.float32]  # (n, c)
 OUT = {".wav": "WAV", ".flac": "FLAC"}
 LOSSY = (".ogg", ".mp3")  # whose headers only guess the length
 UNFINISHED = (0, 0xFFFFFFFF)
+BLOCK = 1 << 20  # samples that are read at a time
 MOST_RATE = 768_000  # samples per second: beyond that a header is damaged
 
 
@@ -75,16 +76,25 @@ def peek_sound(path: Path) -> SoundHeader:
 def read_sound(path: Path) -> Sound:
     """A whole file.  Raises `Unreadable` where it is damaged, or holds values that are not finite."""
     header = peek_sound(path)
-    try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise Unreadable(f"no sound that can be decoded ({_plain(error, path)})", path) from None
-    if len(samples) < header.length and path.suffix.lower() not in LOSSY:
-        there, said = len(samples) / rate, header.seconds
-        raise Unreadable(f"it ends after {there:.3g} s of the {said:.3g} s that its header promises", path)
+    samples = np.concatenate([np.zeros((0, header.channels), np.float32), *blocks_of(path)])
     if not np.isfinite(samples).all():
         raise Unreadable("it holds values that are not finite (NaN or infinity)", path)
-    return Sound(samples, rate)
+    return Sound(samples, header.rate)
+
+
+def blocks_of(path: Path, size: int | None = None) -> Iterator[Samples]:
+    """The samples of a file, so many (`BLOCK`) at a time.  Raises `Unreadable`, at the end where it comes too early."""
+    header, there = peek_sound(path), 0
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            while len(block := file.read(size or BLOCK, dtype="float32", always_2d=True)):
+                there += len(block)
+                yield block
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        raise Unreadable(f"no sound that can be decoded ({_plain(error, path)})", path) from None
+    if there < header.length and path.suffix.lower() not in LOSSY:
+        short = f"it ends after {there / header.rate:.3g} s of the {header.seconds:.3g} s that its header promises"
+        raise Unreadable(short, path)
 
 
 def write_sound(sound: Sound, path: Path) -> Path:
@@ -115,23 +125,17 @@ def quantised(samples: Samples) -> NDArray[np.int16]:
 def converted(sound: Sound, rate: int, channels: int) -> Sound:
     """The sound at another rate, and in another number of channels: one is the mean of all, two of one are equal, of
     more than are wanted the first are kept."""
-    samples = sound.samples
-    if channels == 1:
-        samples = samples.mean(1, keepdims=True)
-    elif samples.shape[1] < channels:
-        samples = np.repeat(samples[:, :1], channels, 1)
-    else:
-        samples = samples[:, :channels]
+    samples = in_channels(sound.samples, channels)
     if sound.rate != rate:
         samples = soxr.resample(samples, sound.rate, rate, quality="HQ")
     return Sound(np.ascontiguousarray(samples, dtype=np.float32), rate)
 
 
-def sound_hash(sound: Sound) -> bytes:
-    """sha256 of rate, channels and values: equal where the sounds are."""
-    digest = hashlib.sha256(f"{sound.rate} {sound.samples.shape}".encode())
-    digest.update(np.ascontiguousarray(sound.samples).data)
-    return digest.digest()
+def in_channels(samples: Samples, channels: int) -> Samples:
+    """See `converted`."""
+    if channels == 1:
+        return samples.mean(1, keepdims=True)
+    return np.repeat(samples[:, :1], channels, 1) if samples.shape[1] < channels else samples[:, :channels]
 
 
 def _check_wav(path: Path) -> None:

@@ -1,8 +1,8 @@
-"""All sounds of a folder as windows of one form, decoded one after another.
+"""All sounds of a folder as windows of one form, decoded one after another, piece by piece.
 
-The first pass reads headers and chooses the form; the second decodes file by file, takes the hash of what it holds and
-keeps levels and samples at the form's rate on the disk (`audio_storage`).  A sound of at most T frames is one item.  A
-longer one is seen through ⌈length/T⌉ windows of T frames, spread evenly over it from its beginning to its end, and in
+The first pass reads headers and chooses the form; the second decodes (`audio_stream`), takes the hash of what there is
+and keeps levels and samples at the form's rate on the disk (`audio_storage`).  A sound of at most T frames is one item.
+A longer one is seen through ⌈length/T⌉ windows of T frames, spread evenly over it from its beginning to its end, and in
 training they slide; windows of one file stay together on one side of the split.  Of fewer files than can be held out
 whole, windows lie end to end instead, the last one shorter, so that the two sides share no frame.
 """
@@ -14,27 +14,19 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kuosan.errors import UserError
 from kuosan.modalities.arrays import item_names
 from kuosan.modalities.audio_arrays import read_packed
-from kuosan.modalities.audio_file import (
-    Sound,
-    SoundHeader,
-    converted,
-    peek_sound,
-    quantised,
-    read_sound,
-    sound_hash,
-)
+from kuosan.modalities.audio_file import SoundHeader, blocks_of, peek_sound
 from kuosan.modalities.audio_form import AudioForm, choose_form
-from kuosan.modalities.audio_mel import levels as levels_of
 from kuosan.modalities.audio_storage import Sounds, Spool
+from kuosan.modalities.audio_stream import Heard, Stream, framed
 from kuosan.modalities.base import Choice, Gathered, Skip, Unreadable
 from kuosan.modalities.folder import CLASS, Entry, Folder
 from kuosan.modalities.name_columns import with_names, without_running
@@ -48,7 +40,6 @@ if TYPE_CHECKING:
 SILENT = 1.0 / 32_768  # a sound that never rises above the last of 16 bits
 SHORTEST = 0.005  # seconds
 LOOKED_AT = 24  # stereo files, to see whether their sides differ
-BLOCK = 4_096  # frames whose spectra are taken at a time
 
 
 @dataclass
@@ -171,66 +162,59 @@ def _is_stereo(folder: Folder, headers: dict[str, list[SoundHeader]]) -> bool:
     looked = differ = 0
     for entry in several[:: max(1, len(several) // LOOKED_AT)][:LOOKED_AT]:
         try:
-            samples = read_sound(entry.path).samples
+            blocks = blocks_of(entry.path)
+            differ += any(np.abs(b[:, 0] - b[:, 1]).max(initial=0) > 4 * SILENT for b in blocks)
         except Unreadable:
             continue
         looked += 1
-        differ += bool(np.abs(samples[:, 0] - samples[:, 1]).max(initial=0) > 4 * SILENT)
     return 2 * differ > looked
 
 
-def _sounds(entry: Entry) -> Iterator[tuple[str, Sound, Row]]:
+def _sounds(entry: Entry) -> Iterator[tuple[str, Stream, Row]]:
     """The sounds of a file, by name, with what only an array knows of them."""
     if not is_packed(entry):
-        yield entry.name, read_sound(entry.path), {}
+        header = peek_sound(entry.path)
+        blocks = partial(blocks_of, entry.path)
+        yield entry.name, Stream(blocks, header.rate, header.channels, header.length), {}
         return
     packed = read_packed(entry.path)
-    yield from zip(item_names(entry.name, len(packed)), packed, packed.rows, strict=True)
+    for name, sound, row in zip(item_names(entry.name, len(packed)), packed, packed.rows, strict=True):
+        whole = sound.samples
+        yield name, Stream(partial(iter, [whole]), sound.rate, whole.shape[1], len(whole)), row
 
 
 def _add(
     entry: Entry, form: AudioForm, works: _Works, spools: tuple[Spool, Spool], failed: list[Skip], left_out: list[Skip]
 ) -> None:  # fmt: skip
     """Decode a file, and keep what can be learned from."""
+    kept = spools[0].rows
     try:
-        for name, sound, row in _sounds(entry):
-            if not np.isfinite(sound.samples).all():
-                raise Unreadable("it holds values that are not finite (NaN or infinity)")
-            if sound.seconds < SHORTEST:
-                left_out.append((name, f"it has {len(sound.samples):,} samples: too short to be a sound"))
+        for name, stream, row in _sounds(entry):
+            heard, loudest = Heard(stream), -math.inf
+            for level, samples in framed(heard.blocks(), stream.rate, form):
+                spools[0].add(level)
+                spools[1].add(samples)
+                loudest = max(loudest, float(level.max()))
+            unfit = f"it has {heard.length:,} samples: too short to be a sound" * (heard.seconds < SHORTEST)
+            if unfit or heard.peak <= SILENT:
+                left_out.append((name, unfit or "it is silent from beginning to end"))
+                for spool in spools:
+                    spool.cut(kept)
                 continue
-            if float(np.abs(sound.samples).max()) <= SILENT:
-                left_out.append((name, "it is silent from beginning to end"))
-                continue
-            level, samples = frames_of_sound(sound, form)
-            spools[0].add(level)
-            spools[1].add(samples)
+            works.hashes.append(heard.digest())
             works.names.append(name)
-            works.hashes.append(sound_hash(sound))
-            works.lengths.append(len(level))
+            works.lengths.append(spools[0].rows - kept)
             works.sides.append(entry.side)
             works.captions.append(entry.caption)
             works.rows.append(dict(entry.columns) | row)
-            works.seconds += sound.seconds
-            works.loudest = max(works.loudest, float(level.max()))
+            works.seconds += heard.seconds
+            works.loudest = max(works.loudest, loudest)
+            kept = spools[0].rows
     except Unreadable as error:
         failed.append((entry.name, error.reason))
-
-
-def frames_of_sound(sound: Sound, form: AudioForm) -> tuple[NDArray[np.float16], NDArray[np.int16]]:
-    """Levels (t, c, f) in dB, and samples (t, c, hop) of a sound, its last frame filled up with silence."""
-    fitted = converted(sound, form.rate, form.channels).samples
-    frames = max(1, math.ceil(len(fitted) / form.hop))
-    wave = np.zeros((form.channels, frames * form.hop), np.float32)
-    wave[:, : len(fitted)] = fitted.T[:, : frames * form.hop]
-    samples = quantised(wave).reshape(form.channels, frames, form.hop).transpose(1, 0, 2)
-    x, pad = torch.from_numpy(wave), form.window // form.hop
-    parts = []
-    for start in range(0, frames, BLOCK):  # with the neighbours that its windows reach
-        first, last = max(0, start - pad), min(frames, start + BLOCK + pad)
-        block = levels_of(x[:, first * form.hop : last * form.hop], form)
-        parts.append(block[..., start - first : start - first + min(BLOCK, frames - start)])
-    return torch.cat(parts, -1).permute(2, 0, 1).numpy().astype(np.float16), samples
+    finally:
+        for spool in spools:
+            spool.cut(kept)
 
 
 def _windows(lengths: list[int], counts: list[int], frames: int, even: bool, spool: Spool) -> Ragged:

@@ -9,7 +9,6 @@ written to ``model.safetensors``, and the curve kept beside it. An early average
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from kuosan.errors import UserError
+from kuosan.recipes.kept import read_kept
 from kuosan.training import checkpoint
 from kuosan.training.averages import FOLDER, TRACKED, Basis, Kept, step_of
 from kuosan.training.loop import Training
@@ -102,19 +101,12 @@ def chosen(path: Path) -> dict[str, Any] | None:
     Raises:
         UserError: the file is damaged.
     """
-    if not (path / AVERAGES).is_file():
-        return None
-    try:
-        tree = json.loads((path / AVERAGES).read_text(encoding="utf-8"))
-        return {
-            "chosen": float(tree["chosen"]),
-            "step": int(tree["step"]),
-            "tried": [Tried(**t) for t in tree["tried"]],
-        }
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(
-            f"{path / AVERAGES} cannot be read ({e}): restore it from a copy of the run, or remove it"
-        ) from e
+
+    def of(tree: Any) -> dict[str, Any]:
+        tried = [Tried(**t) for t in tree["tried"]]
+        return {"chosen": float(tree["chosen"]), "step": int(tree["step"]), "tried": tried}
+
+    return read_kept(path / AVERAGES, "average that was chosen", of)
 
 
 def best_weights(training: Training, path: Path) -> Mapping[str, Tensor]:

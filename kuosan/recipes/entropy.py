@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from kuosan.core.entropy import EntropyProfile
 from kuosan.core.grids import Grid, grid
 from kuosan.errors import UserError
+from kuosan.recipes.kept import read_kept
 
 ENTROPY = "grids/entropy.json"
 
@@ -23,13 +23,7 @@ def read_profile(run: Path) -> EntropyProfile | None:
     Raises:
         UserError: it cannot be read.
     """
-    path = run / ENTROPY
-    if not path.is_file():
-        return None
-    try:
-        return EntropyProfile.of_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{path} is no entropy profile ({e}): restore it from a copy, or remove it") from e
+    return read_kept(run / ENTROPY, "entropy profile", EntropyProfile.of_json)
 
 
 def grid_of(name: str, run: Path, profile: EntropyProfile | None) -> Grid:

@@ -6,16 +6,15 @@ run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kuosan.denoisers.base import Denoiser
-from kuosan.errors import UserError
 from kuosan.evaluation.report_words import steps_in_words
 from kuosan.guidance.tempered import Tempered
 from kuosan.recipes.facts import Facts
+from kuosan.recipes.kept import read_kept
 
 HEAT = "grids/temperature.json"
 PLAIN = (1.0, 1.0)
@@ -37,14 +36,9 @@ def heat_of(facts: Facts, path: Path) -> tuple[float, float]:
 
 def measured(path: Path) -> dict[str, Any] | None:
     """What the end of training kept; None where there is nothing."""
-    file = path / HEAT
-    if not file.is_file():
-        return None
-    try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
-        return {**tree, "temperature": float(tree["temperature"])}
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{file} is no temperature ({e}): restore it from a copy, or remove it") from e
+    return read_kept(
+        path / HEAT, "temperature", lambda tree: {**tree, "temperature": float(tree["temperature"])}
+    )
 
 
 def tempered(denoiser: Denoiser, temperature: float, nucleus: float) -> Denoiser:

@@ -17,7 +17,6 @@ they are taken away.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +28,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.errors import UserError
 from kuosan.evaluation.music.bars import Bars, bars_of
 from kuosan.evaluation.music.faults import fault_places, faults
 from kuosan.modalities.music_form import END
 from kuosan.recipes.facts import Facts
+from kuosan.recipes.kept import read_kept
 from kuosan.recipes.music_measure import metres_of, music_of
 from kuosan.recipes.session import Session
 from kuosan.recipes.text_measure import chosen
@@ -60,15 +59,8 @@ def allowed_of(facts: Facts, path: Path) -> tuple[float, ...] | None:
     asked, file = facts.recipe.sampling.faults, path / ALLOWED
     if asked != "auto":
         return None if asked == "any" else (float(asked),)
-    if not file.is_file():
-        return None
-    try:
-        found = tuple(
-            sorted(float(q) for q in json.loads(file.read_text(encoding="utf-8"))["faults_per_bar"])
-        )
-        return found or None
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{file} holds no faults per bar ({e}): restore it from a copy, or remove it") from e
+    found = read_kept(file, "faults per bar", lambda tree: tuple(sorted(map(float, tree["faults_per_bar"]))))
+    return found or None
 
 
 def keep_allowed(run: Run, session: Session) -> None:

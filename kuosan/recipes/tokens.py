@@ -7,7 +7,6 @@ on. What must hold of the whole text is an automaton around the denoiser (`guida
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from kuosan.guidance.permitted import Permitted
 from kuosan.modalities import Dataset
 from kuosan.processes.discrete import DiscreteProcess, Masked
 from kuosan.recipes.heat import told
+from kuosan.recipes.kept import read_kept
 from kuosan.recipes.noise import build_solver
 from kuosan.solvers import SOLVERS, Step, trajectory
 from kuosan.solvers.unmasking import ORDERS
@@ -75,15 +75,11 @@ def read_unmasking(path: Path) -> UnmaskingProfile | None:
 
 def _unmasking(path: Path) -> tuple[UnmaskingProfile, dict[str, str]] | None:
     """The profile, and the schedule that `kuosan tune` kept for each number of steps that it judged."""
-    path = path / PROFILE if path.is_dir() else path
-    if not path.is_file():
-        return None
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        kept = {str(k): str(name) for k, name in tree.get("kept", {}).items()}
-        return UnmaskingProfile.of_json(tree), kept
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise UserError(f"{path} is no unmasking profile ({e}): restore it from a copy, or remove it") from e
+
+    def of(tree: Any) -> tuple[UnmaskingProfile, dict[str, str]]:
+        return UnmaskingProfile.of_json(tree), {str(k): str(name) for k, name in tree.get("kept", {}).items()}
+
+    return read_kept(path / PROFILE if path.is_dir() else path, "unmasking profile", of)
 
 
 def unmasking_in_words(run: Run) -> str:

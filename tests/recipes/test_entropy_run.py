@@ -56,7 +56,7 @@ def test_without_a_profile_the_reason_is_said(copied: Callable[[], kuosan.Run]) 
             run.sample(1, grid=name)
     assert decided(run, TIMINGS["uniform"]) is None
     (run.path / ENTROPY).write_text("{}", encoding="utf-8")
-    with pytest.raises(UserError, match="is no entropy profile"):
+    with pytest.raises(UserError, match="holds no entropy profile"):
         kuosan.load(run.path).grid(4, "entropy")
 
 

@@ -100,7 +100,7 @@ def test_a_temperature_is_measured_once_and_samples_keep_to_it(run: kuosan.Run, 
     (other / "grids" / "temperature.json").write_text('{"temperature": 0.6}')
     assert kuosan.load(other).heat == (0.6, 1.0) and kuosan.load(other).sampler()["temperature"] == 0.6
     (other / "grids" / "temperature.json").write_text("{")
-    with pytest.raises(UserError, match="is no temperature"):
+    with pytest.raises(UserError, match="holds no temperature"):
         kuosan.load(other).sample(1)
     for heat in ((0.0, None), (None, 1.5)):
         with pytest.raises(UserError, match="impossible"):

@@ -24,6 +24,7 @@ import torch
 
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
+from kuosan.evaluation.likelihood import Effort
 from kuosan.modalities import Dataset
 from kuosan.modalities.folder import open_folder
 from kuosan.recipes import machine
@@ -31,6 +32,7 @@ from kuosan.recipes.contest_measure import judged, vae_bits
 from kuosan.recipes.contest_tokens import token_bits, token_rival
 from kuosan.recipes.evaluate import EVALUATION, SEED, data_of
 from kuosan.recipes.finish import finish
+from kuosan.recipes.likelihood import likelihood
 from kuosan.recipes.opening import lock, prepare
 from kuosan.recipes.run import CHUNK, Run
 from kuosan.recipes.samples import Samples
@@ -284,13 +286,23 @@ class Arm:
         if self.method != DIFFUSION:
             found["metrics"] |= self._likelihood()
         elif contest.judge is None:
-            found["metrics"] |= {
-                k: m for k, m in _evaluation(self.folder).items() if k.startswith(LIKELIHOODS)
-            }
+            found["metrics"] |= self.surprise()
         result = {"identity": contest.identity, "method": self.method, "seed": self.seed, **trained,
                   "seconds_per_sample": each, **found}  # fmt: skip
         write_json(self.folder / ARM, result)
         return result
+
+    def surprise(self) -> dict[str, Any]:
+        """What held-out items cost the diffusion; where its budget left no time for that, it is measured now, as a
+        rival's is."""
+        kept = {k: m for k, m in _evaluation(self.folder).items() if k.startswith(LIKELIHOODS)}
+        if kept or self.contest.discrete:
+            return kept
+        try:
+            found = likelihood(Run(self.folder), self.contest.dataset, Effort.short())
+        except UserError:  # a model that has none
+            return {}
+        return {k: m.to_json() for k, m in found.metrics.items()}
 
     def _likelihood(self) -> dict[str, Any]:
         made = self.fitted.average

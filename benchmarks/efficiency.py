@@ -6,6 +6,8 @@
     python -m benchmarks.efficiency flowers64 rows.jsonl --data ../shared/data/flowers/jpg64
     python -m benchmarks.efficiency monet256 rows.jsonl --data ../shared/data/monet
     python -m benchmarks.efficiency sprites rows.jsonl --data ../shared/data/lpc_sprites
+    python -m benchmarks.efficiency sounds rows.jsonl --data ../shared/data/fsdd
+    python -m benchmarks.efficiency shapes rows.jsonl --data ../shared/data/voxel_minis
     python -m benchmarks.efficiency peer rows.jsonl --data ../shared/data/fashion_mnist
     python -m benchmarks.efficiency report rows.jsonl
 
@@ -128,6 +130,7 @@ LARGE = {
     "crops 0.8": {"training.crops": 0.8},
     "route 0.5": {"training.route": 0.5},
 }
+OUTPUTS: dict[str, dict[str, Any]] = {"default": {"objective.output": "v"}, "x": {"objective.output": "x"}}
 SECTIONS = {
     "digits": Section(
         "digits 8×8, transformer of patch 2, width 96, depth 4",
@@ -194,6 +197,21 @@ SECTIONS = {
             "x, weight min_snr": {"objective.output": "x", "objective.weight": "min_snr"},
         },
         200,
+    ),
+    "sounds": Section(
+        "fsdd, spoken digits as 64 mel bands, transformer of two frames a token, width 96, depth 4",
+        60.0,
+        {"data.max_side": "auto", "network": "transformer", "network.dim": 96, "network.depth": 4},
+        OUTPUTS,
+        384,
+    ),
+    "shapes": Section(
+        "voxel_minis, distances on 24×24×24, transformer of patches of 4×4×4, width 96, depth 3",
+        100.0,
+        {"data.max_side": "auto", "data.modality": "shape", "data.form": "distance", "data.size": 24,
+         "network": "transformer", "network.patch": 4, "network.dim": 96, "network.depth": 3},
+        OUTPUTS,
+        100,
     ),
 }  # fmt: skip
 

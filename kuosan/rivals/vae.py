@@ -9,11 +9,10 @@ place has its own, as on training items, times a factor for all that held-out it
 `WARM` of the budget, so that latents are used before they are paid for, and stays there: the bound that is reported is
 that of β = 1.
 
-Samples begin at latents of the *aggregated* posterior, not of N(0, 1), which it never quite fills: once training is
-over a mixture of normals is fitted to latents of training items (Ghosh et al. 2020, section 4), with as many parts as
-held-out items like best. The likelihood is that of the same model, by K latents from q (Burda et al. 2016, eq. 8),
+Samples begin at latents of the *aggregated* posterior (`prior`), not of N(0, 1). The likelihood is that of the same
+model, by K latents from q (Burda et al. 2016, eq. 8),
 
-    -log p(x | c) ≤ -E log (1/K) Σ_k p(x | z_k, c) p_mix(z_k) / q(z_k | x, c)                                 (3)
+    -log p(x | c) ≤ -E log (1/K) Σ_k p(x | z_k, c) p(z_k | c) / q(z_k | x, c)                                 (3)
 
 What is shown as a sample is D, without the noise.
 """
@@ -32,14 +31,12 @@ from kuosan.core.random import Seeds
 from kuosan.core.shapes import per_example
 from kuosan.rivals.base import Cond, Rival
 from kuosan.rivals.blocks import Decoder, Encoder
+from kuosan.rivals.prior import LOG_2PI, Aggregated
 from kuosan.training.data import Items
 
 WARM = 0.2
-PARTS = (1, 8, 32)  # of the mixture
-PER_PART = 20  # latents that each part needs
-FITTED, JUDGED = 4000, 1000  # items
+FITTED, JUDGED = 8000, 1000  # items
 LIKE = 100  # of the mean of all places, what is added to a place's square: some never vary among few items
-LOG_2PI = math.log(2 * math.pi)
 
 
 class VAE(Rival):
@@ -56,9 +53,6 @@ class VAE(Rival):
     rate: ClassVar[float] = 2e-3
 
     log_sigma: Tensor
-    weights: Tensor
-    means: Tensor
-    scales: Tensor
 
     def __init__(
         self,
@@ -77,11 +71,7 @@ class VAE(Rival):
         self.encoder = Encoder(channels, sides, 2 * self.latent, widths, conditions, generator)
         self.decoder = Decoder(channels, sides, self.latent, widths, conditions, generator)
         self.register_buffer("log_sigma", torch.zeros(channels, *sides))
-        self._keep(torch.ones(1), torch.zeros(1, self.latent), torch.eye(self.latent)[None])
-
-    def _keep(self, weights: Tensor, means: Tensor, scales: Tensor) -> None:
-        for name, value in (("weights", weights), ("means", means), ("scales", scales)):
-            self.register_buffer(name, value.to(self.log_sigma))
+        self.prior = Aggregated(self.latent, conditions)
 
     def posterior(self, x: Tensor, cond: Cond) -> tuple[Float[Tensor, "b z"], Float[Tensor, "b z"]]:
         """m and log s of eq. 1."""
@@ -107,26 +97,18 @@ class VAE(Rival):
 
     @torch.no_grad()
     def settle(self, items: Items, held_out: Items, seed: int) -> None:
-        """Fit the mixture and the noise; what held-out items are asked for, training items are where those are few."""
-        from sklearn.mixture import GaussianMixture
-
-        z, square = self._latents(items, FITTED, seed)
-        judged, other = self._latents(held_out if len(held_out) >= 32 else items, JUDGED, seed)
+        """Fit the prior and the noise; what held-out items are asked for, training items are where those are few."""
+        z, cond, square = self._latents(items, FITTED, seed)
+        judged, others, other = self._latents(held_out if len(held_out) >= 32 else items, JUDGED, seed)
         own = square + square.mean() / LIKE
         scale = other.mean() / own.mean()
         self.log_sigma.copy_(0.5 * (scale * own).clamp_min(1e-8).log())
-        fits = [
-            GaussianMixture(k, random_state=seed % 2**31, reg_covar=1e-4).fit(z.double().numpy())
-            for k in PARTS
-            if k == 1 or len(z) >= PER_PART * k
-        ]
-        best = max(fits, key=lambda fit: fit.score(judged.double().numpy()))
-        scales = torch.linalg.cholesky(torch.from_numpy(best.covariances_))
-        self._keep(torch.from_numpy(best.weights_), torch.from_numpy(best.means_), scales)
+        self.prior.fit(z, cond, judged, others, seed)
 
-    def _latents(self, items: Items, most: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Latents of up to ``most`` items, drawn from q, and the mean square of what they do not explain, by place."""
-        found, squares = [], []
+    def _latents(self, items: Items, most: int, seed: int) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Latents of up to ``most`` items, drawn from q, their conditions, and the mean square of what they do not
+        explain, by place."""
+        found, conds, squares = [], [], []
         generator = torch.Generator().manual_seed(seed)
         for index in torch.randperm(len(items), generator=generator)[:most].split(256):
             x, cond = items.batch(index)
@@ -136,18 +118,11 @@ class VAE(Rival):
                 x = x + (seeds.fold("level").uniform(x) - 0.5) * self.level
             m, log_s = self.posterior(x, cond)
             z = m + log_s.exp() * seeds.normal(m)
-            found.append(z.cpu())
+            found.append(z)
+            conds.append(cond)
             squares.append((x - self.decoder(z, cond)).square().sum(0))
-        return torch.cat(found), torch.stack(squares).sum(0) / sum(map(len, found))
-
-    def log_prior(self, z: Float[Tensor, "b z"]) -> Float[Tensor, "b"]:
-        """log p_mix(z)."""
-        apart = torch.linalg.solve_triangular(
-            self.scales, (z[:, None] - self.means)[..., None], upper=False
-        ).squeeze(-1)
-        log_det = self.scales.diagonal(dim1=1, dim2=2).log().sum(1)
-        logs = -0.5 * apart.square().sum(2) - log_det - 0.5 * self.latent * LOG_2PI
-        return torch.logsumexp(logs + self.weights.log(), 1)
+        every = {k: torch.cat([c[k] for c in conds]) for k in conds[0]}
+        return torch.cat(found), every, torch.stack(squares).sum(0) / sum(map(len, found))
 
     @torch.no_grad()
     def bound(self, x: Tensor, cond: Cond, seeds: Seeds, draws: int = 32) -> Float[Tensor, "b"]:
@@ -160,16 +135,10 @@ class VAE(Rival):
             misfit = 0.5 * (x - self.decoder(z, cond)).square() / (2 * self.log_sigma).exp()
             log_x = -per_example(misfit + self.log_sigma + 0.5 * LOG_2PI)
             log_q = (-0.5 * eps.square() - log_s - 0.5 * LOG_2PI).sum(1)
-            logs.append(log_x.double() + self.log_prior(z).double() - log_q.double())
+            logs.append(log_x.double() + self.prior.log_prob(z, cond).double() - log_q.double())
         return torch.logsumexp(torch.stack(logs), 0) - math.log(draws)
 
     @torch.no_grad()
     def sample(self, cond: Cond, seeds: Seeds) -> Tensor:
-        """D at latents of the mixture."""
-        u = seeds.fold("part").uniforms().to(self.weights)
-        part = torch.searchsorted(self.weights.cumsum(0), u * self.weights.sum()).clamp_max(
-            len(self.weights) - 1
-        )
-        eps = seeds.fold("z").normal(torch.empty(len(seeds), self.latent, device=self.device))
-        z = self.means[part] + (self.scales[part] @ eps[..., None]).squeeze(-1)
-        return self.decoder(z, cond)
+        """D at latents of the prior."""
+        return self.decoder(self.prior.draw(cond, seeds), cond)

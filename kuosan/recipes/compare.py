@@ -69,8 +69,8 @@ class Answer:
             also = " and ".join(said(m) for m in self.tied)
             text = f"{head}: {said(self.best)} and {also} cannot be told apart"
         for method, d in self.behind.items():
-            low, high = sorted((abs(d.low), abs(d.high)))
-            text += f"; {said(method)} is behind by {number(low)} to {number(high)}"
+            low, high = (number(x, d.stderr or None) for x in sorted((abs(d.low), abs(d.high))))
+            text += f"; {said(method)} is behind by {low}" + f" to {high}" * (low != high)
         if self.without:
             text += f"; of {' and '.join(NAMES[m] for m in self.without)} none was measured"
         return f"{text}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,11 @@ def test_only_what_can_be_told_apart_is_called_worse() -> None:
     assert other is not None and other.best == "vae" and not other.tied
     assert answer("likelihood", ("bits_bound",), by) is None
     assert isinstance(found.values["vae"], Estimated)
+    # An interval in the digits of its error; without one, a number.
+    assert re.search(r"is behind by 3\.\d{1,2} to 4\.\d{1,2}\.$", found.sentence())
+    timed = {m: [{"seconds_per_sample": s, "metrics": {}}] for m, s in (("diffusion", 0.5), ("vae", 0.125))}
+    speed = answer("speed", ("seconds_per_sample",), timed)
+    assert speed is not None and speed.sentence().endswith("diffusion (0.5000) is behind by 0.3750.")
 
 
 def test_the_pairing_takes_out_what_both_share() -> None:

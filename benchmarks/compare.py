@@ -28,8 +28,9 @@ SHOWN = (
     "pitch_class", "interval_o", "duration_o", "onset_o", "groove", "notes_per", "faults_per", "nearest",
 )  # fmt: skip
 NOTES = """
-`python -m benchmarks.compare {command}`: a budget of {budget} for each of {seeds} trainings of each method, with
-{threads} of the machine's threads each (another such command beside it), {n} samples of each. ± is the standard error
+`python -m benchmarks.compare {command}`: a budget of {budget} for each training, on
+{threads} of the machine's threads (another such command beside it); trainings of each method: {seeds}, samples of
+each: {n}. ± is the standard error
 of the mean over trainings, which covers the measurements' own. *processor s* are seconds of a core that a training
 used.
 

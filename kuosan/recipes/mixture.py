@@ -84,7 +84,6 @@ def found_modes(at: Float[Tensor, "n 2"]) -> dict[str, Any]:
 def judge(contest: Contest, samples: Samples, folder: Path) -> dict[str, Any]:
     """The points of an arm's samples, and the modes among them."""
     raws = samples.modality.decode(samples.x)
-    raws = samples.modality.decode(samples.x)
     x = torch.stack([torch.from_numpy(raw.pixels.reshape(SIDE, SIDE)) for raw in raws])
     at = read_back(x)
     return {

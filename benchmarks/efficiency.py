@@ -323,17 +323,8 @@ def report(rows: list[dict[str, Any]]) -> None:
             f"over {one['judges']} held-out items at 8 levels; distance of {one['n']} samples{few}. Ratios are to the "
             "default of the same seed."
         )
-        header = [
-            "option",
-            "seeds",
-            "processor s",
-            "samples",
-            "over the default's",
-            "error of v",
-            "FD",
-            "ratio of errors",
-            "ratio of FDs",
-        ]
+        header = ["option", "seeds", "processor s", "samples", "over the default's", "error of v", "FD",
+                  "ratio of errors", "ratio of FDs"]  # fmt: skip
         parts += [f"## {section.about}", about, lines(header, table)]
     peers = [row for row in last if row["section"] == "peer"]
     table = [
@@ -343,18 +334,8 @@ def report(rows: list[dict[str, Any]]) -> None:
         for row in sorted(peers, key=lambda row: (row["data"], row["seed"], row["arm"] != "kuosan"))
     ]  # fmt: skip
     notes = NOTES.format(parts="\n\n".join(parts), n=peers[0]["n"] if peers else 0)
-    header = [
-        "data",
-        "arm",
-        "parameters",
-        "seed",
-        "processor s",
-        "steps",
-        "batch",
-        "error of v",
-        "FD",
-        "floor",
-    ]
+    header = ["data", "arm", "parameters", "seed", "processor s", "steps", "batch", "error of v", "FD",
+              "floor"]  # fmt: skip
     write("efficiency", "Fewer samples to the same quality", notes, header, table)
 
 

@@ -91,6 +91,7 @@ def fit(
 
     if way.compile and fitted.step == 0:
         x, cond = items.batch(torch.arange(model.batch) % len(items))
+        x, cond = moved(x, torch.device(device)), {k: moved(v, torch.device(device)) for k, v in cond.items()}
         compiled(model, lambda: loss_of_turn(0, x, cond, Seeds.of(seed, model.batch)).backward())
     began, computed = clock(), time.process_time()
     while progress < 1:

@@ -115,6 +115,7 @@ class Aggregated(nn.Module):
         Args:
             cond, held_cond: a value per latent.
         """
+        device = self.weights.device
         z, held_out = z.cpu().double(), held_out.cpu()
         values = self._values(cond, len(z))
         marks, centre = self._marks(values), z.mean(0)
@@ -136,6 +137,7 @@ class Aggregated(nn.Module):
                         best, kept = score, {k: v.clone() for k, v in self.state_dict().items()}
         for name, value in kept.items():
             self._set(name, value)
+        self.to(device)
 
     def _spreads(self, y: Tensor, values: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Keys, the Cholesky factors of their covariances and of that of all, and each latent's place among them:

@@ -214,8 +214,8 @@ class Arm:
 
     @property
     def batch(self) -> int:
-        if self._session:
-            return self._session.training.settings.batch
+        if self.method == DIFFUSION:
+            return self.open().training.settings.batch
         return self.fitted.model.batch
 
     def open(self) -> Session:

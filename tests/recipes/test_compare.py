@@ -68,6 +68,7 @@ def test_two_arms_are_compared_and_none_is_trained_again(
     )
     first = Contest(data, tmp_path / "out", "4steps", 1, 32, ("gan",), LEAVES).arm("diffusion", 0)
     bits = found["methods"]["diffusion"]["metrics"]["bits_bound"]["value"]
+    assert first.batch == LEAVES["training.batch"]  # asked before a step is taken
     file = first.folder / "evaluation.json"
     tree = json.loads(file.read_text(encoding="utf-8"))
     tree["metrics"] = {k: m for k, m in tree["metrics"].items() if not k.startswith("bits")}

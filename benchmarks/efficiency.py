@@ -72,7 +72,7 @@ pictures (of flowers to all), floor: as many pictures of training. These samples
 that knows nothing yet has no bound on them; so the example also has samples as diffusers makes them, every estimate of
 the data clipped to its range, in 25 steps of DDIM.
 """
-QUESTION = Denoising("output")  # the error of v at even times
+QUESTION = Denoising("edm")  # of σ_d = 1: the error of v at even times, whatever is predicted
 
 
 @dataclass
@@ -142,6 +142,7 @@ SECTIONS = {
             "coupling transport": {"training.coupling": "transport"},
             "route 0.5": {"training.route": 0.5},
             "weight min_snr": {"objective.weight": "min_snr"},
+            "v": {"objective.output": "v"},
         },
     ),
     "fashion": Section(
@@ -154,6 +155,7 @@ SECTIONS = {
             "coupling transport": {"training.coupling": "transport"},
             "route 0.5": {"training.route": 0.5},
             "crops 0.5": {"training.crops": 0.5},
+            "v": {"objective.output": "v"},
         },
     ),
     "flowers32": Section(
@@ -165,8 +167,8 @@ SECTIONS = {
             "crops 0.5": {"training.crops": 0.5},
             "crops 0.75": {"training.crops": 0.75},
             "route 0.5": {"training.route": 0.5},
-            "x": {"objective.output": "x"},
-            "x, weight edm": {"objective.output": "x", "objective.weight": "edm"},
+            "v": {"objective.output": "v"},
+            "weight edm": {"objective.weight": "edm"},
         },
         400,
     ),

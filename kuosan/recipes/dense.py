@@ -41,14 +41,6 @@ CODED = {"video"}
 """Modalities that a codec can make latents of, where one is asked for."""
 
 DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {
-    # Fréchet distance in pixels after 120 s of one core, lpc_sprites 8×32×32, 96 wide, one seed: v 17.9, x 4.7, x with
-    # min_snr 9.8, x with edm (the error of v) 15.4.
-    "video": {
-        "objective.output": (
-            "x",
-            "tokens of a clip are hardly wider than their patches, so there is no room for noise in them",
-        ),
-    },
     "roll": {
         "objective.output": ("x", "notes are few among many places, which is easier to point at than noise"),
     },

@@ -24,7 +24,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Session:
             (place / "data" / name).mkdir(parents=True, exist_ok=True)
             pixels = np.clip(ramp + 40 * rng.random((8, 8)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(place / "data" / name / f"{i:03d}.png")
-    one = small.session(place / "data", place / "run", budget="6steps", training__validations=1)
+    one = small.session(
+        place / "data", place / "run", budget="6steps", training__validations=1, objective__output="v"
+    )
     for _ in one.steps():
         pass
     one.write_weights("best")
@@ -37,7 +39,7 @@ def found(trained: Session) -> dict[str, Any]:
 
 
 def test_results_part_from_real_items_as_the_noise_that_they_begin_from_grows(found: dict[str, Any]) -> None:
-    """A network of six steps knows nothing: under little noise items come back, from pure noise nothing does."""
+    """A network of six steps knows nothing: as it says v, items come back from little noise, from pure noise nothing."""
     begun = found["begun"]
     times = [row["begun"] for row in begun]
     assert times == sorted(times) and times[-1] == 1.0 and len(times) == 5

@@ -230,18 +230,22 @@ def begin(
     return Training(model, objective_of(recipe), data.train, Nothing(), settings, folder, null=facts.null)
 
 
-@torch.inference_mode()
-def samples(model: NetworkDenoiser, facts: Facts, n: int) -> Tensor:
-    """Samples under the conditions of training, from the same noise for every model."""
-    shape = (facts.network["channels"], *facts.network["sides"])
+def conditions(facts: Facts, n: int) -> dict[str, Tensor]:
+    """Of n samples: as often as in training."""
     rows = [row for row, count in facts.frequencies for _ in range(count)] or [()]
     picked = [rows[(i * len(rows)) // n] for i in range(n)]
-    out = []
+    return {name: torch.tensor([row[k] for row in picked]) for k, name in enumerate(facts.columns)}
+
+
+@torch.inference_mode()
+def samples(model: NetworkDenoiser, facts: Facts, n: int, steps: int = 10) -> Tensor:
+    """Samples under the `conditions`, from the same noise for every model."""
+    shape, given = (facts.network["channels"], *facts.network["sides"]), conditions(facts, n)
+    times, out = grid("karras:7")(model.schedule, steps), []
     for part in torch.arange(n).split(100):
         seeds = Seeds.of(7, part.tolist())
         x = model.process.prior(torch.empty(len(part), *shape), seeds.fold("prior"))
-        cond = {name: torch.tensor([picked[i][k] for i in part]) for k, name in enumerate(facts.columns)}
-        times = grid("karras:7")(model.schedule, 10)
+        cond = {name: column[part] for name, column in given.items()}
         out.append(sample(model, solver("deis"), times, x, seeds.fold("steps"), **cond))
     return torch.cat(out)
 

@@ -41,8 +41,6 @@ CODED = {"video"}
 """Modalities that a codec can make latents of, where one is asked for."""
 
 DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {
-    # Fréchet distance of distances on 24³ grids to all 247 voxel_minis, 100 s of one core, one seed: v 86, x 114.
-    "shape": {"objective.output": ("v", "it came nearer on grids of distances than x")},
     "roll": {
         "objective.output": ("x", "notes are few among many places, which is easier to point at than noise"),
     },

@@ -1,11 +1,10 @@
-"""What a network says where nobody asks: x of transformers, v where bits count or nothing is gained by x."""
+"""What a network says where nobody asks: x of transformers, v where bits count or nothing is known to be gained by x."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from kuosan.recipes.opening import settle
@@ -40,13 +39,3 @@ def test_of_pictures(data: Path, leaves: dict[str, Any], said: str) -> None:
 def test_of_a_convolutional_network(data: Path) -> None:
     words = {"budget": "5steps", "network": "unet"}
     assert settle(data, None, Recipe().updated(words), words).facts.recipe.objective.output == "v"
-
-
-def test_of_shapes(tmp_path: Path) -> None:
-    """Grids of distances say v."""
-    rng = np.random.Generator(np.random.Philox(key=2))
-    across = np.stack(np.meshgrid(*[np.linspace(-1, 1, 16)] * 3))
-    for i in range(40):
-        (tmp_path / "data").mkdir(exist_ok=True)
-        np.save(tmp_path / "data" / f"{i}.npy", np.linalg.norm(across, axis=0) < 0.3 + 0.5 * rng.random())
-    assert output(tmp_path / "data", data__modality="shape", data__form="distance") == "v"

@@ -1,4 +1,4 @@
-"""What a network says where nobody asks: x of transformers, v where bits count or nothing is known to be gained by x."""
+"""What a network says where nobody asks: x of transformers, v where bits count or no gain by x is known."""
 
 from __future__ import annotations
 

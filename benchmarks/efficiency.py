@@ -230,6 +230,16 @@ def begin(
     return Training(model, objective_of(recipe), data.train, Nothing(), settings, folder, null=facts.null)
 
 
+def in_turn(runs: dict[str, Training], clocks: dict[str, Clock]) -> None:
+    """All runs to their ends, a step of the one that has used the least after the other."""
+    events = {arm: run.run() for arm, run in runs.items()}
+    while events:
+        arm = min(events, key=lambda a: clocks[a].used)
+        with clocks[arm].running():
+            if next(events[arm], None) is None:
+                del events[arm]
+
+
 def conditions(facts: Facts, n: int) -> dict[str, Tensor]:
     """Of n samples: as often as in training."""
     rows = [row for row, count in facts.frequencies for _ in range(count)] or [()]
@@ -288,12 +298,7 @@ def compare(
                 arm: begin(plan.facts, plan.data, leaves, seed, clocks[arm], Path(folder) / str(i))
                 for i, (arm, leaves) in enumerate(arms.items())
             }
-            events = {arm: run.run() for arm, run in runs.items()}
-            while events:
-                arm = min(events, key=lambda a: clocks[a].used)
-                with clocks[arm].running():
-                    if next(events[arm], None) is None:
-                        del events[arm]
+            in_turn(runs, clocks)
             for arm, run in runs.items():
                 row = {"section": name, "arm": arm, "seed": seed, "seconds": clocks[arm].used}
                 row |= {"steps": run.count.step, "batch": run.settings.batch, "n": section.samples}

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.efficiency import Clock, begin, conditions, real_of, samples
+from benchmarks.efficiency import Clock, begin, conditions, in_turn, real_of, samples
 from benchmarks.table import write
 from kuosan.denoisers.network import NetworkDenoiser
 from kuosan.evaluation.encoder import Encoder
@@ -65,12 +65,7 @@ def compete(source: Path, seconds: float, seed: int, names: list[str]) -> Iterat
             arm: begin(facts, data, ARMS[arm], seed, clocks[arm], Path(folder) / str(i))
             for i, arm in enumerate(names)
         }
-        events = {arm: run.run() for arm, run in runs.items()}
-        while events:
-            arm = min(events, key=lambda a: clocks[a].used)
-            with clocks[arm].running():
-                if next(events[arm], None) is None:
-                    del events[arm]
+        in_turn(runs, clocks)
         for arm, run in runs.items():
             row = {"data": source.stem, "arm": arm, "seed": seed, "seconds": seconds}
             row |= {"steps": run.count.step, "batch": run.settings.batch}

@@ -1,10 +1,10 @@
 """The recipe for pictures: what ``auto`` means, and why.
 
-The defaults are x (transformers) or v on the cosine schedule with plain squared error, which diffusers can express
-exactly, so that every default run can be exported. x beside v, Fréchet distances in features of an encoder and in
-pixels after 300 s of a core, patch 4, width 96, depth 4: Fashion-MNIST 2.01 and 20.7 beside 2.32 and 20.6, flowers
-32×32 7.09 and 14.1 beside 8.49 and 15.4 (benchmarks/results/efficiency.md). The rest was settled by trials on the
-demo's 8×8 digits, with v.
+The defaults are x or v (see `_output`) on the cosine schedule with plain squared error, which diffusers can express
+exactly, so that every default run can be exported. Fréchet distances of x as shares of those of v, by the width of
+tokens for each value of their patches (benchmarks/results/outputs.md and efficiency.md): spoken digits, 0.75, a sixth;
+clips of sprites, 1, a quarter; shapes, 1.5, 0.9; flowers, 2, 0.8; Fashion-MNIST, 6, 0.85 after minutes, 1.1 after
+ten. The rest was settled by trials on the demo's 8×8 digits.
 Fréchet distance in pixels to held-out digits (mean of 10 times 1,000 samples of ten steps, standard error
 0.007, the same noise for all, one training seed each; real training digits 0.30), 1,800 steps of 128 with patch
 4, width 128, depth 4: logit-normal times of mean 0 0.393, mean -0.7 0.381, mean -1.2 0.395, even times 0.381;
@@ -43,22 +43,27 @@ Choice = tuple[str, Any, str]
 INVARIANT = ("sigmoid", "uniform")  # weights in λ alone: their mean is the same on every schedule
 
 LATENT_BATCH = 16  # on a CPU
+ROOM = 4  # values of a token for each of its patch, from which it says noise as well as it says data
 BASE_SIDE = 64  # the side that the cosine schedule was made for (Hoogeboom et al. 2023, sec. 3.1)
 
 
-def _output(tree: Mapping[str, Any], network: str) -> tuple[str, str]:
+def _output(tree: Mapping[str, Any], network: Mapping[str, Any]) -> tuple[str, str]:
     """What a network is to say where nobody asks, and why.
 
-    A transformer's tokens are wide enough for what a patch shows, hardly for its noise as well (Li & He 2025); a U-Net
-    passes noise on beside its narrow middle, and latents are made to hold nothing that is redundant. The bound asks for
-    details far finer than can be seen, where an estimate of x has to repeat its input and v is short of nothing.
+    Tokens that are hardly wider than their patches have room for what a patch shows, and not for its noise as well
+    (Li & He 2025); wider ones have, a U-Net passes noise on beside its narrow middle, and latents are made to hold nothing
+    that is redundant. The bound asks for details far finer than can be seen, where x has to repeat what is given.
     """
     kind, objective = tree["schedule"]["kind"], tree["objective"]
     if kind in ("edm", "rectified"):
         return {"edm": "edm", "rectified": "velocity"}[kind], "what this schedule was made for"
     bound = objective["kind"] == "elbo" or objective["weight"] in INVARIANT or kind == "learned"
-    if network == "transformer" and tree["codec"]["kind"] == "none" and not bound:
-        return "x", "tokens have room for what is in a patch, hardly for its noise too"
+    if network["kind"] == "transformer" and tree["codec"]["kind"] == "none" and not bound:
+        patch = network["patch"]
+        sides = [patch] * len(network["sides"]) if isinstance(patch, int) else patch
+        values = network["channels"] * math.prod(sides)
+        if network["dim"] < ROOM * values:
+            return "x", f"tokens of {network['dim']} have no room for the noise of {values} values too"
     return "v", "its size is the same at every level of noise"
 
 
@@ -153,7 +158,7 @@ def resolve(
             else "need more noise to hide as much"
         )
         decide("schedule", "shift", round(shift, 3), why)
-        output, why = _output(tree, network["kind"])
+        output, why = _output(tree, network)
         if noise.kind == "student" and noise.df <= 2:
             output, why = (
                 "x",

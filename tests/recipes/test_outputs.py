@@ -1,4 +1,4 @@
-"""What a network says where nobody asks: x of transformers, v where bits count or no gain by x is known."""
+"""What a network says where nobody asks: x where tokens are narrow for their patches and bits do not count, else v."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ def output(data: Path, **leaves: Any) -> str:
     [
         ({}, "x"),
         ({"objective__weight": "min_snr"}, "x"),
+        ({"network__dim": 64}, "v"),  # four values for each of a patch
+        ({"network__patch": 2}, "v"),
         ({"objective__output": "v"}, "v"),
         ({"objective__weight": "sigmoid"}, "v"),
         ({"objective__weight": "uniform"}, "v"),

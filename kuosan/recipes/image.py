@@ -51,8 +51,9 @@ def _output(tree: Mapping[str, Any], network: Mapping[str, Any]) -> tuple[str, s
     """What a network is to say where nobody asks, and why.
 
     Tokens that are hardly wider than their patches have room for what a patch shows, and not for its noise as well
-    (Li & He 2025); wider ones have, a U-Net passes noise on beside its narrow middle, and latents are made to hold nothing
-    that is redundant. The bound asks for details far finer than can be seen, where x has to repeat what is given.
+    (Li & He 2025); wider ones have, a U-Net passes noise on beside its narrow middle, and latents are made to hold
+    nothing that is redundant. The bound asks for details far finer than can be seen, where x has to
+    repeat what is given.
     """
     kind, objective = tree["schedule"]["kind"], tree["objective"]
     if kind in ("edm", "rectified"):

@@ -126,6 +126,7 @@ class Section:
 
 LARGE = {
     "default": {},
+    "v": {"objective.output": "v"},
     "crops 0.5": {"training.crops": 0.5},
     "crops 0.8": {"training.crops": 0.8},
     "route 0.5": {"training.route": 0.5},

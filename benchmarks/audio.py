@@ -3,17 +3,15 @@
     python -m benchmarks.audio DATA [DATA …]     trains on each (--budget, --seeds, --set) and measures -n samples
     python -m benchmarks.audio --run RUN         measures a run that is there
 
-Each prints a table in Markdown: values with their errors over samples (over seeds, where there are several), beside
-what real sounds score. Accuracy is measured twice: by the encoder of the evaluation, which shares training items with
+Either writes results/audio.md: values with their errors over samples (over seeds, where there are several), beside what
+real sounds score. Accuracy is measured twice: by the encoder of the evaluation, which shares training items with
 the model, and by a second classifier of another shape that is trained here on real sounds as they are played.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kuosan
+from benchmarks import table
+from benchmarks.runs import HEADER, leaves_of, rows, trained
 from kuosan.core.random import Seeds
 from kuosan.modalities import Dataset
 from kuosan.recipes.evaluate import data_of
@@ -31,7 +31,7 @@ SHOWN = (
     "brightness_overlap", "seconds_overlap", "copies", "nearest_distance",
 )  # fmt: skip
 ROUND_TRIP = ("codec_log_spectral_distance", "codec_si_sdr", "codec_class_accuracy", "codec_fd_encoder")
-Row = tuple[float, float | None, float | None, int]  # value, its error, real sounds, n
+JUDGED = ("judge_accuracy", "judge_accuracy_round_trip")
 
 
 class Judge(nn.Module):
@@ -88,7 +88,7 @@ def share(right: Tensor) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def judged(run: kuosan.Run, data: Dataset, n: int) -> dict[str, Row]:
+def judged(run: kuosan.Run, data: Dataset, n: int) -> dict[str, Any]:
     """Accuracy by a judge of samples, as they are played, beside held-out sounds and their round trips."""
     column = next((k for k, v in run.facts.columns.items() if len(v) > 1), None)
     if column is None or not len(data.val):
@@ -104,35 +104,17 @@ def judged(run: kuosan.Run, data: Dataset, n: int) -> dict[str, Row]:
     real = share(model(x).argmax(1) == labels[column])
     right, error = share(model(played).argmax(1) == asked[known])
     trip, spread = share(model(trips).argmax(1) == labels[column])
+    told = ((right, error, len(played)), (trip, spread, len(x)))
     return {
-        "judge_accuracy": (right, error, real[0], len(played)),
-        "judge_accuracy_round_trip": (trip, spread, real[0], len(x)),
+        name: {"value": value, "stderr": stderr, "floor": real[0], "n": count}
+        for name, (value, stderr, count) in zip(JUDGED, told, strict=True)
     }
 
 
-def measured(run: kuosan.Run, n: int) -> dict[str, Row]:
+def measured(run: kuosan.Run, n: int) -> dict[str, Any]:
     """Everything, of ``n`` samples."""
     found = run.evaluate(n=n)
-    rows: dict[str, Row] = {}
-    tables: tuple[tuple[dict[str, Any], Sequence[str]], ...] = (
-        (found["metrics"], SHOWN), (found.get("codec", {}), ROUND_TRIP),
-    )  # fmt: skip
-    for metrics, names in tables:
-        for name in names:
-            if m := metrics.get(name):
-                rows[name] = (m["value"], m["stderr"], m.get("floor"), m["n"])
-    return rows | judged(run, data_of(run), n)
-
-
-def report(title: str, runs: Sequence[dict[str, Row]]) -> str:
-    """A table: means over runs, with the spread between them where there are several."""
-    lines = [f"**{title}**", "", "| measure | value | real sounds | n |", "|---|---|---|---|"]
-    for name, (_, error, real, n) in runs[0].items():
-        values = [run[name][0] for run in runs if name in run]
-        spread = statistics.stdev(values) if len(values) > 1 else error
-        shown = f"{statistics.mean(values):.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
-        lines.append(f"| {name} | {shown} | {'' if real is None else f'{real:.3f}'} | {n:,} |")
-    return "\n".join(lines)
+    return found["metrics"] | found.get("codec", {}) | judged(run, data_of(run), n)
 
 
 def main() -> None:
@@ -144,18 +126,21 @@ def main() -> None:
     parser.add_argument("--budget", default="20m")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("-n", type=int, default=500)
-    parser.add_argument("--set", nargs="*", default=[], metavar="PART.KEY=VALUE")
+    parser.add_argument("--set", nargs="*", default=[], dest="leaves", metavar="part.key=value")
     asked = parser.parse_args()
+    shown, lines = (*SHOWN, *ROUND_TRIP, *JUDGED), []
     if asked.run:
-        print(report(str(asked.run), [measured(kuosan.load(asked.run), asked.n)]))
-    leaves = {key.replace(".", "__"): value for key, _, value in (word.partition("=") for word in asked.set)}
+        lines += rows(asked.run.name, shown, [measured(kuosan.load(asked.run), asked.n)])
     for data in asked.data:
         runs = []
         for seed in range(asked.seeds):
             with tempfile.TemporaryDirectory() as folder:
-                run = kuosan.train(data, out=Path(folder) / "run", budget=asked.budget, seed=seed, **leaves)
+                out = Path(folder) / "run"
+                run = trained(data, asked.budget, seed, leaves_of(asked.leaves), out)
                 runs.append(measured(run, asked.n))
-        print(report(f"{data.name}, {asked.budget}, {asked.seeds} seeds", runs), "\n")
+        lines += rows(data.name, shown, runs)
+    said = ", ".join([f"budget {asked.budget}", f"{asked.n} samples", *asked.leaves])
+    table.write("audio", "Sounds", f"{said}. Real: held-out sounds.", HEADER, lines)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 
 import kuosan
 from benchmarks import table
+from benchmarks.runs import leaves_of
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.found import Evaluation
 from kuosan.modalities import MotionModality
@@ -78,14 +79,15 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="leaves of the recipe: part.leaf=value")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
-    leaves = {key.replace(".", "__"): value for key, _, value in (word.partition("=") for word in asked.set)}
     found: list[list[object]] = []
     notes: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         runs = [(path.name, Run(path)) for path in asked.run]
         for source in asked.data:
             began = time.process_time()
-            run = kuosan.train(source, out=Path(folder) / source.name, budget=asked.budget, **leaves)
+            run = kuosan.train(
+                source, out=Path(folder) / source.name, budget=asked.budget, **leaves_of(asked.set)
+            )
             spent = time.process_time() - began
             sizes = {k: v for k, v in run.facts.network.items() if k in ("patch", "dim", "depth")}
             network = ", ".join(f"{k} {v}" for k, v in sizes.items())

@@ -1,6 +1,6 @@
 """Models of music: bits beside counting, samples beside held-out pieces, and how the network lays voices out.
 
-    python -m benchmarks.music DATA [DATA …]     trains on each and measures; --steps and --seeds say how much
+    python -m benchmarks.music DATA [DATA …]     trains on each and measures, by --budget and --seeds
     python -m benchmarks.music --layout DATA     one position per step of time against one per token, at equal time
     python -m benchmarks.music --rolls DATA      rolls by what the network says and how errors are weighed, for --budget
     python -m benchmarks.music --run RUN         measures a run that is there
@@ -24,6 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kuosan
+from benchmarks import table
+from benchmarks.runs import HEADER, plain, rows, trained
 from kuosan.core.curves import survival
 from kuosan.core.random import Seeds
 from kuosan.denoisers.tokens import TokenDenoiser
@@ -55,30 +57,13 @@ ROLLS = (
 )  # (output, weight) of the objective
 
 
-def measured(
-    run: kuosan.Run, n: int, times: int = 8
-) -> dict[str, tuple[float, float | None, float | None, int]]:
-    """(value, its error, what real music scores, n) of everything, of ``n`` samples."""
+def measured(run: kuosan.Run, n: int, times: int = 8) -> dict[str, Any]:
+    """Everything, of ``n`` samples."""
     data = data_of(run)
-    found = {k: (m.value, m.stderr, None, m.n) for k, m in bound(run, data.val, 1000, times).items()}
-    for name, value in baselines(data).items():
-        found[name] = (value, None, None, len(data.val))
-    evaluation = measure_music(run, data, run.sample(n, seed=1_000_000))
-    for name in SHOWN:
-        if m := evaluation.metrics.get(name):
-            found[name] = (m.value, m.stderr, m.floor, m.n)
-    return found
-
-
-def report(title: str, runs: Sequence[dict[str, tuple[float, float | None, float | None, int]]]) -> str:
-    """A table: means over runs, with the spread between them where there are several."""
-    lines = [f"**{title}**", "", "| measure | value | real music | n |", "|---|---|---|---|"]
-    for name, (_, error, real, n) in runs[0].items():
-        values = [run[name][0] for run in runs if name in run]
-        spread = statistics.stdev(values) if len(values) > 1 else error
-        shown = f"{statistics.mean(values):.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
-        lines.append(f"| {name} | {shown} | {'' if real is None else f'{real:.3f}'} | {n:,} |")
-    return "\n".join(lines)
+    found = plain(bound(run, data.val, 1000, times))
+    found |= {name: {"value": value, "n": len(data.val)} for name, value in baselines(data).items()}
+    metrics = plain(measure_music(run, data, run.sample(n, seed=1_000_000)).metrics)
+    return found | {name: metrics[name] for name in SHOWN if name in metrics}
 
 
 class Interleaved(TokenTransformer):
@@ -242,25 +227,34 @@ def main() -> None:
     parser.add_argument("--budget", default="15m")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("-n", type=int, default=256)
+    parser.add_argument("--results", default="music-voices", help="name of the page of results")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--depth", type=int, default=4)
     asked = parser.parse_args()
-    if asked.run:
-        print(report(str(asked.run.name), [measured(kuosan.load(asked.run), asked.n)]))
+    if asked.rolls or asked.layout:
+        for source in asked.data:
+            if asked.rolls:
+                print(rolls(source, asked.budget, asked.seeds, asked.n))
+            else:
+                print(
+                    layouts(
+                        source, asked.seconds, range(asked.seeds), asked.transpose, asked.dim, asked.depth
+                    )
+                )
         return
+    lines = []
+    if asked.run:
+        found = measured(kuosan.load(asked.run), asked.n)
+        lines += rows(asked.run.name, found, [found])
     for source in asked.data:
-        if asked.rolls:
-            print(rolls(source, asked.budget, asked.seeds, asked.n))
-            continue
-        if asked.layout:
-            print(layouts(source, asked.seconds, range(asked.seeds), asked.transpose, asked.dim, asked.depth))
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            found = []
-            for seed in range(asked.seeds):
-                run = kuosan.train(source, out=Path(folder) / str(seed), budget=asked.budget, seed=seed)
-                found.append(measured(run, asked.n))
-            print(report(f"{source.name}, {asked.budget}", found))
+        runs = []
+        for seed in range(asked.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                run = trained(source, asked.budget, seed, {}, Path(folder) / "run")
+                runs.append(measured(run, asked.n))
+        lines += rows(source.name, runs[0], runs)
+    notes = f"Budget {asked.budget}, {asked.n} samples. Real: held-out music."
+    table.write(asked.results, "Music", notes, HEADER, lines)
 
 
 if __name__ == "__main__":

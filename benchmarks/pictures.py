@@ -9,9 +9,7 @@ model that enlarges, and another that was never trained to and does so by averag
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,13 @@ import torch
 
 import kuosan
 from benchmarks import table
+from benchmarks.runs import HEADER, leaves_of, plain, rows, trained
 from kuosan.evaluation.enlarged import judge_enlarged
 from kuosan.evaluation.features import states
 from kuosan.evaluation.found import Found
 from kuosan.guidance.averages import averaged
 from kuosan.modalities.beside import Enlarging
 from kuosan.recipes.evaluate import data_of
-from kuosan.recipes.schema import read_value
 
 SHOWN = (
     "fd_encoder", "kd_encoder", "fd_pixels", "swd_pixels", "c2st_encoder", "precision", "recall", "coverage", "copies",
@@ -33,13 +31,6 @@ SHOWN = (
 )  # fmt: skip
 ENLARGED = tuple(f"{way}_{what}" for what in ("psnr", "ssim", "fd") for way in ("enlarged", "bicubic"))
 HELD_OUT = 64  # pictures that are enlarged
-
-
-def trained(data: Path, budget: str, seed: int, leaves: dict[str, Any], out: Path) -> kuosan.Run:
-    """A run in ``out``."""
-    return kuosan.train(
-        data, out=out, budget=budget, seed=seed, **{k.replace(".", "__"): v for k, v in leaves.items()}
-    )
 
 
 def by_averages(run: kuosan.Run, factor: int, n: int) -> dict[str, Any]:
@@ -59,24 +50,7 @@ def by_averages(run: kuosan.Run, factor: int, n: int) -> dict[str, Any]:
     bicubic = Enlarging(factor, x.shape[1]).raised(small)
     off = float((averaged(made.double(), factor) - small).abs().max()) / (run.modality.level or 1.0)
     judge_enlarged(found, made, bicubic, x, others[:, :, :height, :width], off, space)
-    return {name: m.to_json() for name, m in found.metrics.items()}
-
-
-def rows(name: str, shown: Sequence[str], runs: Sequence[dict[str, Any]]) -> list[list[object]]:
-    """Means over seeds, with the spread between them where there are several."""
-    lines: list[list[object]] = []
-    for measure in shown:
-        here = [run[measure] for run in runs if measure in run]
-        if not here:
-            continue
-        values = [m["value"] for m in here]
-        spread = statistics.stdev(values) if len(values) > 1 else here[0]["stderr"]
-        value = f"{statistics.mean(values):.4g}" + (f" ± {spread:.2g}" if spread is not None else "")
-        floor = here[0].get("floor")
-        lines.append(
-            [name, measure, value, "" if floor is None else f"{floor:.4g}", f"{here[0]['n']:,}", len(here)]
-        )
-    return lines
+    return plain(found.metrics)
 
 
 def main() -> None:
@@ -93,23 +67,23 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], dest="leaves", metavar="part.key=value")
     parser.add_argument("--name", default="pictures", help="of the page of results")
     asked = parser.parse_args()
-    leaves = {k: read_value(v) for k, _, v in (word.partition("=") for word in asked.leaves)}
+    leaves = leaves_of(asked.leaves)
     lines: list[list[object]] = []
     with tempfile.TemporaryDirectory() as place:
         for data in asked.data:
-            plain, averages, enlarged = [], [], []
+            whole, averages, enlarged = [], [], []
             for seed in asked.seeds:
                 out = Path(place) / f"{data.stem}-{seed}"
                 if not asked.only_enlarge:
                     run = trained(data, asked.budget, seed, leaves, out)
-                    plain.append(run.evaluate(n=asked.n)["metrics"])
+                    whole.append(run.evaluate(n=asked.n)["metrics"])
                     if asked.enlarge:
                         averages.append(by_averages(run, asked.enlarge, asked.held_out))
                 if asked.enlarge:
-                    more = leaves | {"data.enlarge": asked.enlarge}
+                    more = leaves | {"data__enlarge": asked.enlarge}
                     run = trained(data, asked.budget, seed, more, out.with_name(f"{out.name}-enlarge"))
                     enlarged.append(run.evaluate(n=asked.n)["metrics"])
-            lines += rows(data.stem, SHOWN, plain)
+            lines += rows(data.stem, SHOWN, whole)
             lines += rows(f"{data.stem} ×{asked.enlarge}, by averages alone", ENLARGED, averages)
             lines += rows(f"{data.stem} ×{asked.enlarge}, trained for it", ENLARGED, enlarged)
     said = ", ".join([f"budget {asked.budget}", f"{asked.n} samples", *asked.leaves])
@@ -118,9 +92,7 @@ def main() -> None:
         "enlarged pictures, the true ones. Distances of enlarged pictures are in the encoder's space where they were "
         "trained for it, else in pixels."
     )
-    table.write(
-        asked.name, "Pictures of real size", notes, ("data", "measure", "value", "real", "n", "runs"), lines
-    )
+    table.write(asked.name, "Pictures of real size", notes, HEADER, lines)
 
 
 if __name__ == "__main__":

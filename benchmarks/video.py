@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 import kuosan
+from benchmarks.runs import leaves_of
 from benchmarks.table import write
 from kuosan.evaluation.base import Measurement
 from kuosan.evaluation.conditions import NAME, Asked, recognise
@@ -26,7 +27,6 @@ from kuosan.evaluation.found import Found
 from kuosan.modalities import Dataset
 from kuosan.recipes.evaluate import data_of, measure, states
 from kuosan.recipes.run import Samples
-from kuosan.recipes.schema import read_value
 
 SEED = 1_000_000
 
@@ -82,12 +82,9 @@ def main() -> None:
         if asked.run:
             run = kuosan.load(asked.run)
         else:
-            leaves = {
-                k.replace(".", "__"): read_value(v) for k, v in (leaf.split("=", 1) for leaf in asked.leaves)
-            }
             run = kuosan.train(
                 asked.data, out=Path(folder) / "run", budget=asked.budget, seed=asked.seed,
-                data__modality="video", **leaves,
+                data__modality="video", **leaves_of(asked.leaves),
             )  # fmt: skip
         network = ", ".join(
             f"{k} {v}" for k, v in run.facts.network.items() if k in ("kind", "patch", "dim", "depth")

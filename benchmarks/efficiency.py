@@ -124,14 +124,13 @@ class Section:
     samples: int = 500
 
 
+OUTPUTS: dict[str, dict[str, Any]] = {"default": {}, "v": {"objective.output": "v"}}
 LARGE = {
-    "default": {},
-    "v": {"objective.output": "v"},
+    **OUTPUTS,
     "crops 0.5": {"training.crops": 0.5},
     "crops 0.8": {"training.crops": 0.8},
     "route 0.5": {"training.route": 0.5},
 }
-OUTPUTS: dict[str, dict[str, Any]] = {"default": {"objective.output": "v"}, "x": {"objective.output": "x"}}
 SECTIONS = {
     "digits": Section(
         "digits 8×8, transformer of patch 2, width 96, depth 4",
@@ -194,10 +193,9 @@ SECTIONS = {
         {"data.modality": "video", "data.max_side": 32, "network": "transformer", "network.patch": [2, 4, 4],
          "network.dim": 96, "network.depth": 3},
         {
-            "default": {"objective.output": "v"},
-            "x": {"objective.output": "x"},
-            "x, weight edm": {"objective.output": "x", "objective.weight": "edm"},
-            "x, weight min_snr": {"objective.output": "x", "objective.weight": "min_snr"},
+            **OUTPUTS,
+            "weight edm": {"objective.weight": "edm"},
+            "weight min_snr": {"objective.weight": "min_snr"},
         },
         200,
     ),

@@ -5,7 +5,8 @@
     python -m benchmarks.music --rolls DATA      rolls by what the network says and how errors are weighed, for --budget
     python -m benchmarks.music --run RUN         measures a run that is there
 
-The first and the last write results/music-voices.md, the others print a table. Times are processor time of one core, which a busy machine does not change much.
+The first and the last write results/music-voices.md, the others print a table. Times are processor time of one core,
+which a busy machine does not change much.
 """
 
 from __future__ import annotations

@@ -226,7 +226,9 @@ def begin(
     settings = ProcessorTime(**{f.name: getattr(told, f.name) for f in fields(told)}, clock=clock)
     settings = ProcessorTime(**(vars(settings) | {"validations": 1, "save_seconds": math.inf}))
     model = build_denoiser(facts.network, recipe)
-    return Training(model, objective_of(recipe), data.train, Nothing(), settings, folder, null=facts.null)
+    return Training(
+        model, objective_of(recipe, data.modality), data.train, Nothing(), settings, folder, null=facts.null
+    )
 
 
 def in_turn(runs: dict[str, Training], clocks: dict[str, Clock]) -> None:

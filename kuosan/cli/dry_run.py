@@ -46,7 +46,7 @@ def probe(plan: Plan) -> Probe:
     with TemporaryDirectory(prefix="kuosan-") as folder:
         training = Training(
             build_model(facts.network, recipe),
-            objective_of(recipe),
+            objective_of(recipe, plan.data.modality),
             _items(plan),
             plan.data.val,
             replace(settings, validations=1),  # none within these steps

@@ -94,7 +94,14 @@ def build_objective(
         weight, timing, part.balance if part.variance == "learned" else 0.0,
         COUPLINGS["independent" if training.coupling == "auto" else training.coupling],
         Views(crops, route, UNTIL), masks_of(training, modality),
+        0.0 if modality is None or part.velocity == "auto" else part.velocity,
+        _time(modality) or 0,
     )  # fmt: skip
+
+
+def _time(modality: Modality[Any] | None) -> int | None:
+    """Which side of a state is time, where one is."""
+    return modality.axes.index("time") if modality and "time" in modality.axes else None
 
 
 def masks_of(training: TrainingPart, modality: Modality[Any] | None) -> Masks:
@@ -102,8 +109,7 @@ def masks_of(training: TrainingPart, modality: Modality[Any] | None) -> Masks:
     share = 0.0 if training.given == "auto" else training.given
     if modality is None or not share:
         return Masks(share)
-    time = modality.axes.index("time") if "time" in modality.axes else None
-    return Masks(share, time, tuple(tuple(channels) for channels in modality.groups.values()))
+    return Masks(share, _time(modality), tuple(tuple(channels) for channels in modality.groups.values()))
 
 
 def build_model(network: Mapping[str, Any], recipe: Recipe) -> Denoiser:

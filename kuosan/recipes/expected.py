@@ -99,7 +99,7 @@ def throwaway(plan: Plan, steps: int, folder: Path) -> Training:
         denoiser.network.begin_with(token_counts(plan.data))  # type: ignore[union-attr, operator]
     return Training(
         denoiser,
-        objective_of(recipe),
+        objective_of(recipe, plan.data.modality),
         plan.data.train,
         plan.data.val,
         # one average, as nobody will ask for others: no files of them in a run of few steps

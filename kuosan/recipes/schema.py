@@ -173,6 +173,10 @@ class ObjectivePart(_Part):
         "fixed", description="of the reverse steps; learned by a second half of the network's channels"
     )
     balance: float = Field(0.01, gt=0, description="weight of the learned variances' part of the loss")
+    velocity: Annotated[float, Field(ge=0)] | Auto = Field(
+        "auto",
+        description="weight of errors of differences between neighbouring frames, beside those of frames",
+    )
 
     @property
     def usual_timing(self) -> Literal["uniform", "lognormal", "logsnr"]:

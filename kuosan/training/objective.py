@@ -26,6 +26,13 @@ A denoiser that learns its variance too has the hybrid loss of Improved DDPM (Ni
 The second term is the divergence of the bound for the one step from t to 0 (u turns errors of x into errors of
 what the network predicts, so that every level of noise counts alike). Each finite step's term has the same
 minimum, V = E[(x - x̂)² | x_t], hence no grid of steps has to be chosen, and x̂ learns from L alone.
+
+What moves can have its velocity weighed too, the differences Δ of neighbouring frames (Tevet et al. 2023, eq. 5),
+
+    ‖x - x̂‖² + κ ‖Δ(x - x̂)‖²                                                                  (3)
+
+in the place of the error in (1). The minimum is the same, E[x | x_t], whatever κ: a quadratic form of the error; but
+the last of it to go, small errors that change from frame to frame and are seen as trembling, go first.
 """
 
 from __future__ import annotations
@@ -162,6 +169,8 @@ class Denoising(Objective):
     coupling: Coupling = Independent()
     views: Views = EVERYTHING
     given: Masks = NOTHING
+    velocity: float = 0.0  # κ of eq. 3
+    time: int = 0  # the side along which it is taken, from 0
 
     def at_quantiles(
         self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor
@@ -205,12 +214,16 @@ class Denoising(Objective):
         # Through `forward` wherever there is no view: a denoiser may have hooks.
         posterior: Any = denoiser(x_t, t, **cond) if view is None else denoiser.seen(x_t, t, view, cond)
         level = schedule.level(t)
-        squared = (x - posterior.mean).square()
+        error = x - posterior.mean
         if free is not None:
-            squared = squared.masked_fill(mask, 0)
+            error = error.masked_fill(mask, 0)
+        squared = error.square()
         weight = WEIGHTS[self.weight](denoiser, level, density)
         total = per_example(squared)
         loss = total * weight.to(squared)
+        if self.velocity:
+            moved = per_example(error.diff(dim=2 + self.time).square())
+            loss = loss + self.velocity * moved * weight.to(squared)
         if self.balance:
             u = at(_output(denoiser, level, density).sqrt(), x)
             spread = posterior.variance

@@ -37,6 +37,7 @@ def test_it_says_x_and_keeps_the_form_of_its_data(run: Run) -> None:
         "x",
         "min_snr",
     )
+    assert recipe.objective.velocity == 10.0
     assert (recipe.data.length, recipe.data.rate) == (16, 30.0)
     assert run.shape == (4 + 6 * 13 + 2, 16) and run.facts.columns == {"class": ["stroll", "walk"]}
     report = (run.path / "report.html").read_text()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kuosan.errors import UserError
 from kuosan.recipes.opening import settle
 from kuosan.recipes.schema import Recipe
 from tests.recipes import small
@@ -41,3 +42,11 @@ def test_of_pictures(data: Path, leaves: dict[str, Any], said: str) -> None:
 def test_of_a_convolutional_network(data: Path) -> None:
     words = {"budget": "5steps", "network": "unet"}
     assert settle(data, None, Recipe().updated(words), words).facts.recipe.objective.output == "v"
+
+
+def test_frames_without_time_have_no_velocity(data: Path) -> None:
+    words = small.asked()
+    assert settle(data, None, Recipe().updated(words), words).facts.recipe.objective.velocity == 0
+    words = small.asked(objective__velocity=1.0)
+    with pytest.raises(UserError, match="no time"):
+        settle(data, None, Recipe().updated(words), words)

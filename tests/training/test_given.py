@@ -138,6 +138,12 @@ def test_the_loss_counts_only_what_is_not_given_and_the_errors_only_whole_exampl
     # of independent unit data each free entry has the loss 1
     stderr = float((found.losses - free).std()) / count**0.5
     assert float((found.losses - free).mean()) == pytest.approx(0.0, abs=4 * stderr) and stderr < 0.02
+    moved = Denoising(given=Masks(0.5), velocity=1.0, time=1).look(denoiser, x, midpoints(count), seeds)
+    # of independent errors of variance 1 a difference has 2, beside something given 1; what is given is off by 10³
+    free_or_not = (1 - mask).diff(dim=3).abs() + 2 * (1 - mask[..., 1:]) * (1 - mask[..., :-1])
+    extra, wanted = moved.losses - found.losses, free_or_not.sum((1, 2, 3)) / 24
+    stderr = float((extra - wanted).std()) / count**0.5
+    assert float((extra - wanted).mean()) == pytest.approx(0.0, abs=4 * stderr) and stderr < 0.05
     assert found.errors is not None and plain.errors is not None
     assert torch.equal(found.errors[0], plain.errors[0][untouched])
     assert torch.equal(found.errors[1], plain.errors[1][untouched])

@@ -233,3 +233,32 @@ def test_the_surprise_is_a_gaussians_negative_log_likelihood_of_what_is_predicte
     # v has the variance e^r of x's error times 1/σ², and x's is σ² e^r on a schedule that preserves variance.
     wanted = -torch.distributions.Normal(0.3, math.exp(-0.25)).log_prob(v).mean(1) - math.log(2 * math.pi) / 2
     assert torch.allclose((got - plain) / 2, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "output"), [("output", "x"), ("output", "v"), ("min_snr", "x")])
+def test_errors_of_velocity_are_weighed_beside_those_of_frames(weight: str, output: Output) -> None:
+    """Eq. 3 by hand along either side, with its least at the posterior's mean whatever κ."""
+    n, scale = 400, 0.7
+    seeds, u = Seeds.of(7, n), midpoints(n)
+    x = scale * seeds.fold("x").normal(torch.empty(n, 2, 5, 4, dtype=torch.float64))
+    blind = NetworkDenoiser(GaussianProcess(Cosine()), TwoHalves(0.2, 0.0), output, variance=True)
+    plain = Denoising(weight)
+
+    def loss(denoiser: NetworkDenoiser, objective: Denoising) -> Tensor:
+        with torch.no_grad():
+            return objective.at_quantiles(denoiser, x, u, seeds)
+
+    with torch.no_grad():
+        t = Cosine().clip(u)
+        x_t = GaussianProcess(Cosine()).between(x, seeds.normal(x), t)
+        error = x - blind(x_t, t).mean
+    c = loss(blind, plain) / error.square().flatten(1).mean(1)
+    for time in (0, 1):
+        moved = error.diff(dim=2 + time).square().flatten(1).sum(1) / x[0].numel()
+        wanted = loss(blind, plain) + 3.0 * c * moved
+        assert torch.allclose(loss(blind, Denoising(weight, velocity=3.0, time=time)), wanted, rtol=1e-9)
+    found = [
+        float(loss(exact(Cosine(), output, s), Denoising(weight, velocity=50.0)).mean())
+        for s in (0.5, scale, 0.9)
+    ]
+    assert found[1] < min(found[0], found[2])

@@ -49,11 +49,9 @@ DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {
             "x",
             "poses lie on a surface of few dimensions, which is easier to point at than noise",
         ),
-        # 220 steps of 64 windows of made-up walks; foot skating (real motions: 0.05 m/s) and jerk (390 m/s³) of 60
-        # samples of ten steps: x 0.79 and 6,280; x with min_snr 0.60 and 5,130; v 10.7 and 33,800. One seed each.
-        "objective.weight": ("min_snr", "errors at low noise are what trembles: they count up to five times"),
-        # 150 s of one core, cmu_mocap, 128 wide, one seed: none 0.95 m/s, 4,030 m/s³ and a Fréchet distance of
-        # kinematics of 130; 10 0.52, 2,020 and 17; 100 (narrower) 0.29, 2,110 and 33; real 0.10, 274 and 1.2.
+        # 150 s of one core, cmu_mocap, 128 wide, one seed; foot skating in m/s, jerk in m/s³, Fréchet distance of
+        # kinematics: with the weight min_snr 0.95, 4,030 and 130, velocity 10 0.52, 2,020 and 17, 30 0.52, 2,180 and
+        # 29, 100 0.30, 3,110 and 76; without that weight, velocity 10, 0.48, 1,840 and 15; real 0.10, 274 and 1.2.
         "objective.velocity": (10.0, "small errors that change from frame to frame are seen as trembling"),
     },
 }

@@ -35,7 +35,7 @@ def test_it_says_x_and_keeps_the_form_of_its_data(run: Run) -> None:
     recipe = run.facts.recipe
     assert recipe.data.modality == "motion" and (recipe.objective.output, recipe.objective.weight) == (
         "x",
-        "min_snr",
+        "output",
     )
     assert recipe.objective.velocity == 10.0
     assert (recipe.data.length, recipe.data.rate) == (16, 30.0)

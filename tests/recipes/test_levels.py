@@ -24,9 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Session:
             (place / "data" / name).mkdir(parents=True, exist_ok=True)
             pixels = np.clip(ramp + 40 * rng.random((8, 8)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(place / "data" / name / f"{i:03d}.png")
-    one = small.session(
-        place / "data", place / "run", budget="6steps", training__validations=1, objective__output="v"
-    )
+    one = small.session(place / "data", place / "run", budget="6steps", training__validations=1)
     for _ in one.steps():
         pass
     one.write_weights("best")

@@ -14,7 +14,7 @@ from tests.recipes import small
 
 
 def output(data: Path, **leaves: Any) -> str:
-    words = small.asked(**leaves)
+    words = small.asked(**{"objective__output": "auto"} | leaves)
     return settle(data, None, Recipe().updated(words), words).facts.recipe.objective.output
 
 

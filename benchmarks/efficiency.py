@@ -126,7 +126,8 @@ class Section:
 
 OUTPUTS: dict[str, dict[str, Any]] = {"default": {}, "v": {"objective.output": "v"}}
 LARGE = {
-    **OUTPUTS,
+    "default": {},
+    "x": {"objective.output": "x"},
     "crops 0.5": {"training.crops": 0.5},
     "crops 0.8": {"training.crops": 0.8},
     "route 0.5": {"training.route": 0.5},
@@ -142,7 +143,7 @@ SECTIONS = {
             "coupling transport": {"training.coupling": "transport"},
             "route 0.5": {"training.route": 0.5},
             "weight min_snr": {"objective.weight": "min_snr"},
-            "v": {"objective.output": "v"},
+            "x": {"objective.output": "x"},
         },
     ),
     "fashion": Section(
@@ -155,7 +156,7 @@ SECTIONS = {
             "coupling transport": {"training.coupling": "transport"},
             "route 0.5": {"training.route": 0.5},
             "crops 0.5": {"training.crops": 0.5},
-            "v": {"objective.output": "v"},
+            "x": {"objective.output": "x"},
         },
     ),
     "flowers32": Section(
@@ -167,8 +168,8 @@ SECTIONS = {
             "crops 0.5": {"training.crops": 0.5},
             "crops 0.75": {"training.crops": 0.75},
             "route 0.5": {"training.route": 0.5},
-            "v": {"objective.output": "v"},
-            "weight edm": {"objective.weight": "edm"},
+            "x": {"objective.output": "x"},
+            "x, weight edm": {"objective.output": "x", "objective.weight": "edm"},
         },
         400,
     ),

@@ -3,8 +3,8 @@
 The defaults are x or v (see `_output`) on the cosine schedule with plain squared error, which diffusers can express
 exactly, so that every default run can be exported. Fréchet distances of x as shares of those of v, by the width of
 tokens for each value of their patches (benchmarks/results/outputs.md and efficiency.md): spoken digits, 0.75, a sixth;
-clips of sprites, 1, a quarter; shapes, 1.5, 0.9; flowers, 2, 0.8; Fashion-MNIST, 6, 0.85 after minutes, 1.1 after
-ten. The rest was settled by trials on the demo's 8×8 digits.
+clips of sprites, 1, a quarter; shapes, 1.5, 0.9; flowers, 2, 0.8 after minutes, 0.9 after ten; Fashion-MNIST, 6, 0.85
+and 1.1. The rest was settled by trials on the demo's 8×8 digits.
 Fréchet distance in pixels to held-out digits (mean of 10 times 1,000 samples of ten steps, standard error
 0.007, the same noise for all, one training seed each; real training digits 0.30), 1,800 steps of 128 with patch
 4, width 128, depth 4: logit-normal times of mean 0 0.393, mean -0.7 0.381, mean -1.2 0.395, even times 0.381;
@@ -21,7 +21,7 @@ one seed: batches of 16 0.802 (80 s, 4.8 k samples), of 64 0.872 (100 s, 5.2 k).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,19 +47,20 @@ ROOM = 4  # values of a token for each of its patch, from which it says noise as
 BASE_SIDE = 64  # the side that the cosine schedule was made for (Hoogeboom et al. 2023, sec. 3.1)
 
 
-def _output(tree: Mapping[str, Any], network: Mapping[str, Any]) -> tuple[str, str]:
+def _output(tree: Mapping[str, Any], network: Mapping[str, Any], axes: Sequence[str]) -> tuple[str, str]:
     """What a network is to say where nobody asks, and why.
 
     Tokens that are hardly wider than their patches have room for what a patch shows, and not for its noise as well
     (Li & He 2025); wider ones have, a U-Net passes noise on beside its narrow middle, and latents are made to hold
-    nothing that is redundant. The bound asks for details far finer than can be seen, where x has to
-    repeat what is given.
+    nothing that is redundant. Where noise is finer than its estimate, though, a flow that says x goes astray, so what
+    needs it there says v: bounds, and pictures, which are encoded and go over into one another, and gain less.
     """
     kind, objective = tree["schedule"]["kind"], tree["objective"]
     if kind in ("edm", "rectified"):
         return {"edm": "edm", "rectified": "velocity"}[kind], "what this schedule was made for"
     bound = objective["kind"] == "elbo" or objective["weight"] in INVARIANT or kind == "learned"
-    if network["kind"] == "transformer" and tree["codec"]["kind"] == "none" and not bound:
+    plain = tree["codec"]["kind"] == "none" and tuple(axes) != PICTURE
+    if network["kind"] == "transformer" and plain and not bound:
         patch = network["patch"]
         sides = [patch] * len(network["sides"]) if isinstance(patch, int) else patch
         values = network["channels"] * math.prod(sides)
@@ -159,7 +160,7 @@ def resolve(
             else "need more noise to hide as much"
         )
         decide("schedule", "shift", round(shift, 3), why)
-        output, why = _output(tree, network)
+        output, why = _output(tree, network, data.modality.axes)
         if noise.kind == "student" and noise.df <= 2:
             output, why = (
                 "x",

@@ -20,7 +20,6 @@ COLOURS = {
 }  # fmt: skip
 LEAVES: dict[str, Any] = {
     "network": "transformer", "network.patch": 4, "network.dim": 64, "network.depth": 1, "network.heads": 2,
-    "objective.output": "v",
     "caption.dim": 32, "caption.depth": 1, "training.batch": 32, "training.validations": 2, "sampling.steps": 3,
 }  # fmt: skip
 

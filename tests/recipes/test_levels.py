@@ -37,7 +37,7 @@ def found(trained: Session) -> dict[str, Any]:
 
 
 def test_results_part_from_real_items_as_the_noise_that_they_begin_from_grows(found: dict[str, Any]) -> None:
-    """A network of six steps knows nothing: as it says v, items come back from little noise, from pure noise none."""
+    """A network of six steps knows nothing: under little noise items come back, from pure noise nothing does."""
     begun = found["begun"]
     times = [row["begun"] for row in begun]
     assert times == sorted(times) and times[-1] == 1.0 and len(times) == 5

@@ -100,7 +100,7 @@ def test_what_only_the_gaussian_has_is_refused(data: Path) -> None:
 
 
 def test_noise_without_a_variance_is_learned_by_its_data(data: Path) -> None:
-    words = {"budget": "5steps", "network": "unet", "noise": "student", "noise.df": 1.5}  # which says v else
+    words = small.asked(noise="student", noise__df=1.5)
     plan = settle(data, None, Recipe().updated(words), words)
     assert plan.facts.recipe.objective.output == "x"
 

@@ -1,10 +1,11 @@
-"""What a network says where nobody asks: x where tokens are narrow for their patches and bits do not count, else v."""
+"""What a network says where nobody asks: x of what is no picture, of tokens narrow for their patches, else v."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kuosan.errors import UserError
@@ -14,17 +15,26 @@ from tests.recipes import small
 
 
 def output(data: Path, **leaves: Any) -> str:
-    words = small.asked(**{"objective__output": "auto"} | leaves)
+    words = small.asked(**leaves)
     return settle(data, None, Recipe().updated(words), words).facts.recipe.objective.output
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Balls of several sizes, on grids of 16³."""
+    folder = tmp_path_factory.mktemp("balls")
+    across = np.stack(np.meshgrid(*[np.linspace(-1, 1, 16)] * 3))
+    for i in range(40):
+        np.save(folder / f"{i}.npy", np.linalg.norm(across, axis=0) < 0.3 + 0.01 * i)
+    return folder
 
 
 @pytest.mark.parametrize(
     ("leaves", "said"),
     [
-        ({}, "x"),
+        ({}, "x"),  # tokens of 32 for 64 values
         ({"objective__weight": "min_snr"}, "x"),
-        ({"network__dim": 64}, "v"),  # four values for each of a patch
-        ({"network__patch": 2}, "v"),
+        ({"network__patch": 2}, "v"),  # four values for each of a patch
         ({"objective__output": "v"}, "v"),
         ({"objective__weight": "sigmoid"}, "v"),
         ({"objective__weight": "uniform"}, "v"),
@@ -32,16 +42,16 @@ def output(data: Path, **leaves: Any) -> str:
         ({"schedule": "learned"}, "v"),
         ({"schedule": "rectified"}, "velocity"),
         ({"schedule": "edm"}, "edm"),
-        ({"noise": "student", "noise__df": 1.5, "objective__weight": "min_snr"}, "x"),
     ],
 )
-def test_of_pictures(data: Path, leaves: dict[str, Any], said: str) -> None:
-    assert output(data, **leaves) == said
+def test_of_shapes(shapes: Path, leaves: dict[str, Any], said: str) -> None:
+    assert output(shapes, data__modality="shape", data__form="distance", **leaves) == said
 
 
-def test_of_a_convolutional_network(data: Path) -> None:
-    words = {"budget": "5steps", "network": "unet"}
-    assert settle(data, None, Recipe().updated(words), words).facts.recipe.objective.output == "v"
+def test_of_pictures(data: Path) -> None:
+    assert output(data) == output(data, network__dim=16) == "v"
+    assert output(data, objective__output="x") == "x"
+    assert output(data, schedule="edm") == "edm"
 
 
 def test_frames_without_time_have_no_velocity(data: Path) -> None:

@@ -125,7 +125,7 @@ class Section:
 
 
 OUTPUTS: dict[str, dict[str, Any]] = {"default": {}, "v": {"objective.output": "v"}}
-LARGE = {
+LARGE: dict[str, dict[str, Any]] = {
     "default": {},
     "x": {"objective.output": "x"},
     "crops 0.5": {"training.crops": 0.5},
@@ -221,8 +221,7 @@ SECTIONS = {
 def begin(
     facts: Facts, data: Dataset, leaves: dict[str, Any], seed: int, clock: Clock, folder: Path
 ) -> Training:
-    """A run that is to take as long as its clock says."""
-    recipe = facts.recipe.updated(leaves | {"seed": seed})
+    recipe = facts.recipe.updated(leaves | {"seed": seed})  # for as long as its clock says
     told = build_settings(recipe.training, seed, Budget(), None)
     settings = ProcessorTime(**{f.name: getattr(told, f.name) for f in fields(told)}, clock=clock)
     settings = ProcessorTime(**(vars(settings) | {"validations": 1, "save_seconds": math.inf}))

@@ -18,6 +18,10 @@ from kuosan.recipes.run import Run
 ITEMS, FRAMES = 8, 10
 FEWEST = 16  # steps that are worth showing
 CALLS = 3.5  # of the network per step, each way
+ASTRAY = (
+    "The network says x, and next to no noise the flow of such a one goes astray: trained with "
+    "`objective.output=v` it would not."
+)
 TITLE = ("returned", "There and back", "There and back")
 
 
@@ -50,9 +54,10 @@ def returned(run: Run, split: Split, seconds: float) -> Section | None:
     lead = f"The model has an inverse: its flow took {count} held-out items to noise and back, {steps} steps each way."
     hidden = [k for k, v in ends.items() if bool((v == run.facts.null[k]).all())]
     under = f"; {' and '.join(hidden)} hidden on the way" if hidden else ""
+    x = run.facts.recipe.objective.output == "x"
     return Section(
         *TITLE,
-        [f"{lead} {sentence(found)}", normality(found)],
+        [f"{lead} {sentence(found)}", normality(found), *([ASTRAY] if x else [])],
         [
             ("Above, held-out items; below, what came back of their noise.", pairs(items, back, ITEMS)),
             (

@@ -182,16 +182,18 @@ def resolve(
             "small: choose --set objective.weight=sigmoid, or uniform"
         )
     decide("objective", "weight", "edm" if edm else "output", "plain squared error of what is predicted")
-    moving = "time" in data.modality.axes and tree["codec"]["kind"] == "none"
-    if tree["objective"]["velocity"] not in ("auto", 0) and not moving:
-        raise UserError(
-            "objective.velocity weighs differences between neighbouring frames, and these states have no time: leave "
-            "it away"
-        )
-    if "objective.velocity" in (usual or {}) or tree["objective"]["velocity"] != "auto":
-        decide("objective", "velocity", 0.0, "")
-    else:
+    moves = "time" in data.modality.axes and tree["codec"]["kind"] == "none"
+    if tree["objective"]["velocity"] == "auto" and not (
+        tree["objective"]["kind"] == "denoising" and "objective.velocity" in (usual or {})
+    ):
         tree["objective"]["velocity"] = 0.0
+    elif tree["objective"]["velocity"] != 0:
+        if tree["objective"]["kind"] == "elbo" or not moves:
+            why = "objective=elbo is a bound, of frames alone" if moves else "these states have no time"
+            raise UserError(
+                f"objective.velocity weighs differences between neighbouring frames, and {why}: leave it away"
+            )
+        decide("objective", "velocity", 0.0, "")
     bound = tree["objective"]["kind"] == "elbo" or tree["objective"]["weight"] in INVARIANT
     timing, why = (
         ObjectivePart(**tree["objective"]).usual_timing,

@@ -11,9 +11,12 @@ import pytest
 
 import kuosan
 from kuosan.cli.app import main
+from kuosan.errors import UserError
 from kuosan.modalities import MotionModality
 from kuosan.modalities.motion_bvh import read_bvh, write_bvh
+from kuosan.recipes.opening import settle
 from kuosan.recipes.run import Run
+from kuosan.recipes.schema import Recipe
 from tests.modalities.motion import walk
 
 TINY: dict[str, Any] = {
@@ -42,6 +45,15 @@ def test_it_says_x_and_keeps_the_form_of_its_data(run: Run) -> None:
     assert run.shape == (4 + 6 * 13 + 2, 16) and run.facts.columns == {"class": ["stroll", "walk"]}
     report = (run.path / "report.html").read_text()
     assert "data:image/gif;base64," in report and "0.533-second motions of 13 joints" in report
+
+
+def test_a_bound_is_of_frames_alone(run: Run) -> None:
+    words: dict[str, Any] = {"budget": "5steps", "objective.kind": "elbo"}
+    data = Path(run.facts.recipe.data.path)
+    assert settle(data, None, Recipe().updated(words), words).facts.recipe.objective.velocity == 0
+    words |= {"objective.velocity": 2.0}
+    with pytest.raises(UserError, match="bound, of frames alone"):
+        settle(data, None, Recipe().updated(words), words)
 
 
 def test_samples_are_files_that_others_open(

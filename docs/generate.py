@@ -115,6 +115,10 @@ MEANINGS = {
     "network.mults": "U-Net: channels of each level, in multiples of `base`",
     "network.blocks": "U-Net: residual blocks per level",
     "network.attention": "U-Net: levels that have attention",
+    "network.spectrum": (
+        "transformer that says x: what it says is shaped along every side by this power of the data's amplitude "
+        "spectrum; chosen: 1 for motions, else 0"
+    ),
     "schedule.kind": "α and σ along time; `auto` is cosine; `tabulated` is a discrete model's, set by `--init`",
     "schedule.shift": "lowers the log-SNR by 2 log(shift); `auto` is √(height · width)/64, at least 1",
     "noise.kind": "law of the noise, see [noises](../concepts/noises.md); `auto` is Gaussian, or that of `--init`. "

@@ -43,6 +43,7 @@ from kuosan.networks.conditions import ConditionTable
 from kuosan.networks.dropout import Dropout, reseed
 from kuosan.networks.given import channels_in, seen
 from kuosan.networks.sides import counts_of, cropped, each, padded, times
+from kuosan.networks.spectrum import Gains, Shaping
 from kuosan.networks.view import WHOLE, View
 
 LABEL_FEATURES = 256  # sinusoids of the noise label, as in DiT
@@ -141,6 +142,8 @@ class Transformer(nn.Module):
         given: it is told of given parts, in as many channels more: see `networks.given`.
         beside: channels that stand beside the state: see there.
         free: it takes states of other sides too, whose patches lie about the same middle.
+        spectrum: gains of the frequencies along each side with which what it says of the states is shaped: see
+            `networks.spectrum`.
         captions: how it hears captions: the arguments of `networks.captions.CaptionEncoder`.
         activation: of the MLPs, ``gelu`` or, as in DiT, ``gelu-approximate``, which differs from it by at most 0.0005
             and takes three to six times as long on a CPU: a fifth of a small network's whole step.
@@ -168,6 +171,7 @@ class Transformer(nn.Module):
         given: bool = False,
         beside: int = 0,
         free: bool = False,
+        spectrum: Sequence[Gains] | None = None,
         captions: Mapping[str, Any] | None = None,
         activation: str = APPROXIMATE,
         dropout: float = 0.0,
@@ -185,6 +189,7 @@ class Transformer(nn.Module):
         self.out_channels, self.given, self.beside = out_channels or channels, given, beside
         self.dim, self.depth, self.heads, self.free = dim, depth, heads, free
         self.counts = counts_of(self.sides, self.patch)
+        self.shaping = Shaping(spectrum) if spectrum else None
         self.reach = tuple(reach) if reach else self.counts
         values = math.prod(self.patch)
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
@@ -302,7 +307,11 @@ class Transformer(nn.Module):
         h = self.out(h).view(b, *counts, *p, self.out_channels)
         pairs = [k for pair in zip(range(1, s + 1), range(s + 1, 2 * s + 1), strict=True) for k in pair]
         y = h.permute(0, 2 * s + 1, *pairs).reshape(b, self.out_channels, *x.shape[2:])
-        return cropped(y, sides)
+        y = cropped(y, sides)
+        if self.shaping is not None:  # not the variances that may stand behind
+            mean = self.shaping(y[:, : self.channels])
+            y = mean if y.shape[1] == self.channels else torch.cat([mean, y[:, self.channels :].to(mean)], 1)
+        return y
 
     def _through(
         self,

@@ -30,7 +30,8 @@ from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
 from kuosan.modalities.dataset import Dataset
 from kuosan.networks import choose_network
-from kuosan.networks.sides import times
+from kuosan.networks.sides import each, times
+from kuosan.networks.spectrum import gains_of
 from kuosan.recipes.captions import hearing
 from kuosan.recipes.noise import choose_noise
 from kuosan.recipes.scarce import choose_scarce
@@ -44,6 +45,7 @@ INVARIANT = ("sigmoid", "uniform")  # weights in λ alone: their mean is the sam
 
 LATENT_BATCH = 16  # on a CPU
 ROOM = 4  # values of a token for each of its patch, from which it says noise as well as it says data
+SHOWN = 512  # items that tell the spectrum of the data
 BASE_SIDE = 64  # the side that the cosine schedule was made for (Hoogeboom et al. 2023, sec. 3.1)
 
 
@@ -134,7 +136,7 @@ def resolve(
             captions=data.captions.length if data.captions else 0,
             clean=own == "x" and recipe.objective.output in ("auto", "x"),
         )  # fmt: skip
-        asked = recipe.network.model_dump(exclude={"kind", "dropout"}, exclude_none=True)
+        asked = recipe.network.model_dump(exclude={"kind", "dropout", "spectrum"}, exclude_none=True)
         choices += [r for r in reasons if not (asked and r[0] == "size")]  # whose prediction no longer holds
         network = network | asked
         if "dim" in asked and "heads" not in asked:
@@ -167,6 +169,8 @@ def resolve(
                 "the squares of this noise have no mean, so nothing with noise in it can be regressed",
             )
         decide("objective", "output", output, why)
+        gains, reasons = _spectrum(recipe, data, network, tree["objective"]["output"], usual or {})
+        network, choices = network | gains, choices + reasons
     edm = tree["objective"]["output"] == "edm"
     learned = tree["schedule"]["kind"] == "learned" and tree["objective"]["kind"] == "denoising"
     if learned:
@@ -252,6 +256,34 @@ def resolve(
     tree["training"] |= leaves
     choices += reasons
     return Recipe.model_validate(tree), network, choices
+
+
+def _spectrum(
+    recipe: Recipe,
+    data: Dataset,
+    network: Mapping[str, Any],
+    output: str,
+    usual: Mapping[str, tuple[Any, str]],
+) -> tuple[dict[str, Any], list[Choice]]:
+    """Gains with which what a network says is shaped like the data, where that was asked for or is usual.
+
+    Raises:
+        UserError: it was asked for of what cannot be shaped so.
+    """
+    asked = recipe.network.spectrum
+    fits = network["kind"] == "transformer" and output == "x" and recipe.codec.kind == "none"
+    if asked and not fits:
+        raise UserError(
+            f"network.spectrum shapes what a transformer says of the data itself, and this is a {network['kind']} that "
+            f"says {output}{' of latents' if recipe.codec.kind != 'none' else ''}: leave it away, or set "
+            "objective.output=x"
+        )
+    power, why = usual.get("network.spectrum", (0.0, "")) if asked is None else (asked, "asked for")
+    if not (power and fits):
+        return {}, []
+    x, _ = data.train.batch(torch.arange(min(len(data.train), SHOWN)))
+    gains = gains_of(x, each(network["patch"], x.ndim - 2), power)
+    return ({"spectrum": gains}, [("network.spectrum", power, why)]) if any(gains) else ({}, [])
 
 
 def _fixed(recipe: Recipe, data: Dataset) -> str:

@@ -40,11 +40,29 @@ def test_it_says_x_and_keeps_the_form_of_its_data(run: Run) -> None:
         "x",
         "output",
     )
-    assert recipe.objective.velocity == 10.0
+    assert recipe.objective.velocity == 3.0
     assert (recipe.data.length, recipe.data.rate) == (16, 30.0)
     assert run.shape == (4 + 6 * 13 + 2, 16) and run.facts.columns == {"class": ["stroll", "walk"]}
     report = (run.path / "report.html").read_text()
     assert "data:image/gif;base64," in report and "0.533-second motions of 13 joints" in report
+
+
+def test_what_it_says_is_shaped_like_motions_unless_it_says_noise_too(run: Run) -> None:
+    data = Path(run.facts.recipe.data.path)
+
+    def settled(**leaves: Any) -> dict[str, Any]:
+        words = {k.replace("__", "."): v for k, v in TINY.items()} | {"budget": "5steps"} | leaves
+        return settle(data, None, Recipe().updated(words), words).facts.network
+
+    [gains] = run.facts.network["spectrum"]
+    assert len(gains) == 16 and gains[0] > 5 * gains[-1] and settled()["spectrum"] == [gains]
+    [half] = settled(**{"network.spectrum": 0.5})["spectrum"]
+    assert half == pytest.approx([g**0.5 for g in gains], rel=2e-3)
+    assert "spectrum" not in settled(**{"network.spectrum": 0.0})
+    assert "spectrum" not in settled(**{"objective.output": "v"})
+    assert "spectrum" not in settled(**{"network.patch": 16})  # one patch is the whole
+    with pytest.raises(UserError, match="says v: leave it away"):
+        settled(**{"objective.output": "v", "network.spectrum": 1.0})
 
 
 def test_a_bound_is_of_frames_alone(run: Run) -> None:

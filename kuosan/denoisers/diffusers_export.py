@@ -188,6 +188,11 @@ def stock_transformer(network: Transformer, where: Mapping[str, int] | None = No
             f"this transformer began on pictures of {times(network.reach)} patches, and diffusers' DiT "
             "has no place for positions between them; train without --init, or at the size that it began with"
         )
+    if network.shaping is not None:
+        raise UserError(
+            "what this transformer says is shaped like its data's spectrum, which diffusers' DiT cannot do; train "
+            "without network.spectrum"
+        )
     column = class_column(conditions, where)
     if column and conditions[column] > NULL_CLASS:
         raise UserError(

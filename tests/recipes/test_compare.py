@@ -18,7 +18,7 @@ from kuosan.evaluation.versus import Estimated
 from kuosan.recipes import contest_measure
 from kuosan.recipes.compare import answer, compare
 from kuosan.recipes.contest import Contest
-from kuosan.recipes.mixture import found_modes, modes, pictures, points, read_back
+from kuosan.recipes.mixture import GRID, SIDE, WIDTH, found_modes, modes, pictures
 from tests.recipes import small
 
 LEAVES: dict[str, Any] = {**small.LEAVES, "training.validations": 1}
@@ -94,14 +94,22 @@ def test_data_that_cannot_be_compared_on_are_refused_in_a_sentence(tmp_path: Pat
         )
 
 
-def test_points_come_back_from_their_pictures_and_modes_are_counted() -> None:
-    at = points(5000)
-    assert torch.allclose(read_back(pictures(at)), at)
-    found = found_modes(at)
-    assert found["modes"] == 25 and found["on_mode"] > 0.999
-    kept = at[(torch.cdist(at, modes()).argmin(1) >= 5)]  # five modes dropped
-    assert found_modes(kept)["modes"] == 20
-    assert found_modes(at + 0.5)["on_mode"] == 0
+def test_modes_of_small_pictures_are_counted() -> None:
+    m, x = modes(), pictures(5000)
+    assert m.shape == (GRID**2, SIDE, SIDE) and torch.equal(
+        m[7], m[11].T
+    )  # second row, third place; and turned
+    assert torch.allclose(m.flip(1, 2), m.flip(0))  # the grid lies in the middle
+    which = torch.cdist(x.flatten(1), m.flatten(1)).argmin(1)
+    assert float((x - m[which]).std()) == pytest.approx(WIDTH, rel=0.01)
+    found = found_modes(x)
+    assert found["modes"] == 25 and found["on_mode"] == 1 and sum(found["counts"]) == 5000
+    assert min(found["counts"]) > 130  # fair: 200 ± 14
+    assert found_modes(x[which >= 5])["modes"] == 20  # five modes dropped
+    rare = torch.cat([x[which > 0], x[which == 0][:40]])
+    assert found_modes(rare)["modes"] == 24
+    between = (m[:-1] + m[1:]) / 2 + (x - m[which])[:24]  # a mean of two modes is on none
+    assert found_modes(between)["on_mode"] == found_modes(torch.zeros(9, SIDE, SIDE))["on_mode"] == 0
 
 
 def runs(values: list[float], better: str = "lower") -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from kuosan.evaluation.found import Found
 from kuosan.evaluation.motion import STATISTICS, Clips, clips_of, kinematics_of, measure_motions
@@ -112,6 +113,16 @@ def test_a_joint_bent_too_far_is_counted() -> None:
         bent.append(replace(motion, turns=turns))
     value = measured(bent).metrics["joint_limit_violations"].value
     assert value == pytest.approx(1 / 13, abs=0.01)
+
+
+def test_a_joint_at_its_limit_is_not_beyond_it_however_it_is_rounded() -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for motion in WALKS[:30]:
+        vectors = rng.normal(size=(*motion.turns.shape[:2], 3))
+        turns = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(motion.turns.shape)
+        held.append(MODALITY.limits.clamped(replace(motion, turns=turns)))
+    assert measured(held).metrics["joint_limit_violations"].value == 0
 
 
 def test_features_do_not_depend_on_where_a_motion_goes() -> None:

@@ -14,6 +14,8 @@ from kuosan.modalities.motion import MotionModality
 from kuosan.modalities.motion_form import HUMAN_REACH, about_vertical, headings
 from kuosan.modalities.motion_skeleton import Motion, globals_of
 
+ROUNDING = 1e-6  # radians: what is taken to its limit is not beyond it
+
 
 @dataclass(frozen=True, eq=False)
 class Clips:
@@ -72,6 +74,6 @@ def clips_of(modality: MotionModality, motions: Sequence[Motion]) -> Clips:
         x.append(points * form.metre)
         local.append(np.einsum("fij,fpj->fpi", back, near) * form.metre)
         above.append((points[:, list(form.feet), 1] - floors) * form.metre * human)
-        outside.append(modality.limits.excess(motion.turns) > 0)
+        outside.append(modality.limits.excess(motion.turns) > ROUNDING)
     stacked = [torch.from_numpy(np.stack(rows)) for rows in (x, local, above, outside)]
     return Clips(stacked[0], stacked[1], form.rate, stacked[2], form.feet, stacked[3])

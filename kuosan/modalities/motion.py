@@ -135,7 +135,7 @@ class MotionModality(Modality[Motion]):
         for rows in x.detach().to("cpu", torch.float64).transpose(1, 2).numpy():
             motion = self.form.motion(rows)
             motion = foot_locked(motion, self.form) if self.lock else motion
-            found.append(self.limits.clamped(motion) if self.limit else motion)
+            found.append(self.limits.clamped(motion, still=not self.limit))
         return found
 
     def to_state(self, storage: Ragged, seeds: Seeds | None = None) -> Float[Tensor, "b c t"]:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from kuosan.modalities.motion import MotionModality
 from kuosan.modalities.motion_form import HUMAN_REACH, about_vertical, headings
+from kuosan.modalities.motion_project import ROUNDING
 from kuosan.modalities.motion_skeleton import Motion, globals_of
-
-ROUNDING = 1e-6  # radians: what is taken to its limit is not beyond it
 
 
 @dataclass(frozen=True, eq=False)

@@ -166,6 +166,30 @@ def test_limits_hold_what_the_data_do_and_take_back_what_does_not() -> None:
     assert Limits.from_json(limits.to_json()) == limits
 
 
+def test_axes_about_which_joints_never_turn_are_kept_still_and_others_are_free() -> None:
+    limits = Limits.of(WALKS)
+    width = np.array(limits.high) - np.array(limits.low)
+    names = WALKS[0].skeleton.names
+    knee, hip = names.index("LeftLeg"), names.index("LeftUpLeg")
+    assert width[knee, 0] > 0.1 and width[knee, 1:].max() < 1e-6
+    modality = MotionModality(fitted(WALKS), 48, limits)
+    x = modality.encode(WALKS)
+    for motion, back in zip(WALKS, modality.decode(x), strict=True):  # the data themselves stay as they are
+        np.testing.assert_allclose(back.turns[:, 1:], motion.turns[:, 1:], atol=1e-5)
+    shaken = x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    for rows, back in zip(shaken.transpose(1, 2).numpy(), modality.decode(shaken), strict=True):
+        free = modality.form.motion(rows)
+        vector = (
+            Rotation.from_rotvec(limits.mean[knee]).inv() * Rotation.from_matrix(back.turns[:, knee])
+        ).as_rotvec()
+        assert np.abs(vector[:, 1:]).max() < 1e-4 < 0.1 < vector[:, 0].std()
+        assert limits.excess(free.turns)[:, knee].max() > 0.03
+        assert limits.excess(back.turns)[:, hip].max() > 0  # limits of what does turn are a matter of asking
+        np.testing.assert_array_equal(back.turns[:, 0], free.turns[:, 0])  # the root has none
+    for held in modality.corrected(foot_lock=True, joint_limits=True).decode(shaken):
+        assert limits.excess(held.turns).max() < 1e-6
+
+
 def test_a_body_named_otherwise_moves_alike() -> None:
     """The same body under other names, twice as large: the same poses, twice as large."""
     names = ("root", "chest", "head", "l_upperarm", "l_forearm", "r_upperarm", "r_forearm", "l_thigh", "l_calf",

@@ -55,9 +55,9 @@ def test_what_it_says_is_shaped_like_motions_unless_it_says_noise_too(run: Run) 
         return settle(data, None, Recipe().updated(words), words).facts.network
 
     [gains] = run.facts.network["spectrum"]
-    assert len(gains) == 16 and gains[0] > 5 * gains[-1] and settled()["spectrum"] == [gains]
-    [half] = settled(**{"network.spectrum": 0.5})["spectrum"]
-    assert half == pytest.approx([g**0.5 for g in gains], rel=2e-3)
+    assert len(gains) == 16 and gains[0] > 3 * gains[-1] and settled()["spectrum"] == [gains]
+    [whole] = settled(**{"network.spectrum": 1.0})["spectrum"]
+    assert gains == pytest.approx([g**0.7 for g in whole], rel=2e-3)
     assert "spectrum" not in settled(**{"network.spectrum": 0.0})
     assert "spectrum" not in settled(**{"objective.output": "v"})
     assert "spectrum" not in settled(**{"network.patch": 16})  # one patch is the whole

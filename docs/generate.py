@@ -117,7 +117,7 @@ MEANINGS = {
     "network.attention": "U-Net: levels that have attention",
     "network.spectrum": (
         "transformer that says x: what it says is shaped along every side by this power of the data's amplitude "
-        "spectrum; chosen: 1 for motions, else 0"
+        "spectrum; chosen: 0.7 for motions, else 0"
     ),
     "schedule.kind": "α and σ along time; `auto` is cosine; `tabulated` is a discrete model's, set by `--init`",
     "schedule.shift": "lowers the log-SNR by 2 log(shift); `auto` is √(height · width)/64, at least 1",

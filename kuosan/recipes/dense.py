@@ -51,7 +51,8 @@ DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {
         ),
         # 150 s of one core, cmu_mocap, 128 wide, one seed; foot skating in m/s, jerk in m/s³, Fréchet distance of
         # kinematics: unshaped, velocity 0 0.95, 4,030 and 130 (weight min_snr), 10 0.49, 1,970 and 20; shaped,
-        # velocity 0 0.34, 671 and 3.5, 3 0.43, 299 and 3.7, 10 0.48, 249 and 5.5; real 0.10, 274 and 1.2.
+        # velocity 0 0.34, 671 and 3.5, 3 0.43, 299 and 3.7, 10 0.48, 249 and 5.5, shaped by a power of 0.7, velocity 3
+        # 0.44, 290 and 3.5; real 0.10, 274 and 1.2.
         "network.spectrum": (0.7, "what it says is shaped like the motions, whose power is in slow changes"),
         "objective.velocity": (3.0, "small errors that change from frame to frame are seen as trembling"),
     },

@@ -368,7 +368,7 @@ def test_exports_that_diffusers_cannot_hold(tmp_path: Path) -> None:
     refuse(TRANSFORMER, "standard deviation 0.5", sigma_data=0.5)
     refuse(TRANSFORMER | {"sides": [8, 10]}, "square")
     refuse(TRANSFORMER | {"patch": 3}, "patch divides")
-    refuse(TRANSFORMER | {"spectrum": [[1.0] * 8, None]}, "without network.spectrum", output="x")
+    refuse(TRANSFORMER | {"gains": [[1.0] * 8, None]}, "without network.spectrum", output="x")
     refuse(UNET | {"sides": [8, 9]}, "multiples of 2")
     refuse(TRANSFORMER | {"conditions": {"word": 1001}}, "1000 classes")
     refuse(TRANSFORMER | {"conditions": {"class": 3}}, "no condition 'size'", where={"size": 0})

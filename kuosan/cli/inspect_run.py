@@ -25,6 +25,7 @@ SHAPE = (
     "given",
     "beside",
     "free",
+    "gains",
 )  # of a network; told elsewhere
 
 

@@ -95,7 +95,8 @@ def file_leaves(path: Path) -> dict[str, Any]:
     if "format" in tree and isinstance(tree.get("recipe"), dict):
         network = tree.get("network") or {}
         parts = {k: v for k, v in tree["recipe"].items() if k not in ("init", "network")}
-        parts["network"] = {k: v for k, v in network.items() if k in NetworkPart.model_fields}
+        own = {k: v for k, v in (tree["recipe"].get("network") or {}).items() if v is not None}
+        parts["network"] = own | {k: v for k, v in network.items() if k in NetworkPart.model_fields}
         tree = parts
     leaves = dict(_flat(tree, ""))
     leaves.pop("data.path", None)

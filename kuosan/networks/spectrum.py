@@ -66,15 +66,10 @@ class Shaping(nn.Module):
     def __init__(self, gains: Sequence[Gains]) -> None:
         super().__init__()
         self.gains = tuple(gains)
-        self._kernels: dict[tuple[int, int, torch.device], Tensor] = {}
-
-    def kernel(self, side: int, n: int, device: torch.device) -> Float[Tensor, "n n"]:
-        at = side, n, device
-        if at not in self._kernels:
-            gains = self.gains[side]
-            assert gains is not None
-            self._kernels[at] = kernel(gains, n).float().to(device)
-        return self._kernels[at]
+        for side, own in enumerate(self.gains):
+            if own is not None:
+                self.register_buffer(f"kernel{side}", kernel(own, len(own)).float(), persistent=False)
+        self._others: dict[tuple[int, int], Tensor] = {}  # of states of other sizes
 
     def forward(self, y: Float[Tensor, "b c *sides"]) -> Float[Tensor, "b c *sides"]:
         """In single precision at least, however coarse ``y``: the rounding of neighbours would be seen as trembling."""
@@ -83,5 +78,12 @@ class Shaping(nn.Module):
             for side, gains in enumerate(self.gains):
                 if gains is not None:
                     along = y.movedim(2 + side, -1)
-                    y = (along @ self.kernel(side, along.shape[-1], y.device).to(y)).movedim(-1, 2 + side)
+                    y = (along @ self._kernel(side, gains, along.shape[-1]).to(y)).movedim(-1, 2 + side)
         return y
+
+    def _kernel(self, side: int, gains: Sequence[float], n: int) -> Float[Tensor, "n n"]:
+        if n == len(gains):
+            return self.get_buffer(f"kernel{side}")
+        if (side, n) not in self._others:
+            self._others[side, n] = kernel(gains, n).float()
+        return self._others[side, n]

@@ -142,7 +142,7 @@ class Transformer(nn.Module):
         given: it is told of given parts, in as many channels more: see `networks.given`.
         beside: channels that stand beside the state: see there.
         free: it takes states of other sides too, whose patches lie about the same middle.
-        spectrum: gains of the frequencies along each side with which what it says of the states is shaped: see
+        gains: of the frequencies along each side with which what it says of the states is shaped: see
             `networks.spectrum`.
         captions: how it hears captions: the arguments of `networks.captions.CaptionEncoder`.
         activation: of the MLPs, ``gelu`` or, as in DiT, ``gelu-approximate``, which differs from it by at most 0.0005
@@ -171,7 +171,7 @@ class Transformer(nn.Module):
         given: bool = False,
         beside: int = 0,
         free: bool = False,
-        spectrum: Sequence[Gains] | None = None,
+        gains: Sequence[Gains] | None = None,
         captions: Mapping[str, Any] | None = None,
         activation: str = APPROXIMATE,
         dropout: float = 0.0,
@@ -189,7 +189,7 @@ class Transformer(nn.Module):
         self.out_channels, self.given, self.beside = out_channels or channels, given, beside
         self.dim, self.depth, self.heads, self.free = dim, depth, heads, free
         self.counts = counts_of(self.sides, self.patch)
-        self.shaping = Shaping(spectrum) if spectrum else None
+        self.shaping = Shaping(gains) if gains else None
         self.reach = tuple(reach) if reach else self.counts
         values = math.prod(self.patch)
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator

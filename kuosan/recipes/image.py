@@ -169,7 +169,8 @@ def resolve(
                 "the squares of this noise have no mean, so nothing with noise in it can be regressed",
             )
         decide("objective", "output", output, why)
-        gains, reasons = _spectrum(recipe, data, network, tree["objective"]["output"], usual or {})
+        power, gains, reasons = _spectrum(recipe, data, network, tree["objective"]["output"], usual or {})
+        tree["network"]["spectrum"] = power
         network, choices = network | gains, choices + reasons
     edm = tree["objective"]["output"] == "edm"
     learned = tree["schedule"]["kind"] == "learned" and tree["objective"]["kind"] == "denoising"
@@ -264,8 +265,9 @@ def _spectrum(
     network: Mapping[str, Any],
     output: str,
     usual: Mapping[str, tuple[Any, str]],
-) -> tuple[dict[str, Any], list[Choice]]:
-    """Gains with which what a network says is shaped like the data, where that was asked for or is usual.
+) -> tuple[float | None, dict[str, Any], list[Choice]]:
+    """The power of the data's spectrum by which what a network says is shaped, where that was asked for or is usual,
+    and the gains that this comes to.
 
     Raises:
         UserError: it was asked for of what cannot be shaped so.
@@ -280,10 +282,10 @@ def _spectrum(
         )
     power, why = usual.get("network.spectrum", (0.0, "")) if asked is None else (asked, "asked for")
     if not (power and fits):
-        return {}, []
+        return asked, {}, []
     x, _ = data.train.batch(torch.arange(min(len(data.train), SHOWN)))
     gains = gains_of(x, each(network["patch"], x.ndim - 2), power)
-    return ({"spectrum": gains}, [("network.spectrum", power, why)]) if any(gains) else ({}, [])
+    return (power, {"gains": gains}, [("network.spectrum", power, why)]) if any(gains) else (asked, {}, [])
 
 
 def _fixed(recipe: Recipe, data: Dataset) -> str:

@@ -94,7 +94,7 @@ def test_another_size_has_the_same_gain_at_the_same_frequency() -> None:
         assert torch.allclose(k @ level, gains[0] * level)
 
 
-def network(spectrum: object = None, **more: object) -> Transformer:
+def network(gains: object = None, **more: object) -> Transformer:
     made = Transformer(
         2,
         [24],
@@ -102,7 +102,7 @@ def network(spectrum: object = None, **more: object) -> Transformer:
         dim=16,
         depth=1,
         heads=2,
-        spectrum=spectrum,
+        gains=gains,
         generator=torch.Generator().manual_seed(0),
         **more,
     )  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import pytest
 
 import kuosan
 from kuosan.cli.app import main
+from kuosan.cli.options import file_leaves
 from kuosan.errors import UserError
 from kuosan.modalities import MotionModality
 from kuosan.modalities.motion_bvh import read_bvh, write_bvh
@@ -54,13 +55,15 @@ def test_what_it_says_is_shaped_like_motions_unless_it_says_noise_too(run: Run) 
         words = {k.replace("__", "."): v for k, v in TINY.items()} | {"budget": "5steps"} | leaves
         return settle(data, None, Recipe().updated(words), words).facts.network
 
-    [gains] = run.facts.network["spectrum"]
-    assert len(gains) == 16 and gains[0] > 3 * gains[-1] and settled()["spectrum"] == [gains]
-    [whole] = settled(**{"network.spectrum": 1.0})["spectrum"]
+    [gains] = run.facts.network["gains"]
+    assert len(gains) == 16 and gains[0] > 3 * gains[-1] and settled()["gains"] == [gains]
+    [whole] = settled(**{"network.spectrum": 1.0})["gains"]
     assert gains == pytest.approx([g**0.7 for g in whole], rel=2e-3)
-    assert "spectrum" not in settled(**{"network.spectrum": 0.0})
-    assert "spectrum" not in settled(**{"objective.output": "v"})
-    assert "spectrum" not in settled(**{"network.patch": 16})  # one patch is the whole
+    assert "gains" not in settled(**{"network.spectrum": 0.0})
+    assert "gains" not in settled(**{"objective.output": "v"})
+    assert "gains" not in settled(**{"network.patch": 16})  # one patch is the whole
+    again = file_leaves(run.path / "recipe.yaml")  # what `--config` takes from a run
+    assert again["network.spectrum"] == 0.7 and settled(**again)["gains"] == [gains]
     with pytest.raises(UserError, match="says v: leave it away"):
         settled(**{"objective.output": "v", "network.spectrum": 1.0})
 

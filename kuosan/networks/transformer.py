@@ -189,7 +189,6 @@ class Transformer(nn.Module):
         self.out_channels, self.given, self.beside = out_channels or channels, given, beside
         self.dim, self.depth, self.heads, self.free = dim, depth, heads, free
         self.counts = counts_of(self.sides, self.patch)
-        self.shaping = Shaping(gains) if gains else None
         self.reach = tuple(reach) if reach else self.counts
         values = math.prod(self.patch)
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
@@ -202,6 +201,7 @@ class Transformer(nn.Module):
             reads = [Reading(dim, heads, captions["dim"]) for _ in range(depth)] if captions else []
         self.blocks, self.reads = nn.ModuleList(blocks), nn.ModuleList(reads)
         self.to_empty(device="cpu")
+        self.shaping = Shaping(gains) if gains else None
         self.table = ConditionTable(conditions or {}, dim, augment)
         self.register_buffer("pos", positions(self.counts, dim, self.reach), persistent=False)
         self._others: dict[tuple[int, ...], Tensor] = {}  # positions of other states
@@ -309,7 +309,7 @@ class Transformer(nn.Module):
         y = h.permute(0, 2 * s + 1, *pairs).reshape(b, self.out_channels, *x.shape[2:])
         y = cropped(y, sides)
         if self.shaping is not None:  # not the variances that may stand behind
-            mean = self.shaping(y[:, : self.channels])
+            mean = self.shaping(y[:, : self.channels]).to(x.dtype)
             y = mean if y.shape[1] == self.channels else torch.cat([mean, y[:, self.channels :].to(mean)], 1)
         return y
 

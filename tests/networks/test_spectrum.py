@@ -124,6 +124,10 @@ def test_a_transformer_says_what_it_would_have_said_shaped() -> None:
     y, z = both(x, label), network(None, out_channels=4)(x, label)
     assert torch.allclose(y[:, :2], z[:, :2] @ kernel(gains[0] or [], 24).float(), atol=1e-5)
     assert torch.equal(y[:, 2:], z[:, 2:])  # the variances are not shaped
+    one = torch.compile(shaped, backend="eager", fullgraph=True)
+    assert torch.equal(one(x, label), shaped(x, label))
+    coarse = shaped.to(torch.bfloat16)
+    assert coarse(x.bfloat16(), label.bfloat16()).dtype == torch.bfloat16
 
 
 def test_under_autocast_neighbours_are_not_rounded_apart() -> None:

@@ -45,7 +45,7 @@ INVARIANT = ("sigmoid", "uniform")  # weights in λ alone: their mean is the sam
 
 LATENT_BATCH = 16  # on a CPU
 ROOM = 4  # values of a token for each of its patch, from which it says noise as well as it says data
-SHOWN = 512  # items that tell the spectrum of the data
+SHOWN, FEWEST_SHOWN = 2**23, 8  # numbers of training items that tell the spectrum, and items at least
 BASE_SIDE = 64  # the side that the cosine schedule was made for (Hoogeboom et al. 2023, sec. 3.1)
 
 
@@ -283,7 +283,8 @@ def _spectrum(
     power, why = usual.get("network.spectrum", (0.0, "")) if asked is None else (asked, "asked for")
     if not (power and fits):
         return asked, {}, []
-    x, _ = data.train.batch(torch.arange(min(len(data.train), SHOWN)))
+    most = max(FEWEST_SHOWN, SHOWN // math.prod(data.modality.shape))
+    x, _ = data.train.batch(torch.arange(min(len(data.train), most)))
     gains = gains_of(x, each(network["patch"], x.ndim - 2), power)
     return (power, {"gains": gains}, [("network.spectrum", power, why)]) if any(gains) else (asked, {}, [])
 

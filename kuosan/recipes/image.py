@@ -250,8 +250,14 @@ def resolve(
     tree["training"] |= leaves
     network = network | more
     choices += reasons
-    decide("sampling", "solver", "deis", "to begin with: which suits the model is measured once there is one")
-    decide("sampling", "grid", "karras:7", "its partner until then")
+    says_x = tree["objective"]["output"] == "x"
+    why = (
+        "few steps suffice"
+        if says_x
+        else "to begin with: which suits the model is measured once there is one"
+    )
+    decide("sampling", "solver", "deis", why)
+    decide("sampling", "grid", "karras:7", "its partner" if says_x else "its partner until then")
     tree["data"]["modality"] = data.modality.name
     leaves, reasons = choose_views(Recipe.model_validate(tree), network)
     tree["training"] |= leaves

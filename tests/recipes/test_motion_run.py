@@ -15,6 +15,7 @@ from kuosan.cli.options import file_leaves
 from kuosan.errors import UserError
 from kuosan.modalities import MotionModality
 from kuosan.modalities.motion_bvh import read_bvh, write_bvh
+from kuosan.recipes import sequences
 from kuosan.recipes.opening import settle
 from kuosan.recipes.run import Run
 from kuosan.recipes.schema import Recipe
@@ -66,6 +67,12 @@ def test_what_it_says_is_shaped_like_motions_unless_it_says_noise_too(run: Run) 
     assert again["network.spectrum"] == 0.7 and settled(**again)["gains"] == [gains]
     with pytest.raises(UserError, match="says v: leave it away"):
         settled(**{"objective.output": "v", "network.spectrum": 1.0})
+
+
+def test_no_sampler_is_chosen_by_a_flow_that_goes_astray(run: Run) -> None:
+    """That of a network that says x does, where noise is finer than its estimate."""
+    assert not sequences.chooses(run, 2) and not list((run.path / "grids").glob("steps-*.json"))
+    assert (run.facts.recipe.sampling.solver, run.facts.recipe.sampling.grid) == ("deis", "karras:7")
 
 
 def test_a_bound_is_of_frames_alone(run: Run) -> None:

@@ -26,6 +26,7 @@ SHAPE = (
     "beside",
     "free",
     "gains",
+    "shaped",
 )  # of a network; told elsewhere
 
 

@@ -234,6 +234,11 @@ class Modality(ABC, Generic[Raw]):
             )
         return places(text, axis, self.shape[1 + self.axes.index(axis)], self.units(axis))
 
+    @property
+    def smooth(self) -> range:
+        """Channels that change smoothly along the sides."""
+        return range(self.shape[0])
+
     def units(self, axis: str) -> Mapping[str, float]:
         """Places along one of `axes` per unit of it, by the letters behind a number: {"s": 25.0, "frames": 1.0}."""
         return {}

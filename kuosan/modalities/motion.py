@@ -157,6 +157,12 @@ class MotionModality(Modality[Motion]):
         own = {name: range(start + 6 * j, start + 6 * j + 6) for j, name in enumerate(joints) if j}
         return {**own, "root": range(start + 6), **groups}
 
+    @property
+    def smooth(self) -> range:
+        """The root's height and turning, and rotations; its velocity and contacts jump."""
+        groups = self.form.groups
+        return range(groups["height"].start, groups["joints"].stop)
+
     def units(self, axis: str) -> Mapping[str, float]:
         """Frames of a second, and of a frame."""
         return {"s": self.rate, "frames": 1.0}

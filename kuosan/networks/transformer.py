@@ -144,6 +144,7 @@ class Transformer(nn.Module):
         free: it takes states of other sides too, whose patches lie about the same middle.
         gains: of the frequencies along each side with which what it says of the states is shaped: see
             `networks.spectrum`.
+        shaped: the first channel that is, and the first behind that is not; all unless given.
         captions: how it hears captions: the arguments of `networks.captions.CaptionEncoder`.
         activation: of the MLPs, ``gelu`` or, as in DiT, ``gelu-approximate``, which differs from it by at most 0.0005
             and takes three to six times as long on a CPU: a fifth of a small network's whole step.
@@ -172,6 +173,7 @@ class Transformer(nn.Module):
         beside: int = 0,
         free: bool = False,
         gains: Sequence[Gains] | None = None,
+        shaped: Sequence[int] | None = None,
         captions: Mapping[str, Any] | None = None,
         activation: str = APPROXIMATE,
         dropout: float = 0.0,
@@ -202,6 +204,7 @@ class Transformer(nn.Module):
         self.blocks, self.reads = nn.ModuleList(blocks), nn.ModuleList(reads)
         self.to_empty(device="cpu")
         self.shaping = Shaping(gains) if gains else None
+        self.shaped = slice(*shaped) if shaped else slice(0, channels)
         self.table = ConditionTable(conditions or {}, dim, augment)
         self.register_buffer("pos", positions(self.counts, dim, self.reach), persistent=False)
         self._others: dict[tuple[int, ...], Tensor] = {}  # positions of other states
@@ -308,9 +311,9 @@ class Transformer(nn.Module):
         pairs = [k for pair in zip(range(1, s + 1), range(s + 1, 2 * s + 1), strict=True) for k in pair]
         y = h.permute(0, 2 * s + 1, *pairs).reshape(b, self.out_channels, *x.shape[2:])
         y = cropped(y, sides)
-        if self.shaping is not None:  # not the variances that may stand behind
-            mean = self.shaping(y[:, : self.channels]).to(x.dtype)
-            y = mean if y.shape[1] == self.channels else torch.cat([mean, y[:, self.channels :].to(mean)], 1)
+        if self.shaping is not None:
+            parts = y[:, : self.shaped.start], self.shaping(y[:, self.shaped]), y[:, self.shaped.stop :]
+            y = torch.cat([part.to(x.dtype) for part in parts], 1)
         return y
 
     def _through(

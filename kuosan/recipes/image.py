@@ -291,8 +291,11 @@ def _spectrum(
         return asked, {}, []
     most = max(FEWEST_SHOWN, SHOWN // math.prod(data.modality.shape))
     x, _ = data.train.batch(torch.arange(min(len(data.train), most)))
-    gains = gains_of(x, each(network["patch"], x.ndim - 2), power)
-    return (power, {"gains": gains}, [("network.spectrum", power, why)]) if any(gains) else (asked, {}, [])
+    own = data.modality.smooth
+    gains = gains_of(x[:, own.start : own.stop], each(network["patch"], x.ndim - 2), power)
+    if not any(gains):
+        return asked, {}, []
+    return power, {"gains": gains, "shaped": [own.start, own.stop]}, [("network.spectrum", power, why)]
 
 
 def _fixed(recipe: Recipe, data: Dataset) -> str:

@@ -124,6 +124,9 @@ def test_a_transformer_says_what_it_would_have_said_shaped() -> None:
     y, z = both(x, label), network(None, out_channels=4)(x, label)
     assert torch.allclose(y[:, :2], z[:, :2] @ kernel(gains[0] or [], 24).float(), atol=1e-5)
     assert torch.equal(y[:, 2:], z[:, 2:])  # the variances are not shaped
+    some = network(gains, shaped=[1, 2])(x, label)
+    assert torch.equal(some[:, :1], plain(x, label)[:, :1])
+    assert torch.allclose(some[:, 1:], shaped(x, label)[:, 1:], atol=1e-6)
     one = torch.compile(shaped, backend="eager", fullgraph=True)
     assert torch.equal(one(x, label), shaped(x, label))
     coarse = shaped.to(torch.bfloat16)

@@ -58,6 +58,7 @@ def test_what_it_says_is_shaped_like_motions_unless_it_says_noise_too(run: Run) 
 
     [gains] = run.facts.network["gains"]
     assert len(gains) == 16 and gains[0] > 3 * gains[-1] and settled()["gains"] == [gains]
+    assert run.facts.network["shaped"] == [2, 4 + 6 * 13]  # velocity and contacts jump
     [whole] = settled(**{"network.spectrum": 1.0})["gains"]
     assert gains == pytest.approx([g**0.7 for g in whole], rel=2e-3)
     assert "gains" not in settled(**{"network.spectrum": 0.0})

@@ -84,7 +84,9 @@ class Limits:
         are."""
         low, high = np.array(self.low), np.array(self.high)
         if still:
-            free = high - low >= 2 * SLACK
+            free = (
+                high - low > SLACK
+            )  # still ones are narrower than STILL, others wider than twice SLACK, to rounding
             if free.all():
                 return motion
             low, high = np.where(free, -np.inf, low), np.where(free, np.inf, high)

@@ -190,6 +190,20 @@ def test_axes_about_which_joints_never_turn_are_kept_still_and_others_are_free()
         assert limits.excess(held.turns).max() <= ROUNDING
 
 
+def test_a_rare_turn_is_no_stillness() -> None:
+    """Of fewer frames than the limits leave out: it is not taken from the data, nor in a run of before."""
+    knee = WALKS[0].skeleton.names.index("LeftLeg")
+    long = [walk(seed, 600) for seed in range(3)]
+    turns = long[0].turns.copy()
+    turns[300, knee] = turns[300, knee] @ Rotation.from_euler("y", 10, degrees=True).as_matrix()
+    rare = [replace(long[0], turns=turns), *long[1:]]
+    limits = Limits.of(rare)
+    np.testing.assert_array_equal(limits.clamped(rare[0], still=True).turns[300, knee], turns[300, knee])
+    slack = np.deg2rad(2.0) - 1e-7  # as limits of an axis without turns were kept
+    former = replace(limits, low=((-slack,) * 3,) * 13, high=((slack,) * 3,) * 13)
+    assert former.clamped(rare[0], still=True) is rare[0]
+
+
 def test_a_body_named_otherwise_moves_alike() -> None:
     """The same body under other names, twice as large: the same poses, twice as large."""
     names = ("root", "chest", "head", "l_upperarm", "l_forearm", "r_upperarm", "r_forearm", "l_thigh", "l_calf",

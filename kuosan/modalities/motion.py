@@ -128,16 +128,14 @@ class MotionModality(Modality[Motion]):
         return torch.from_numpy(x).transpose(1, 2).contiguous()
 
     def decode(self, x: Float[Tensor, "b c t"]) -> list[Motion]:
-        """Motions of states of any number of frames; about axes about which the data never turn, none does."""
+        """Motions of states of any number of frames."""
         if x.ndim != 3 or x.shape[1] != self.form.channels:
             raise ValueError(f"expected states of shape (b, {self.form.channels}, t), got {tuple(x.shape)}")
         found = []
         for rows in x.detach().to("cpu", torch.float64).transpose(1, 2).numpy():
-            motion = self.limits.clamped(self.form.motion(rows), still=True)
+            motion = self.form.motion(rows)
             motion = foot_locked(motion, self.form) if self.lock else motion
-            found.append(
-                self.limits.clamped(motion, still=not self.limit) if self.lock or self.limit else motion
-            )
+            found.append(self.limits.clamped(motion) if self.limit else motion)
         return found
 
     def to_state(self, storage: Ragged, seeds: Seeds | None = None) -> Float[Tensor, "b c t"]:

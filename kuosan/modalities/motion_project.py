@@ -12,8 +12,7 @@ law of cosines); the foot keeps its direction in the world, the body its way. A 
 approached as far as the leg goes.
 
 **Joint limits.** Of each joint the rotation vector about its mean rotation over the data, component by component, has a
-range that 99.8 % of the frames keep to; what is outside is taken to the nearest inside. An axis about which a joint
-never turns in the data, as a knee has two, is no limit but how the body is made: motions are always kept to it.
+range that 99.8 % of the frames keep to; what is outside is taken to the nearest inside.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ ROUNDS = 3  # where ankle and toes are held at once
 OUTSIDE = 0.001  # of the frames, at either end
 SLACK = np.deg2rad(2.0)
 ROUNDING = 1e-4  # radians, of what is kept as single floats: what is at its limit is not beyond it
-STILL = np.deg2rad(0.5)  # less than this over all frames is no turn
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,7 @@ class Limits:
             mean = Rotation.from_matrix(turns[:, j]).mean()
             vector = (mean.inv() * Rotation.from_matrix(turns[:, j])).as_rotvec()
             low, high = np.quantile(vector, [OUTSIDE, 1 - OUTSIDE], axis=0)
-            still = np.ptp(vector, axis=0) < STILL
-            least, most = vector.min(0), vector.max(0)
-            rows.append(
-                (mean.as_rotvec(), np.where(still, least, low - SLACK), np.where(still, most, high + SLACK))
-            )
+            rows.append((mean.as_rotvec(), low - SLACK, high + SLACK))
         mean, low, high = (tuple(_numbers(r[k]) for r in rows) for k in range(3))
         return cls(mean, low, high)
 
@@ -79,21 +73,12 @@ class Limits:
         over = np.maximum(np.array(self.low) - vector, vector - np.array(self.high))
         return np.asarray(np.maximum(over, 0).max(-1))
 
-    def clamped(self, motion: Motion, *, still: bool = False) -> Motion:
-        """The motion within the limits, or those of axes that are ``still`` alone; joints that are inside stay as they
-        are."""
-        low, high = np.array(self.low), np.array(self.high)
-        if still:
-            free = (
-                high - low > SLACK
-            )  # still ones are narrower than STILL, others wider than twice SLACK, to rounding
-            if free.all():
-                return motion
-            low, high = np.where(free, -np.inf, low), np.where(free, np.inf, high)
+    def clamped(self, motion: Motion) -> Motion:
+        """The motion within the limits; joints that are inside stay as they are."""
         vector, mean = self._vectors(motion.turns)
-        kept = np.clip(vector, low, high)
+        kept = np.clip(vector, np.array(self.low), np.array(self.high))
         there = mean @ Rotation.from_rotvec(kept.reshape(-1, 3)).as_matrix().reshape(*vector.shape, 3)
-        outside = (np.abs(kept - vector).max(-1) > ROUNDING)[..., None, None]
+        outside = (np.abs(kept - vector).max(-1) > 0)[..., None, None]
         outside[:, 0] = False
         return replace(motion, turns=np.where(outside, there, motion.turns))
 

@@ -104,11 +104,6 @@ def false_alarms(count: int, n: int = 500, d: int = 16) -> None:
     )  # fmt: skip
 
 
-def _floor(m: dict[str, Any]) -> str:
-    """What real items score."""
-    return "–" if m.get("floor") is None else number(m["floor"], m.get("floor_stderr"))
-
-
 def _cell(m: dict[str, float] | None) -> str:
     return "–" if m is None else f"{number(m['value'], m['stderr'])} ± {error(m['stderr'])}"
 

@@ -1,8 +1,7 @@
 """What a network says of smooth data, shaped along each side like the data.
 
-A network's errors are about as large at every frequency; data are not: a motion has a thousandth of its power in
-changes from frame to frame, so an even error of a few per cent is seen as trembling there, and as seams between
-patches. With the orthonormal cosine transform D of a side, what a network says, F, is therefore taken as
+A network's errors are about as large at every frequency; data are not: motions have 0.4 % of their power in the upper
+half of the frequencies (cmu_mocap at 30 frames per second), so an even error of a few per cent is seen as trembling. With the orthonormal cosine transform D of a side, what a network says, F, is therefore taken as
 
     x̂ = Dᵀ diag(g) D F,      g_k = (p_k / mean p)^(γ/2),      p_k = E|D(x - E x)|²_k                        (1)
 
@@ -14,12 +13,12 @@ frequencies, g(k'/n'), between which log g is taken along straight lines.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.fft import dct
 from torch import Tensor, nn
 
 Gains = Sequence[float] | None  # of one side's frequencies 0 … n-1; None leaves it alone
@@ -29,11 +28,8 @@ LEAST = 1e-3  # of the largest: with a gain of 0 nothing could be said there
 
 
 def cosines(n: int) -> Float[Tensor, "n n"]:
-    """D of eq. 1: D_kj = c_k cos(π k (j + ½)/n), orthonormal."""
-    k = torch.arange(n, dtype=torch.float64)
-    d = (math.pi / n * k[:, None] * (k + 0.5)).cos() * math.sqrt(2 / n)
-    d[0] /= math.sqrt(2)
-    return d
+    """D of eq. 1, orthonormal, a frequency a row."""
+    return torch.from_numpy(dct(np.eye(n), norm="ortho", axis=0))
 
 
 def gains_of(x: Float[Tensor, "b c *sides"], patch: Sequence[int], power: float) -> list[list[float] | None]:

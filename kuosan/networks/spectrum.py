@@ -1,7 +1,8 @@
 """What a network says of smooth data, shaped along each side like the data.
 
 A network's errors are about as large at every frequency; data are not: motions have 0.4 % of their power in the upper
-half of the frequencies (cmu_mocap at 30 frames per second), so an even error of a few per cent is seen as trembling. With the orthonormal cosine transform D of a side, what a network says, F, is therefore taken as
+half of the frequencies (cmu_mocap at 30 frames per second), so an even error of a few per cent is seen as trembling.
+With the orthonormal cosine transform D of a side, what a network says, F, is therefore taken as
 
     x̂ = Dᵀ diag(g) D F,      g_k = (p_k / mean p)^(γ/2),      p_k = E|D(x - E x)|²_k                        (1)
 

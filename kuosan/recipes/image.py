@@ -283,8 +283,8 @@ def _spectrum(
     if asked and not fits:
         raise UserError(
             f"network.spectrum shapes what a transformer says of the data itself, and this is a {network['kind']} that "
-            f"says {output}{' of latents' if recipe.codec.kind != 'none' else ''}: leave it away, or set "
-            "objective.output=x"
+            f"says {output}{' of latents' if recipe.codec.kind != 'none' else ''}: leave it away, or choose "
+            "network=transformer, objective.output=x and codec=none"
         )
     power, why = usual.get("network.spectrum", (0.0, "")) if asked is None else (asked, "asked for")
     if not (power and fits):

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.fft import dct
 from torch import Tensor, nn
 
 Gains = Sequence[float] | None  # of one side's frequencies 0 … n-1; None leaves it alone
@@ -30,6 +29,8 @@ LEAST = 1e-3  # of the largest: with a gain of 0 nothing could be said there
 
 def cosines(n: int) -> Float[Tensor, "n n"]:
     """D of eq. 1, orthonormal, a frequency a row."""
+    from scipy.fft import dct  # most networks have no use for it
+
     return torch.from_numpy(dct(np.eye(n), norm="ortho", axis=0))
 
 

@@ -235,6 +235,11 @@ class Modality(ABC, Generic[Raw]):
         return places(text, axis, self.shape[1 + self.axes.index(axis)], self.units(axis))
 
     @property
+    def feet(self) -> Callable[[Tensor], Tensor] | None:
+        """How fast feet go in the world, of states, where these have feet: a function that can be differentiated."""
+        return None
+
+    @property
     def smooth(self) -> range:
         """Channels that change smoothly along the sides."""
         return range(self.shape[0])

@@ -7,6 +7,7 @@ A window has T frames of one skeleton at one rate. What a file has beyond the jo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, r
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.kinds import SUFFIXES
 from kuosan.modalities.motion_draw import FILM_RATE, MOST_SECONDS, gif_bytes, motion_sheet
+from kuosan.modalities.motion_feet import Feet
 from kuosan.modalities.motion_files import WRITTEN, read_clips, write_motion
 from kuosan.modalities.motion_form import Form
 from kuosan.modalities.motion_gather import gather_motions
@@ -154,6 +156,11 @@ class MotionModality(Modality[Motion]):
         start = groups["posture"].start
         own = {name: range(start + 6 * j, start + 6 * j + 6) for j, name in enumerate(joints) if j}
         return {**own, "root": range(start + 6), **groups}
+
+    @cached_property
+    def feet(self) -> Feet | None:
+        """See `Feet`."""
+        return Feet(self.form) if self.form.feet and self.length > 1 else None
 
     @property
     def smooth(self) -> range:

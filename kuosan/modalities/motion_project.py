@@ -8,8 +8,8 @@ correction fades in a straight line over `FADE` seconds, so that nothing jumps:
 
 in the plane alone; height stays as it is. Ankle and toes of one leg share the mean of their corrections. The leg
 reaches the place by turning hip and knee in the plane in which the leg is bent (two-bone inverse kinematics, by the
-law of cosines); the foot keeps its direction in the world, the body its way. A place that is out of reach is
-approached as far as the leg goes.
+law of cosines), the knee about its axis alone; the foot keeps its direction in the world, the body its way. A place
+that is out of reach is approached as far as the leg goes.
 
 **Joint limits.** Of each joint the rotation vector about its mean rotation over the data, component by component, has a
 range that 99.8 % of the frames keep to; what is outside is taken to the nearest inside.
@@ -30,6 +30,7 @@ from kuosan.modalities.motion_skeleton import Array, Motion, Skeleton, globals_o
 
 FADE = 0.2  # seconds
 STRAIGHT = 0.9995  # of a leg's length: it never locks
+NEARLY = 0.05  # sine of a bend below which a leg's usual axis counts for more than this one
 ROUNDS = 3  # where ankle and toes are held at once
 OUTSIDE = 0.001  # of the frames, at either end
 SLACK = np.deg2rad(2.0)
@@ -179,22 +180,18 @@ def reached(motion: Motion, leg: Leg, target: Array) -> Motion:
     rotation, x = globals_of(skeleton, motion.place, motion.turns)
     hip, knee, ankle = (x[:, j] for j in (leg.hip, leg.knee, leg.ankle))
     upper, lower = np.linalg.norm(knee - hip, axis=1), np.linalg.norm(ankle - knee, axis=1)
+    thigh, shin = _unit(knee - hip), _unit(ankle - knee)
+    about = _hinge(rotation[:, leg.hip], thigh, shin)
     way = target - hip
-    far = np.linalg.norm(way, axis=1, keepdims=True)
-    length = np.clip(far[:, 0], np.abs(upper - lower) * 1.0005 + 1e-9, (upper + lower) * STRAIGHT)
-    ahead = way / np.maximum(far, 1e-9)
-    # the knee stays on its side: its direction from the hip, square to the way
-    side = knee - hip
-    side = side - (side * ahead).sum(1, keepdims=True) * ahead
-    small = np.linalg.norm(side, axis=1, keepdims=True) < 1e-6
-    side = np.where(small, np.cross(ahead, np.eye(3)[np.argmin(np.abs(ahead), axis=1)]), side)
-    side /= np.linalg.norm(side, axis=1, keepdims=True)
-    cosine = np.clip((upper**2 + length**2 - lower**2) / (2 * upper * length), -1, 1)[:, None]
-    bent = hip + upper[:, None] * (cosine * ahead + np.sqrt(1 - cosine**2) * side)
-    goal = hip + length[:, None] * ahead
-    first = least_rotation(knee - hip, bent - hip)
-    moved = bent + np.einsum("fij,fj->fi", first, ankle - knee)
-    second = least_rotation(moved - bent, goal - bent) @ first
+    far = np.linalg.norm(way, axis=1)
+    length = np.clip(far, np.abs(upper - lower) * 1.0005 + 1e-9, (upper + lower) * STRAIGHT)[:, None]
+    ahead = _unit(way)
+    across = _unit(about - (about * ahead).sum(1, keepdims=True) * ahead)
+    cosine = np.clip((upper**2 + length[:, 0] ** 2 - lower**2) / (2 * upper * length[:, 0]), -1, 1)[:, None]
+    bent = cosine * ahead + np.sqrt(1 - cosine**2) * np.cross(ahead, across)  # where the thigh goes
+    goal = _unit(length * ahead - upper[:, None] * bent)
+    first = _frame(bent, across) @ np.swapaxes(_frame(thigh, about), 1, 2)
+    second = least_rotation(np.einsum("fij,fj->fi", first, shin), goal) @ first
     chain = skeleton.chain(leg.ankle)
     at = chain.index(leg.knee), chain.index(leg.hip)
     new = {leg.ankle: rotation[:, leg.ankle]}
@@ -205,3 +202,28 @@ def reached(motion: Motion, leg: Leg, target: Array) -> Motion:
         above = new.get(skeleton.parents[j], rotation[:, skeleton.parents[j]])
         turns[:, j] = np.swapaxes(above, 1, 2) @ turned
     return replace(motion, turns=turns)
+
+
+def _hinge(rotation: Array, thigh: Array, shin: Array) -> Array:
+    """The axes (F, 3) about which knees bend: square to thigh and shin where these are bent, and towards where a leg is
+    straight what it is over the motion, as the thigh turns (F, 3, 3)."""
+    bend = np.cross(thigh, shin)
+    own = np.einsum("fji,fj->fi", rotation, bend)
+    usual = own[np.argmax(np.linalg.norm(own, axis=1))]
+    sign = np.sign((own * usual).sum(1, keepdims=True))  # a knee that bends both ways has one axis
+    mean = _unit((np.where(sign == 0, 1, sign) * own).sum(0))
+    if not mean.any():  # it never bends: any axis will do
+        mean = rotation[0].T @ np.cross(thigh[0], np.eye(3)[np.argmin(np.abs(thigh[0]))])
+    there = np.einsum("fij,j->fi", rotation, mean)
+    axis = bend + NEARLY * np.where((bend * there).sum(1, keepdims=True) < 0, -1, 1) * there
+    return _unit(axis - (axis * thigh).sum(1, keepdims=True) * thigh)
+
+
+def _frame(first: Array, second: Array) -> Array:
+    """Rotations (F, 3, 3) whose first two columns are these, which are square to each other or nearly."""
+    second = _unit(second - (second * first).sum(1, keepdims=True) * first)
+    return np.stack([first, second, np.cross(first, second)], -1)
+
+
+def _unit(v: Array) -> Array:
+    return np.asarray(v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9))

@@ -96,6 +96,8 @@ def build_objective(
         Views(crops, route, UNTIL), masks_of(training, modality),
         0.0 if modality is None or part.velocity == "auto" else part.velocity,
         _time(modality) or 0,
+        0.0 if modality is None or part.feet == "auto" else part.feet,
+        modality.feet if modality else None,
     )  # fmt: skip
 
 

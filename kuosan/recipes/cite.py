@@ -272,6 +272,8 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield f"weight {objective.weight}", _WEIGHTS.get(objective.weight, ())
     if objective.velocity not in ("auto", 0):
         yield "errors of velocity", ("tevet2023",)
+    if objective.feet not in ("auto", 0):
+        yield "errors of feet", ("tevet2023",)
     yield f"times {objective.timing}", _TIMINGS.get(objective.timing, ())
     training = facts.recipe.training
     yield f"coupling {training.coupling}", _COUPLINGS.get(training.coupling, ())

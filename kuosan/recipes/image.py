@@ -37,6 +37,7 @@ from kuosan.recipes.noise import choose_noise
 from kuosan.recipes.scarce import choose_scarce
 from kuosan.recipes.schema import NetworkPart, ObjectivePart, Recipe
 from kuosan.recipes.views import choose_views
+from kuosan.recipes.watched import choose_watched
 from kuosan.training.budget import Budget
 
 Choice = tuple[str, Any, str]
@@ -187,18 +188,9 @@ def resolve(
             "small: choose --set objective.weight=sigmoid, or uniform"
         )
     decide("objective", "weight", "edm" if edm else "output", "plain squared error of what is predicted")
-    moves = "time" in data.modality.axes and tree["codec"]["kind"] == "none"
-    if tree["objective"]["velocity"] == "auto" and not (
-        tree["objective"]["kind"] == "denoising" and "objective.velocity" in (usual or {})
-    ):
-        tree["objective"]["velocity"] = 0.0
-    elif tree["objective"]["velocity"] != 0:
-        if tree["objective"]["kind"] == "elbo" or not moves:
-            why = "objective=elbo is a bound, of frames alone" if moves else "these states have no time"
-            raise UserError(
-                f"objective.velocity weighs differences between neighbouring frames, and {why}: leave it away"
-            )
-        decide("objective", "velocity", 0.0, "")
+    leaves, reasons = choose_watched(tree, data.modality, usual or {})
+    tree["objective"] |= leaves
+    choices += reasons
     bound = tree["objective"]["kind"] == "elbo" or tree["objective"]["weight"] in INVARIANT
     timing, why = (
         ObjectivePart(**tree["objective"]).usual_timing,

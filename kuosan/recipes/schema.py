@@ -178,6 +178,10 @@ class ObjectivePart(_Part):
         "auto",
         description="weight of errors of differences between neighbouring frames, beside those of frames",
     )
+    feet: Annotated[float, Field(ge=0)] | Auto = Field(
+        "auto",
+        description="weight of errors of the velocities of a body's feet, in m/s, beside those of its numbers",
+    )
 
     @property
     def usual_timing(self) -> Literal["uniform", "lognormal", "logsnr"]:

@@ -33,6 +33,14 @@ What moves can have its velocity weighed too, the differences Δ of neighbouring
 
 in the place of the error in (1). The minimum is the same, E[x | x_t], whatever κ: a quadratic form of the error; but
 the last of it to go, small errors that change from frame to frame and are seen as trembling, go first.
+
+Where states come to something that is watched, V(x), its errors can be weighed beside theirs,
+
+    ‖x - x̂‖² + κ ‖V(x) - V(x̂)‖²                                                               (4)
+
+as Tevet et al. 2023 do of bodies (eq. 3 and 4): V are the velocities of feet, which hang on chains of joints, so that
+small errors add up there. V is not linear, so where much is still open the minimum is drawn from E[x | x_t] towards
+what has the expected V.
 """
 
 from __future__ import annotations
@@ -171,6 +179,8 @@ class Denoising(Objective):
     given: Masks = NOTHING
     velocity: float = 0.0  # κ of eq. 3
     time: int = 0  # the side along which it is taken, from 0
+    feet: float = 0.0  # κ of eq. 4
+    watched: Callable[[Tensor], Tensor] | None = None  # its V
 
     def at_quantiles(
         self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor
@@ -224,6 +234,9 @@ class Denoising(Objective):
         if self.velocity:
             moved = per_example(error.diff(dim=2 + self.time).square())
             loss = loss + self.velocity * moved * weight.to(squared)
+        if self.feet and self.watched:
+            missed = per_example((self.watched(x) - self.watched(x - error)).square())
+            loss = loss + self.feet * missed * weight.to(squared)
         if self.balance:
             u = at(_output(denoiser, level, density).sqrt(), x)
             spread = posterior.variance

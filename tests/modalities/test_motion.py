@@ -17,13 +17,22 @@ from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import MotionModality, load
 from kuosan.modalities.motion_bvh import write_bvh
-from kuosan.modalities.motion_form import Form, about_vertical, fitted, headings, orthonormal, unit_of
+from kuosan.modalities.motion_feet import Feet
+from kuosan.modalities.motion_form import (
+    HUMAN_REACH,
+    Form,
+    about_vertical,
+    fitted,
+    headings,
+    orthonormal,
+    unit_of,
+)
 from kuosan.modalities.motion_json import BODIES
 from kuosan.modalities.motion_labels import labels_of
 from kuosan.modalities.motion_names import part_of
 from kuosan.modalities.motion_project import ROUNDING, Limits, correction, foot_locked
 from kuosan.modalities.motion_retarget import matched, retargeted
-from kuosan.modalities.motion_skeleton import Motion, Skeleton, globals_of, least_rotation
+from kuosan.modalities.motion_skeleton import Z_UP, Motion, Skeleton, globals_of, least_rotation
 from tests.modalities.motion import body, walk
 
 WALKS = [walk(seed) for seed in range(6)]
@@ -52,6 +61,26 @@ def test_numbers_do_not_depend_on_where_a_motion_begins_and_heads() -> None:
     turns[:, 0] = turn @ turns[:, 0]
     moved = replace(WALKS[0], place=WALKS[0].place @ turn.T + [3, 0, -5], turns=turns)
     np.testing.assert_allclose(form.plain(moved), form.plain(WALKS[0]), atol=1e-9)
+
+
+@pytest.mark.parametrize("up", [1, 2])
+def test_velocities_of_feet_are_those_of_the_points(up: int) -> None:
+    """Seen along the heading, in metres of a body of human size; of joints and of tips, whichever axis is up."""
+    motions = [walk(seed) for seed in range(3)]
+    if up == 2:
+        motions = [
+            replace(m, place=m.place @ Z_UP, turns=np.concatenate([Z_UP.T @ m.turns[:, :1], m.turns[:, 1:]], 1),
+                    skeleton=replace(m.skeleton, up=2)) for m in motions
+        ]  # fmt: skip
+    form = fitted(motions)
+    x = torch.from_numpy(np.stack([form.rows(m) for m in motions]))
+    form = replace(form, feet=(*form.feet, len(form.skeleton) + 3, 0))  # a toe, and the root
+    found = Feet(form)(x.transpose(1, 2)).numpy()
+    for own, motion in zip(found, motions, strict=True):
+        rotation, points = globals_of(motion.skeleton, motion.place, motion.turns)
+        moved = np.diff(points[:, list(form.feet)], axis=0) * form.rate * HUMAN_REACH / form.skeleton.reach
+        back = about_vertical(-headings(rotation[:-1, 0], form.axis))
+        np.testing.assert_allclose(own, np.einsum("fij,fkj->ikf", back, moved), atol=2e-5)
 
 
 def test_numbers_of_a_known_motion() -> None:
@@ -131,6 +160,18 @@ def test_locked_feet_stand_still_and_all_else_goes_its_way() -> None:
     # feet keep their direction in the world
     one, two = (globals_of(m.skeleton, m.place, m.turns)[0][:, list(form.feet)] for m in (motion, locked))
     np.testing.assert_allclose(one, two, atol=1e-9)
+
+
+def test_locked_knees_turn_about_their_axes_alone() -> None:
+    """Those of this body turn about its first axis; a shin that turned along itself would be beyond any limit."""
+    motion, form = sliding()
+    knees = [form.skeleton.names.index(name) for name in ("LeftLeg", "RightLeg")]
+    before, after = (
+        Rotation.from_matrix(m.turns[:, knees].reshape(-1, 3, 3)).as_rotvec()
+        for m in (motion, foot_locked(motion, form))
+    )
+    assert np.abs(before[:, 1:]).max() < 1e-12 and np.abs(after - before).max() > 0.05
+    assert np.abs(after[:, 1:]).max() < 0.02 * np.abs(after - before).max()
 
 
 def test_feet_that_do_not_slide_stay_as_they_are() -> None:

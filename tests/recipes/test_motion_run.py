@@ -42,7 +42,7 @@ def test_it_says_x_and_keeps_the_form_of_its_data(run: Run) -> None:
         "x",
         "output",
     )
-    assert recipe.objective.velocity == 3.0
+    assert (recipe.objective.velocity, recipe.objective.feet) == (3.0, 10.0)
     assert (recipe.data.length, recipe.data.rate) == (16, 30.0)
     assert run.shape == (4 + 6 * 13 + 2, 16) and run.facts.columns == {"class": ["stroll", "walk"]}
     report = (run.path / "report.html").read_text()
@@ -76,13 +76,14 @@ def test_no_sampler_is_chosen_by_a_flow_that_goes_astray(run: Run) -> None:
     assert (run.facts.recipe.sampling.solver, run.facts.recipe.sampling.grid) == ("deis", "karras:7")
 
 
-def test_a_bound_is_of_frames_alone(run: Run) -> None:
+def test_a_bound_is_of_states_alone(run: Run) -> None:
     words: dict[str, Any] = {"budget": "5steps", "objective.kind": "elbo"}
     data = Path(run.facts.recipe.data.path)
-    assert settle(data, None, Recipe().updated(words), words).facts.recipe.objective.velocity == 0
-    words |= {"objective.velocity": 2.0}
-    with pytest.raises(UserError, match="bound, of frames alone"):
-        settle(data, None, Recipe().updated(words), words)
+    found = settle(data, None, Recipe().updated(words), words).facts.recipe.objective
+    assert found.velocity == found.feet == 0
+    for leaf in ("velocity", "feet"):
+        with pytest.raises(UserError, match="bound, of states alone"):
+            settle(data, None, Recipe().updated(words | {f"objective.{leaf}": 2.0}), words)
 
 
 def test_samples_are_files_that_others_open(

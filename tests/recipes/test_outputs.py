@@ -54,9 +54,10 @@ def test_of_pictures(data: Path) -> None:
     assert output(data, schedule="edm") == "edm"
 
 
-def test_frames_without_time_have_no_velocity(data: Path) -> None:
+def test_pictures_have_no_velocity_and_no_feet(data: Path) -> None:
     words = small.asked()
     assert settle(data, None, Recipe().updated(words), words).facts.recipe.objective.velocity == 0
-    words = small.asked(objective__velocity=1.0)
-    with pytest.raises(UserError, match="no time"):
-        settle(data, None, Recipe().updated(words), words)
+    for leaf, none in (("velocity", "no time"), ("feet", "no feet")):
+        words = small.asked(**{f"objective__{leaf}": 1.0})
+        with pytest.raises(UserError, match=none):
+            settle(data, None, Recipe().updated(words), words)

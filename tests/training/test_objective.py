@@ -262,3 +262,24 @@ def test_errors_of_velocity_are_weighed_beside_those_of_frames(weight: str, outp
         for s in (0.5, scale, 0.9)
     ]
     assert found[1] < min(found[0], found[2])
+
+
+@pytest.mark.parametrize("output", ["x", "v"])
+def test_errors_of_what_is_watched_are_weighed_beside_those_of_states(output: Output) -> None:
+    """Eq. 4 by hand, for a V that is not linear."""
+    n = 64
+    seeds, u = Seeds.of(8, n), midpoints(n)
+    x = seeds.fold("x").normal(torch.empty(n, 2, 6, dtype=torch.float64))
+    blind = NetworkDenoiser(GaussianProcess(Cosine()), TwoHalves(0.2, 0.0), output, variance=True)
+
+    def watched(x: Tensor) -> Tensor:
+        return x[:, 0] * x[:, 1].sin()
+
+    t = Cosine().clip(u)
+    plain, more = Denoising(), Denoising(feet=3.0, watched=watched)
+    with torch.no_grad():
+        x_hat = blind(GaussianProcess(Cosine()).between(x, seeds.normal(x), t), t).mean
+        one, two = (o.at_quantiles(blind, x, u, seeds) for o in (plain, more))
+    c = one / (x - x_hat).square().flatten(1).mean(1)
+    missed = (watched(x) - watched(x_hat)).square().sum(1) / x[0].numel()
+    assert torch.allclose(two, one + 3.0 * c * missed, rtol=1e-9)

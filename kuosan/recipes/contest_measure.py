@@ -11,7 +11,6 @@ from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.evaluation.encoder import load_encoder
-from kuosan.evaluation.likelihood.dequantise import Dequantisation
 from kuosan.evaluation.likelihood.measure import measurements
 from kuosan.recipes.evaluate import measure
 from kuosan.recipes.masked_measure import MEASURES
@@ -70,15 +69,17 @@ def _recognised(contest: Contest, samples: Samples, folder: Path) -> dict[str, A
 
 def vae_bits(contest: Contest, model: VAE, seed: int, most: int = 500) -> dict[str, Any]:
     """The bound of held-out items, under the name that the diffusion's has."""
-    level, data, found = model.level, contest.dataset.val, []
+    data, found = contest.dataset.val, []
     for index in torch.arange(min(len(data), most)).split(CHUNK):
         x, cond = data.batch(index)
-        seeds, extra = Seeds.of(seed, index.tolist()), torch.zeros(len(x), dtype=torch.float64)
-        if level is not None:
-            x, extra = Dequantisation("uniform")(x, level, seeds.fold("level"))
         on = {k: v.to(model.device) for k, v in cond.items()}
-        found.append(extra - model.bound(x.float().to(model.device), on, seeds).cpu().double())
+        found.append(
+            -model.bound(x.float().to(model.device), on, Seeds.of(seed, index.tolist())).cpu().double()
+        )
     nats: Tensor = torch.cat(found)
-    unit = torch.Size(contest.first.shape).numel() * (1.0 if level is None else math.log(2))
+    unit = torch.Size(contest.first.shape).numel() * (1.0 if model.level is None else math.log(2))
     note = "importance-weighted bound of 32 latents, under the prior that samples come from"
-    return {k: m.to_json() for k, m in measurements({"bound": [nats / unit]}, {"bound": note}, level).items()}
+    return {
+        k: m.to_json()
+        for k, m in measurements({"bound": [nats / unit]}, {"bound": note}, model.level).items()
+    }

@@ -94,13 +94,21 @@ class Decoder(nn.Module):
         initialise(self, generator, [b.conv2 for b in self.blocks if isinstance(b, Residual)])
 
     def forward(self, z: Float[Tensor, "b z"], cond: Cond) -> Float[Tensor, "b c *sides"]:
+        return self.read(self.last, self.features(z, cond))
+
+    def read(self, layer: nn.Module, features: Tensor) -> Tensor:
+        """What a last layer makes of the features, as long as states are."""
+        return cropped(layer(features), self.sides).float()
+
+    def features(self, z: Float[Tensor, "b z"], cond: Cond) -> Float[Tensor, "b w *whole"]:
+        """What the last layer reads."""
         e = self.style(z) + self.table(cond, len(z))
         h = self.start(z).view(len(z), self.deepest, *self.least)
         for level in reversed(range(len(self.blocks))):
             h = self.blocks[level](h, e)
             if level:
                 h = F.interpolate(h, scale_factor=[float(n) for n in self.by[level - 1]], mode="nearest")
-        return cropped(self.last(F.silu(self.norm(h))), self.sides).float()
+        return F.silu(self.norm(h))
 
 
 class Encoder(nn.Module):

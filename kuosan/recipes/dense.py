@@ -55,7 +55,7 @@ DEFAULTS: dict[str, dict[str, tuple[Any, str]]] = {
         # 0.44, 290 and 3.5; real 0.10, 274 and 1.2.
         "network.spectrum": (0.7, "what it says is shaped like the motions, whose power is in slow changes"),
         "objective.velocity": (3.0, "small errors that change from frame to frame are seen as trembling"),
-        "objective.feet": (10.0, "errors of many joints add up in the feet, which should stand still"),
+        "objective.feet": (30.0, "errors of many joints add up in the feet, which should stand still"),
     },
 }
 """By modality: leaves whose ``auto`` is another than that of pictures, "part.leaf" → (value, why)."""

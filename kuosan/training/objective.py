@@ -36,11 +36,12 @@ the last of it to go, small errors that change from frame to frame and are seen 
 
 Where states come to something that is watched, V(x), its errors can be weighed beside theirs,
 
-    ‖x - x̂‖² + κ ‖V(x) - V(x̂)‖²                                                               (4)
+    ‖x - x̂‖² + κ min(SNR, 1) ‖V(x) - V(x̂)‖²                                                   (4)
 
-as Tevet et al. 2023 do of bodies (eq. 3 and 4): V are the velocities of feet, which hang on chains of joints, so that
-small errors add up there. V is not linear, so where much is still open the minimum is drawn from E[x | x_t] towards
-what has the expected V.
+as Tevet et al. 2023 do of bodies (eq. 3 and 4, at all times alike): V are the velocities of feet, which hang on chains
+of joints, so that small errors add up there. V is not linear, so where much is open yet the minimum is drawn from
+E[x | x_t] towards what has the expected V: hence the second factor, as little of a state is watched while noise hides
+most of it.
 """
 
 from __future__ import annotations
@@ -236,7 +237,8 @@ class Denoising(Objective):
             loss = loss + self.velocity * moved * weight.to(squared)
         if self.feet and self.watched:
             missed = per_example((self.watched(x) - self.watched(x - error)).square())
-            loss = loss + self.feet * missed * weight.to(squared)
+            seen = level.log_snr.exp().clamp_max(1)
+            loss = loss + self.feet * missed * (weight * seen).to(squared)
         if self.balance:
             u = at(_output(denoiser, level, density).sqrt(), x)
             spread = posterior.variance

@@ -42,7 +42,7 @@ def test_it_says_x_and_keeps_the_form_of_its_data(run: Run) -> None:
         "x",
         "output",
     )
-    assert (recipe.objective.velocity, recipe.objective.feet) == (3.0, 10.0)
+    assert (recipe.objective.velocity, recipe.objective.feet) == (3.0, 30.0)
     assert (recipe.data.length, recipe.data.rate) == (16, 30.0)
     assert run.shape == (4 + 6 * 13 + 2, 16) and run.facts.columns == {"class": ["stroll", "walk"]}
     report = (run.path / "report.html").read_text()

@@ -282,4 +282,5 @@ def test_errors_of_what_is_watched_are_weighed_beside_those_of_states(output: Ou
         one, two = (o.at_quantiles(blind, x, u, seeds) for o in (plain, more))
     c = one / (x - x_hat).square().flatten(1).mean(1)
     missed = (watched(x) - watched(x_hat)).square().sum(1) / x[0].numel()
-    assert torch.allclose(two, one + 3.0 * c * missed, rtol=1e-9)
+    seen = torch.minimum(Cosine().log_snr(t).exp(), torch.tensor(1.0))
+    assert torch.allclose(two, one + 3.0 * c * seen * missed, rtol=1e-9)

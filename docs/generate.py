@@ -177,7 +177,8 @@ MEANINGS = {
     "sampling.steps": "steps of `kuosan sample`, of previews and of measuring; of texts 32, at most one per token, "
     "unless given; autoregressive one per token",
     "sampling.solver": "see [solvers](solvers.md)",
-    "sampling.grid": "`uniform`, `logsnr`, `karras`, `karras:POWER`, `entropy`, `entropy:POWER` (the last two of the "
+    "sampling.grid": "`uniform`, `logsnr`, `karras`, `karras:POWER`, `karras:POWER:END`, `entropy`, "
+    "`entropy:POWER` (the last two of the "
     "profile that the run measures when its training ends; previews before it are on `logsnr`); of tokens `optimal`, "
     "`linear`, `cosine`, `uniform`",
     "sampling.w": "guidance weight; 1 is none",
@@ -362,6 +363,7 @@ For `--grid NAME` and `sampling.grid`. n steps are n + 1 falling times; the netw
 | `logsnr` | λ = log(α²/σ²) | Lu et al. 2022 |
 | `karras` | ρ^(1/7), ρ = σ/α | Karras et al. 2022, eq. 5 |
 | `karras:POWER` | ρ^(1/POWER); as POWER grows it tends to `logsnr` | the same |
+| `karras:POWER:END` | the same, with the last call at ρ = END | |
 | `entropy` | entropy of x given x_t in the run ([what that is](../concepts/entropy.md)) | Stancevic et al. 2025 |
 | `entropy:POWER` | the integral of its rate's power; as POWER falls it tends to `logsnr` | the same |
 

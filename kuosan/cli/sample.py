@@ -101,7 +101,7 @@ def sample(
         n: how many; 64, or all that --noise holds.
         steps: steps per sample, each a call of the network (two with heun); 10 unless the run says otherwise.
         solver: ddim, heun, unipc3, dpm++2m, ancestral, …; auto is the run's own.
-        grid: uniform, logsnr, karras, karras:POWER, entropy, entropy:POWER; auto is the run's own.
+        grid: uniform, logsnr, karras, karras:POWER, karras:POWER:END, entropy, entropy:POWER; auto is the run's own.
         seed: of the samples; a whole number.
         noise: start from the noise in this file, as `kuosan encode` writes it, and under its conditions.
         captions: a text file with a caption in each line, which take turns; -n is then their count unless given.

@@ -128,25 +128,39 @@ def resized(schedule: Schedule, times: Float[Tensor, " n+1"], scale: float) -> F
     return torch.where((times > 0) & (times < 1), moved, times)
 
 
+KINDS = "uniform, logsnr, karras, karras:POWER or karras:POWER:END, entropy or entropy:POWER"
+
+
 def grid(name: str, profile: EntropyProfile | None = None) -> Grid:
-    """A grid by its name in a recipe: ``uniform``, ``logsnr``, ``karras``, ``karras:POWER``, ``entropy`` or
-    ``entropy:POWER``, the last two of this profile.
+    """A grid by its name in a recipe: ``uniform``, ``logsnr``, ``karras``, ``karras:POWER``, ``karras:POWER:END`` with
+    the noise over signal of the last call, ``entropy`` or ``entropy:POWER``, the last two of this profile.
 
     Raises:
         ValueError: there is no such grid, or no profile to make it of.
     """
-    kind, _, power = name.partition(":")
-    if kind in ("karras", "entropy"):
-        value = float(power) if power else {"karras": 7.0, "entropy": 1.0}[kind]
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"the power of {kind} grids is a positive number, not {power!r}")
+    kind, *numbers = name.split(":")
+    if kind in ("karras", "entropy") and len(numbers) <= {"karras": 2, "entropy": 1}[kind]:
+        power = _positive(numbers[0], f"the power of {kind} grids") if numbers else None
         if kind == "karras":
-            return Karras(power=value)
+            end = _positive(numbers[1], "the last noise over signal of a grid") if len(numbers) > 1 else None
+            if end is not None and end >= Grid.rho_max:
+                raise ValueError(
+                    f"the last noise over signal of a grid is below {Grid.rho_max:g}, not {end:g}"
+                )
+            return Karras(power=power or 7.0, rho_min=end or Grid.rho_min)
         if profile is None:
             raise ValueError(f"the grid {name!r} needs an entropy profile: choose uniform, logsnr or karras")
-        return Entropy(profile=profile, power=value)
-    if kind in ("uniform", "logsnr") and not power:
+        return Entropy(profile=profile, power=power or 1.0)
+    if kind in ("uniform", "logsnr") and not numbers:
         return Uniform() if kind == "uniform" else LogSNR()
-    raise ValueError(
-        f"there is no grid {name!r}: choose uniform, logsnr, karras or karras:POWER, entropy or entropy:POWER"
-    )
+    raise ValueError(f"there is no grid {name!r}: choose {KINDS}")
+
+
+def _positive(text: str, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{what} is a positive number, not {text!r}")
+    return value

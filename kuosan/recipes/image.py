@@ -47,6 +47,7 @@ INVARIANT = ("sigmoid", "uniform")  # weights in λ alone: their mean is the sam
 LATENT_BATCH = 16  # on a CPU
 ROOM = 4  # values of a token for each of its patch, from which it says noise as well as it says data
 SHOWN, FEWEST_SHOWN = 2**23, 8  # numbers of training items that tell the spectrum, and items at least
+FINE = "karras:7:0.2"  # the grid of what says x: see docs/concepts/training-efficiency.md
 BASE_SIDE = 64  # the side that the cosine schedule was made for (Hoogeboom et al. 2023, sec. 3.1)
 
 
@@ -242,14 +243,13 @@ def resolve(
     tree["training"] |= leaves
     network = network | more
     choices += reasons
-    says_x = tree["objective"]["output"] == "x"
-    why = (
-        "few steps suffice"
-        if says_x
-        else "to begin with: which suits the model is measured once there is one"
-    )
-    decide("sampling", "solver", "deis", why)
-    decide("sampling", "grid", "karras:7", "its partner" if says_x else "its partner until then")
+    if tree["objective"]["output"] == "x":
+        decide("sampling", "solver", "deis", "few steps suffice")
+        decide("sampling", "grid", FINE, "ends where noise is finer than what the network says")
+    else:
+        why = "to begin with: which suits the model is measured once there is one"
+        decide("sampling", "solver", "deis", why)
+        decide("sampling", "grid", "karras:7", "its partner until then")
     tree["data"]["modality"] = data.modality.name
     leaves, reasons = choose_views(Recipe.model_validate(tree), network)
     tree["training"] |= leaves

@@ -99,22 +99,26 @@ def test_the_ends_can_be_chosen() -> None:
         ("logsnr", LogSNR()),
         ("karras", Karras()),
         ("karras:3.5", Karras(power=3.5)),
+        ("karras:7:0.2", Karras(power=7.0, rho_min=0.2)),
     ],
 )
 def test_a_grid_by_its_name(name: str, rule: Grid) -> None:
     assert grid(name) == rule
 
 
-@pytest.mark.parametrize("name", ["", "Karras", "uniform:2", "logsnr:1", "edm"])
+@pytest.mark.parametrize("name", ["", "Karras", "uniform:2", "logsnr:1", "edm", "karras:7:1:2"])
 def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(ValueError, match="choose uniform, logsnr, karras or karras:POWER"):
+    with pytest.raises(ValueError, match="choose uniform, logsnr, karras, karras:POWER or karras:POWER:END"):
         grid(name)
 
 
-@pytest.mark.parametrize("power", ["0", "-2", "inf", "nan"])
-def test_the_power_is_a_positive_number(power: str) -> None:
-    with pytest.raises(ValueError, match="positive number"):
-        grid(f"karras:{power}")
+@pytest.mark.parametrize("power", ["0", "-2", "inf", "nan", "", "x"])
+def test_powers_and_ends_are_positive_numbers(power: str) -> None:
+    for name in (f"karras:{power}", f"karras:7:{power}"):
+        with pytest.raises(ValueError, match="positive number"):
+            grid(name)
+    with pytest.raises(ValueError, match="below 80, not 81"):
+        grid("karras:7:81")
 
 
 def test_a_grid_needs_a_step() -> None:

@@ -73,7 +73,7 @@ def test_what_it_says_is_shaped_like_motions_unless_it_says_noise_too(run: Run) 
 def test_no_sampler_is_chosen_by_a_flow_that_goes_astray(run: Run) -> None:
     """That of a network that says x does, where noise is finer than its estimate."""
     assert not sequences.chooses(run, 2) and not list((run.path / "grids").glob("steps-*.json"))
-    assert (run.facts.recipe.sampling.solver, run.facts.recipe.sampling.grid) == ("deis", "karras:7")
+    assert (run.facts.recipe.sampling.solver, run.facts.recipe.sampling.grid) == ("deis", "karras:7:0.2")
 
 
 def test_a_bound_is_of_states_alone(run: Run) -> None:

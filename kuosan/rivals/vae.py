@@ -125,6 +125,7 @@ class VAE(Rival):
     def settle(self, items: Items, held_out: Items, seed: int) -> None:
         """Fit the prior and the factor of S; what held-out items are asked for, training items are where those are
         few."""
+        self.log_factor.zero_()
         z, cond, _ = self._latents(items, FITTED, seed)
         judged, others, surprises = self._latents(held_out if len(held_out) >= 32 else items, JUDGED, seed)
         self.log_factor.fill_(math.log(FACTORS[int(surprises.argmin())]))

@@ -61,7 +61,8 @@ def evaluate(
         faults: of music: see `kuosan sample`.
         seed: of the samples and of all that measuring draws.
         inception: local safetensors file of the weights that FID is defined with.
-        encoder: of texts: local folder of a sentence encoder, whose features are measured in too.
+        encoder: local folder in the form of Hugging Face, whose features are measured in too: of texts a sentence
+            encoder, of pictures a network that sees (DINOv2, CLIP, …), of sounds one that hears (CLAP, …).
         likelihood: also bits per dimension of up to n held-out items: the evidence bound and its terms, in few steps,
             and the probability flow's; of texts, bits per character beside n-grams and compressors.
         probes: of the flow's trace; 0 is exact, at a price that grows with the size.
@@ -92,7 +93,9 @@ def evaluate(
 
     join()
     if encoder is not None and not encoder.is_dir():
-        raise UserError(f"there is no folder {encoder}: give --encoder the folder of a sentence encoder")
+        raise UserError(
+            f"there is no folder {encoder}: give --encoder the folder of a model in Hugging Face's form"
+        )
     given = {"--inception": inception is not None, "--probes": probes is not None}
 
     def opened(path: Path) -> Run:
@@ -131,6 +134,7 @@ def evaluate(
 
 def _opened(path: Path, given: Mapping[str, bool], encoder: Path | None) -> Run:
     """A run that can be measured so."""
+    from kuosan.recipes.evaluate import encodable
     from kuosan.recipes.run import Run
 
     loaded = Run(path)
@@ -140,8 +144,8 @@ def _opened(path: Path, given: Mapping[str, bool], encoder: Path | None) -> Run:
     if discrete and any(given.values()):
         flag = next(name for name, is_given in given.items() if is_given)
         raise UserError(f"{flag} is for pictures, and {path} is a model of texts: leave it away")
-    if encoder is not None and not discrete:
-        raise UserError(f"--encoder is for texts, and {path} is no model of texts: leave it away")
+    if encoder is not None:
+        encodable(loaded, encoder)
     return loaded
 
 

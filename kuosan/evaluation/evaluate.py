@@ -65,6 +65,7 @@ def evaluate_samples(
     seed: int = 0,
     seconds: float = 30.0,
     inception: Path | str | None = None,
+    encoder: Path | str | None = None,
     teach: float = 0.0,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
@@ -74,7 +75,8 @@ def evaluate_samples(
     samples; `train_labels` and `val_labels` the true ones; `free` are others that were asked for none. `seconds` is
     what the whole may take on two slow cores, half of it to train the encoder; `teach` are seconds beside these for
     classifiers that samples teach (`taught`), none unless given. `inception` is a local safetensors file of FID
-    weights. With `out`, evaluation.json and the encoder are written there.
+    weights, `encoder` (of pictures) a local folder of a network that sees (`vision`). With `out`, evaluation.json and
+    the encoder that was trained here are written there.
     Raises UserError on states of other shapes or with numbers that are not finite.
     """
     samples, train, val = (x.detach().float().cpu() for x in (samples, train, val))
@@ -131,6 +133,13 @@ def evaluate_samples(
             compared(Inception(inception, device), parts.pool)
         else:
             found.left_out["fd_inception"] = f"inception takes 1 or 3 channels, these have {train.shape[1]}"
+    if encoder is not None:
+        from kuosan.evaluation.vision import Vision
+
+        if train.shape[1] in (1, 3):
+            compared(Vision(encoder, device), parts.pool)
+        else:
+            found.left_out["--encoder"] = f"it takes 1 or 3 channels, these have {train.shape[1]}"
     counts = {"samples": len(samples), "train": len(train), "val": len(val), "taught": len(parts.taught)}
     evaluation = Evaluation(found.metrics, table, found.left_out, found.spaces, counts)
     if out is not None:

@@ -7,6 +7,7 @@ A space maps states (n, c, *sides), pictures in [−1, 1] or others, to rows (n,
     raw         the same of any other state
     encoder     a small convolutional network trained on the reference data (encoder.py)
     inception   2048 features of the network that published FIDs use (inception.py); local weights only
+    dinov2, …   those of a network that sees, by its kind (vision.py); a local folder only
 
 A distance in one space says nothing about a distance in another: every measurement names its space.
 """

@@ -17,6 +17,7 @@ from kuosan.evaluation.evaluate import Evaluation, check_finite, evaluate_sample
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
+from kuosan.evaluation.stock import HEARS, SEES, stock_folder
 from kuosan.evaluation.verdict import in_words
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
@@ -97,6 +98,7 @@ def measure(
     seconds: float = 30.0,
     seed: int = 0,
     inception: str | Path | None = None,
+    encoder: str | Path | None = None,
     most: int = 20_000,
     teach: float = 0.0,
     free: Samples | None = None,
@@ -131,10 +133,12 @@ def measure(
         seed=seed,
         seconds=seconds,
         inception=inception,
+        encoder=encoder if run.modality.axes == PICTURE else None,
         teach=teach,
     )
     groups = tuple(split.groups[: len(x)] for split, x in ((data.train, train), (data.val, val)))
-    own = with_own(found, run.modality, samples.x, train, val, seed, out, groups=groups)
+    given = None if encoder is None else Path(encoder)
+    own = with_own(found, run.modality, samples.x, train, val, seed, out, groups=groups, others=given)
     others = [
         Asked(k, samples.cond[k], data.train.labels[k][: len(train)], data.val.labels[k][: len(val)])
         for k in several
@@ -143,6 +147,18 @@ def measure(
     others = [one for one in others if one.known(len(run.facts.columns[one.name]))]
     found = with_conditions(own, others, written, train, val, run.modality.axes, seed, seconds / 4)
     return with_beside(found, run, data, seconds, seed, out)
+
+
+def encodable(run: Run, encoder: Path) -> None:
+    """Raises UserError where no encoder of somebody else knows what the run makes, or there is none in the folder."""
+    if run.facts.recipe.process.discrete:
+        return
+    if run.modality.axes == PICTURE or run.modality.name == "audio":
+        stock_folder(encoder, HEARS if run.modality.name == "audio" else SEES)
+    else:
+        raise UserError(
+            f"--encoder is for texts, pictures and sounds, and {run.path} makes {run.modality.noun}: leave it away"
+        )
 
 
 def with_likelihood(result: dict[str, Any], found: Likelihood | str) -> dict[str, Any]:
@@ -195,7 +211,8 @@ def evaluate(
     together draw together, and the first measures: for the others the result is empty.
 
     Args:
-        encoder: of texts, the local folder of a sentence encoder to measure with as well.
+        encoder: the local folder of a sentence encoder (of texts) or of a network that sees (of pictures: DINOv2,
+            CLIP, …) or hears (of sounds: CLAP, …), to measure with as well.
         likelihood: also measure how surprised the model is by up to ``n`` held-out items, with an exact trace for
             ``probes`` 0 and steps of this ``tolerance``, see `kuosan.evaluation.likelihood`.
         tell: is told what goes on there. seen: is given the samples, of states of numbers.
@@ -204,6 +221,8 @@ def evaluate(
         UserError: no data to measure against, an unknown solver or grid, a damaged run, or no likelihood.
     """
     seconds = MEASURING if seconds is None else seconds
+    if encoder is not None:
+        encodable(run, Path(encoder))
     dataset = data_of(run, data)
     if run.facts.recipe.process.discrete:
         from kuosan.recipes import masked_measure, text_measure
@@ -236,6 +255,7 @@ def evaluate(
         samples,
         seconds=seconds,
         inception=inception,
+        encoder=encoder,
         teach=seconds / 2,
         free=unasked(run, max(FEWEST_FREE, n // FREE), steps=steps, solver=solver, grid=grid),
         out=None if run.foreign else run.path / "evaluation",

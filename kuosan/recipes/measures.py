@@ -36,7 +36,7 @@ class Items:
     """What is measured, decoded: ``samples``, the real items of the ``reference`` and other real ones for the
     ``floor``, no item being in both; ``note`` says how these were made. ``training`` and ``heldout`` are the states of
     all of either side, ``groups`` says which whole each is of (`Split.groups`), and ``encoder`` is the space that was
-    learned of this data, where there is one."""
+    learned of this data, where there is one; ``others`` is the folder of a network of others, where one was given."""
 
     modality: Modality[Any]
     samples: Sequence[Any]
@@ -47,6 +47,7 @@ class Items:
     heldout: Tensor
     groups: tuple[Sequence[bytes], Sequence[bytes]] = ((), ())
     encoder: Encoder | None = None
+    others: Path | None = None
 
     def states(self) -> tuple[Tensor, Tensor, Tensor]:
         """Samples, reference and floor as they are written: clipped, and rounded to the depth of the files; of large
@@ -67,7 +68,7 @@ def _motions(found: Found, items: Items) -> None:
 
 
 def _sounds(found: Found, items: Items) -> None:
-    evaluate_sounds(found, items.samples, items.reference, items.floor, items.note)
+    evaluate_sounds(found, items.samples, items.reference, items.floor, items.note, items.others)
 
 
 def _clips(found: Found, items: Items) -> None:
@@ -103,8 +104,10 @@ def with_own(
     out: Path | None = None,
     *,
     groups: tuple[Sequence[bytes], ...] = ((), ()),
+    others: Path | None = None,
 ) -> Evaluation:
-    """An evaluation with what the modality measures of its own, if anything; ``out`` is where its encoder lies."""
+    """An evaluation with what the modality measures of its own, if anything; ``out`` is where its encoder lies, and
+    ``others`` that of somebody else."""
     measured = MEASURES.get(modality.name)
     if measured is None:
         return found
@@ -115,7 +118,7 @@ def with_own(
     drawn, real, other = (modality.decode(x[:most]) for x in (samples, reference, train[parts.pool]))
     both = (groups[0], groups[1])
     encoder = load_encoder(out) if out is not None and "encoder" in found.spaces else None
-    table = measured(more, Items(modality, drawn, real, other, parts.note, train, val, both, encoder))
+    table = measured(more, Items(modality, drawn, real, other, parts.note, train, val, both, encoder, others))
     both_found = joined(found, more)
     return both_found if table is None else replace(both_found, nearest=table)
 

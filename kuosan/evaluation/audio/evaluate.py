@@ -2,6 +2,7 @@
 
     fd_mel, kd_mel, kd_rbf_mel          distances of the laws of mel statistics
     loudness_overlap, silence_overlap, brightness_overlap, seconds_overlap        of histograms, one count a sound
+    fd_clap, …                          distances in the features of a network that hears, where its folder is given
 
 Real sounds are compared as they come out of their own states, so that what a vocoder loses is on both sides; it is
 measured apart, as the ceiling of the codec.
@@ -10,6 +11,7 @@ measured apart, as the ceiling of the codec.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from kuosan.evaluation.audio.features import BANDS, TRAITS, mel_statistics, traits
 from kuosan.evaluation.found import Found, Sides, distances
@@ -20,9 +22,15 @@ SPACE = "mel"
 
 
 def evaluate_sounds(
-    found: Found, samples: Sequence[Sound], reference: Sequence[Sound], pool: Sequence[Sound], note: str
+    found: Found,
+    samples: Sequence[Sound],
+    reference: Sequence[Sound],
+    pool: Sequence[Sound],
+    note: str,
+    encoder: Path | None = None,
 ) -> None:
-    """Fill ``found`` with every measurement that these sounds allow, ``pool`` being real ones for the floor."""
+    """Fill ``found`` with every measurement that these sounds allow, ``pool`` being real ones for the floor;
+    ``encoder`` is the folder of a network that hears (`hearing`)."""
     what = f"mean and standard deviation over time of {BANDS} log-mel bands"
     found.spaces[SPACE] = {"name": SPACE, "what": what, "dimensions": 2 * BANDS}
     sides = (samples, reference, pool)
@@ -40,3 +48,10 @@ def evaluate_sounds(
         words = f"mean{unit}: {means}; {note}"
         counts = Sides(trait.counts(mine), trait.counts(theirs), trait.counts(others), words)
         found.compare(f"{trait.name}_overlap", Overlap(), counts, trait.name)
+    if encoder is not None:
+        from kuosan.evaluation.audio.hearing import Hearing
+
+        space = Hearing(encoder)
+        found.spaces[space.name] = space.describe()
+        heard = [space(sounds) for sounds in sides]
+        distances(found, space.name, Sides(heard[0], heard[1], heard[2], note))

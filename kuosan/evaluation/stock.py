@@ -19,8 +19,6 @@ from kuosan.errors import UserError
 
 CONFIG, PREPARED = "config.json", "preprocessor_config.json"
 AWAY = "name another folder, or leave --encoder away"
-
-
 SEES, HEARS = "pictures (DINOv2, CLIP, …)", "sounds (CLAP, wav2vec 2.0, …)"
 
 

@@ -1,8 +1,7 @@
 """Networks of others that see, as a feature space: DINOv2, CLIP, SigLIP, ViT, ConvNeXt …, where the user has one.
 
-The folder is read as `stock` says. A
-picture's row is what the model hands on of a whole picture: of CLIP and its like the embedding that is compared with
-texts, of others the pooled output, or the first token where there is none.
+The folder is read as `stock` says. A picture's row is what the model hands on of a whole picture: of CLIP and its like
+the embedding that is compared with texts, of others the pooled output, or the first token where there is none.
 
 Pictures are made ready as the folder says, by torch: the shorter side (or both) to `size`, bicubic or bilinear with
 antialiasing, the middle cut to `crop_size`, mean and deviation of each channel taken out; grey ones are repeated.
@@ -47,7 +46,7 @@ class Vision(FeatureSpace):
             self.mean = _channels(self.prepared, "image_mean", 0.0)
             self.std = _channels(self.prepared, "image_std", 1.0)
             self.size, self.crop = _size(self.prepared.get("size")), _size(self.prepared.get("crop_size"))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
             raise UserError(f"{PREPARED} in {self.folder} cannot be read ({error}): {AWAY}") from error
         self.model: Any = model.to(self.device)
         self.name = name_of(model)

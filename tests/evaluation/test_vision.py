@@ -125,6 +125,10 @@ def test_what_sees_nothing_is_refused(transformers: Any, dino: Path, tmp_path: P
     (tmp_path / "preprocessor_config.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be read"):
         Vision(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes((dino / "model.safetensors").read_bytes())
+    (tmp_path / "preprocessor_config.json").write_text("[]")
+    with pytest.raises(UserError, match="preprocessor_config.json in .* cannot be read"):
+        Vision(tmp_path)
     config = transformers.BertConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )

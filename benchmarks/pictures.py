@@ -65,27 +65,28 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=1000)
     parser.add_argument("--held-out", type=int, default=HELD_OUT)
     parser.add_argument("--set", nargs="*", default=[], dest="leaves", metavar="part.key=value")
+    parser.add_argument("--out", help="where the runs lie; what is finished is not made again")
     parser.add_argument("--name", default="pictures", help="of the page of results")
     asked = parser.parse_args()
     leaves = leaves_of(asked.leaves)
     lines: list[list[object]] = []
-    with tempfile.TemporaryDirectory() as place:
-        for data in asked.data:
-            whole, averages, enlarged = [], [], []
-            for seed in asked.seeds:
-                out = Path(place) / f"{data.stem}-{seed}"
-                if not asked.only_enlarge:
-                    run = trained(data, asked.budget, seed, leaves, out)
-                    whole.append(run.evaluate(n=asked.n)["metrics"])
-                    if asked.enlarge:
-                        averages.append(by_averages(run, asked.enlarge, asked.held_out))
+    place = Path(asked.out or tempfile.mkdtemp())
+    for data in asked.data:
+        whole, averages, enlarged = [], [], []
+        for seed in asked.seeds:
+            out = place / f"{data.stem}-{seed}"
+            if not asked.only_enlarge:
+                run = trained(data, asked.budget, seed, leaves, out)
+                whole.append(run.evaluate(n=asked.n)["metrics"])
                 if asked.enlarge:
-                    more = leaves | {"data__enlarge": asked.enlarge}
-                    run = trained(data, asked.budget, seed, more, out.with_name(f"{out.name}-enlarge"))
-                    enlarged.append(run.evaluate(n=asked.n)["metrics"])
-            lines += rows(data.stem, SHOWN, whole)
-            lines += rows(f"{data.stem} ×{asked.enlarge}, by averages alone", ENLARGED, averages)
-            lines += rows(f"{data.stem} ×{asked.enlarge}, trained for it", ENLARGED, enlarged)
+                    averages.append(by_averages(run, asked.enlarge, asked.held_out))
+            if asked.enlarge:
+                more = leaves | {"data__enlarge": asked.enlarge}
+                run = trained(data, asked.budget, seed, more, out.with_name(f"{out.name}-enlarge"))
+                enlarged.append(run.evaluate(n=asked.n)["metrics"])
+        lines += rows(data.stem, SHOWN, whole)
+        lines += rows(f"{data.stem} ×{asked.enlarge}, by averages alone", ENLARGED, averages)
+        lines += rows(f"{data.stem} ×{asked.enlarge}, trained for it", ENLARGED, enlarged)
     said = ", ".join([f"budget {asked.budget}", f"{asked.n} samples", *asked.leaves])
     notes = (
         f"{said}; seeds {', '.join(map(str, asked.seeds))}. Real: held-out pictures against others, as many; of "

@@ -21,7 +21,9 @@ def leaves_of(words: Iterable[str]) -> dict[str, Any]:
 
 
 def trained(data: Path, budget: str, seed: int, leaves: Mapping[str, Any], out: Path) -> kuosan.Run:
-    """A run in ``out``."""
+    """A run in ``out``, or the one that is finished there."""
+    if (out / "evaluation.json").exists():
+        return kuosan.load(out)
     return kuosan.train(data, out=out, budget=budget, seed=seed, **leaves)
 
 

@@ -50,18 +50,18 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--set", nargs="*", default=[], dest="leaves", metavar="part.key=value")
+    parser.add_argument("--out", help="where the runs lie; what is finished is not made again")
     parser.add_argument("--name", default="shapes", help="of the page of results")
     asked = parser.parse_args()
     lines: list[list[object]] = []
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        for data in asked.data:
-            runs = []
-            for seed in asked.seeds:
-                out = folder / f"{data.name}-{seed}"
-                run = trained(data, asked.budget, seed, leaves_of(asked.leaves), out)
-                runs.append(one(run, asked.n, seed, folder))
-            lines += rows(data.name, (*SHOWN, CLOSED), runs)
+    folder = Path(asked.out or tempfile.mkdtemp())
+    for data in asked.data:
+        runs = []
+        for seed in asked.seeds:
+            out = folder / f"{data.name}-{seed}"
+            run = trained(data, asked.budget, seed, leaves_of(asked.leaves), out)
+            runs.append(one(run, asked.n, seed, folder))
+        lines += rows(data.name, (*SHOWN, CLOSED), runs)
     said = ", ".join([f"budget {asked.budget}", f"{asked.n} samples", *asked.leaves])
     notes = (
         f"{said}; seeds {', '.join(map(str, asked.seeds))}. Real: held-out shapes against others, as many."

@@ -1,7 +1,8 @@
 """Networks of others as feature spaces, read from folders in the form of Hugging Face.
 
-A folder holds config.json, preprocessor_config.json and model.safetensors. Nothing is fetched, and no code of the
-folder is run. Spaces are named after the kind of model, as its config.json has it: dinov2, clip, clap …
+A folder holds config.json, model.safetensors and preprocessor_config.json, or a tokeniser in place of that. Nothing is
+fetched, and no code of the folder is run. Spaces are named after the kind of model, as its config.json has it: dinov2,
+clip, clap …
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from kuosan.errors import UserError
 
 CONFIG, PREPARED = "config.json", "preprocessor_config.json"
 AWAY = "name another folder, or leave --encoder away"
-SEES, HEARS = "pictures (DINOv2, CLIP, …)", "sounds (CLAP, wav2vec 2.0, …)"
+SEES, HEARS, READS = (
+    "pictures (DINOv2, CLIP, …)",
+    "sounds (CLAP, wav2vec 2.0, …)",
+    "texts (a sentence encoder)",
+)
 
 
 def stock_folder(folder: Path, what: str) -> None:
@@ -29,7 +34,7 @@ def stock_folder(folder: Path, what: str) -> None:
             f"an encoder of {what} needs the package transformers, which is not installed: run `pip install "
             "transformers`, or leave --encoder away"
         )
-    for name in (CONFIG, PREPARED):
+    for name in (CONFIG,) if what == READS else (CONFIG, PREPARED):
         if not (folder / name).is_file():
             raise UserError(f"there is no encoder of {what} in {folder}, as it holds no {name}: {AWAY}")
 

@@ -17,7 +17,7 @@ from kuosan.evaluation.evaluate import Evaluation, check_finite, evaluate_sample
 from kuosan.evaluation.likelihood import Effort, Likelihood
 from kuosan.evaluation.likelihood.checks import bridged
 from kuosan.evaluation.likelihood.flow import TOLERANCE
-from kuosan.evaluation.stock import HEARS, SEES, stock_folder
+from kuosan.evaluation.stock import HEARS, READS, SEES, stock_folder
 from kuosan.evaluation.verdict import in_words
 from kuosan.modalities import Dataset, Split
 from kuosan.modalities import load as load_data
@@ -151,10 +151,10 @@ def measure(
 
 def encodable(run: Run, encoder: Path) -> None:
     """Raises UserError where no encoder of somebody else knows what the run makes, or there is none in the folder."""
-    if run.facts.recipe.process.discrete:
-        return
-    if run.modality.axes == PICTURE or run.modality.name == "audio":
-        stock_folder(encoder, HEARS if run.modality.name == "audio" else SEES)
+    name = run.modality.name
+    what = {"text": READS, "audio": HEARS}.get(name, SEES if run.modality.axes == PICTURE else "")
+    if what:
+        stock_folder(encoder, what)
     else:
         raise UserError(
             f"--encoder is for texts, pictures and sounds, and {run.path} makes {run.modality.noun}: leave it away"

@@ -95,6 +95,9 @@ def test_neighbours_channels_and_what_is_too_long_change_nothing(wave: Path, cla
         assert torch.equal(together, torch.cat([space([s]) for s in (mono, stereo, long)]))
         mixed = Sound(stereo.samples.mean(1, keepdims=True), stereo.rate)
         assert torch.equal(space([mixed]), together[1:2])
+        short = Sound(mono.samples[:20], mono.rate)  # 2.5 ms, less than a convolution takes
+        lengthened = Sound(np.pad(short.samples, ((0, 780), (0, 0))), mono.rate)
+        assert torch.allclose(space([short]), space([lengthened]), atol=0.01)
     begun = Sound(long.samples[:8000], long.rate)  # CLAP here takes a second
     assert torch.allclose(Hearing(clap)([begun]), Hearing(clap)([long]), atol=0.05)
 

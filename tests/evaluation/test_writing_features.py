@@ -129,10 +129,10 @@ def test_few_different_rows_are_their_own_clusters() -> None:
 
 
 def test_sentences_need_their_package_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kuosan.evaluation.writing.sentences.find_spec", lambda name: None)
+    monkeypatch.setattr("kuosan.evaluation.stock.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install transformers"):
         Sentences(tmp_path)
-    monkeypatch.setattr("kuosan.evaluation.writing.sentences.find_spec", lambda name: object())
+    monkeypatch.setattr("kuosan.evaluation.stock.find_spec", lambda name: object())
     with pytest.raises(UserError, match="no config.json"):
         Sentences(tmp_path)
 
@@ -177,13 +177,14 @@ def test_a_sentence_is_the_mean_over_its_own_tokens(tmp_path: Path, monkeypatch:
         return SimpleNamespace(from_pretrained=from_pretrained)
 
     fake = ModuleType("transformers")
+    fake.utils = SimpleNamespace(logging=SimpleNamespace(disable_progress_bar=lambda: None))  # type: ignore[attr-defined]
     fake.AutoTokenizer, fake.AutoModel = load(_Tokenizer()), load(_Model())  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "transformers", fake)
-    monkeypatch.setattr("kuosan.evaluation.writing.sentences.find_spec", lambda name: object())
+    monkeypatch.setattr("kuosan.evaluation.stock.find_spec", lambda name: object())
     (tmp_path / "config.json").write_text("{}")
     space = Sentences(tmp_path)
     rows = space(["a", "abcdefghij", "zz"])
     x = torch.tensor([97.0, 97.0**2 / 50])
     assert torch.allclose(rows[0], x / x.norm() * 2**0.5)
     assert torch.allclose(rows[0], space(["a"])[0]) and space.describe()["dimensions"] == 2
-    assert all(options["local_files_only"] for options in asked) and asked[1]["use_safetensors"]
+    assert all(options["local_files_only"] for options in asked) and asked[0]["use_safetensors"]

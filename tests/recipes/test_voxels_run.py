@@ -123,6 +123,11 @@ def test_what_cannot_be_given_is_said(
         assert match in capsys.readouterr().err
 
 
+def test_no_encoder_of_others_knows_them(run: kuosan.Run, tmp_path: Path) -> None:
+    with pytest.raises(kuosan.UserError, match="--encoder is for texts, pictures and sounds"):
+        run.evaluate(n=4, encoder=tmp_path)
+
+
 def test_a_run_is_evaluated_and_inspected(run: kuosan.Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(run.path)]) == 0
     assert "cells" in capsys.readouterr().out

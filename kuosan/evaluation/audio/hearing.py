@@ -1,9 +1,9 @@
 """Networks of others that hear, as a feature space: CLAP, wav2vec 2.0, AST …, where the user has one (`stock`).
 
 A sound is brought to one channel and to the rate that the folder's preprocessor_config.json names, cut to the length
-that it takes, and made ready by its feature extractor, one sound at a time, so that its neighbours never matter. A
-row is of CLAP the embedding that is compared with texts, of others the pooled output, or the mean of the last
-states where there is none.
+that it takes, lengthened with silence to a tenth of a second, and made ready by its feature extractor, one sound at a
+time, so that its neighbours never matter. A row is of CLAP the embedding that is compared with texts, of others the
+pooled output, or the mean of the last states where there is none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +22,8 @@ from kuosan.errors import UserError
 from kuosan.evaluation.features import Space
 from kuosan.evaluation.stock import AWAY, HEARS, PREPARED, name_of, pooled, stock_model
 from kuosan.modalities.audio_file import Sound, converted
+
+SHORTEST = 0.1  # seconds; convolutions of most such networks need a fortieth
 
 
 class Hearing(Space):
@@ -57,6 +60,7 @@ class Hearing(Space):
 
     def _row(self, sound: Sound) -> Float[Tensor, "1 d"]:
         samples = converted(sound, self.rate, 1).samples[: self.longest, 0]
+        samples = np.pad(samples, (0, max(0, int(SHORTEST * self.rate) - len(samples))))
         given = self.ready(samples, sampling_rate=self.rate, return_tensors="pt")
         if hasattr(self.model, "get_audio_features"):
             found = self.model.get_audio_features(**given)

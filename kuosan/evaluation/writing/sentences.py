@@ -1,7 +1,6 @@
 """Sentence encoders of others as a feature space: meaning rather than spelling, where the user has such a model.
 
-A model in the form of Hugging Face (config.json, tokenizer, model.safetensors) is read from a folder on this machine;
-nothing is fetched, and no code of the folder is run. A text's row is the mean of its last hidden states,
+The folder is read as `stock` says, with its tokeniser. A text's row is the mean of its last hidden states,
 scaled to length √d (Reimers & Gurevych 2019, section 3). Texts longer than the model takes are cut there.
 
 How well such a space fits depends on the language and on what the model has read: it may have read the user's texts.
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kuosan.errors import UserError
+from kuosan.evaluation.stock import AWAY, READS, stock_model
 from kuosan.evaluation.writing.features import TextSpace
 
 LONGEST = 512  # tokens, where the tokenizer states no limit of its own
@@ -35,30 +34,14 @@ class Sentences(TextSpace):
 
     def __init__(self, folder: Path | str, device: torch.device | str = "cpu") -> None:
         self.folder, self.device = Path(folder), device
-        if find_spec("transformers") is None:
-            raise UserError(
-                "A sentence encoder needs the package transformers, which is not installed: "
-                "run `pip install transformers`, or evaluate without an encoder."
-            )
-        if not (self.folder / "config.json").is_file():
-            raise UserError(
-                f"There is no sentence encoder in {self.folder}, as it holds no config.json: name a folder with a "
-                "model of Hugging Face's form, or evaluate without an encoder."
-            )
-        transformers = importlib.import_module("transformers")
+        model = stock_model(self.folder, READS)
         try:
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+            self.tokenizer: Any = importlib.import_module("transformers").AutoTokenizer.from_pretrained(
                 str(self.folder), local_files_only=True
             )
-            model = transformers.AutoModel.from_pretrained(
-                str(self.folder), local_files_only=True, use_safetensors=True
-            )
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-            raise UserError(
-                f"The sentence encoder in {self.folder} cannot be read ({error}): name another folder, or evaluate "
-                "without an encoder."
-            ) from error
-        self.model: Any = model.to(device).eval()
+            raise UserError(f"the tokeniser in {self.folder} cannot be read ({error}): {AWAY}") from error
+        self.model: Any = model.to(device)
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:

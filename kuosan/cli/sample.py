@@ -88,6 +88,7 @@ def sample(
     joint_limits: Flag = False,
     symmetric: str | None = None,
     flat_base: Flag = False,
+    one_piece: Flag = False,
     adapter: list[str] | None = None,
     out: Path | None = None,
     json: Json = False,
@@ -153,6 +154,7 @@ def sample(
         joint_limits: of motions: joints bend no further than those of the data.
         symmetric: of shapes: x, y or xy: each is its own mirror image, left to right, front to back, or both.
         flat_base: of shapes: what is not flat below is cut, so that it stands.
+        one_piece: of shapes: the largest part alone, without hollows, so that it prints in one piece.
         adapter: DIR or DIR:WEIGHT: what `kuosan finetune` made of this run, so much of it; may be repeated.
         out: folder for the files; a new one in the run unless given.
     """
@@ -199,7 +201,7 @@ def sample(
     if loaded.modality.name != "plan":
         no_plans(run, plan)
     loaded = corrected(varied(loaded, ema, autoguide, temperature, nucleus, faults), foot_lock, joint_limits)
-    loaded = constrained(loaded, symmetric, flat_base)
+    loaded = constrained(loaded, symmetric, flat_base, one_piece)
     start = given_noise(loaded, noise, first, n, fixed, w)
     tokens_of = facts.recipe.process.discrete
     steering = None if tokens_of else steered(loaded, score, parts, stitch, noise, fixed)

@@ -1,4 +1,4 @@
-"""What `kuosan sample` can be asked of shapes: that they are symmetric, that they stand, and that cells stay."""
+"""What `kuosan sample` can be asked of shapes: that they are symmetric, stand, hang together, and that cells stay."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ if TYPE_CHECKING:
     from kuosan.recipes.tokens import Rules
 
 
-def constrained(run: Run, symmetric: str | None, flat_base: bool) -> Run:
+def constrained(run: Run, symmetric: str | None, flat_base: bool, one_piece: bool) -> Run:
     """The run whose decoded shapes are as asked for; itself where nothing is.
 
     Raises:
         UserError: a run that is not of shapes, or an unknown axis.
     """
-    if symmetric is None and not flat_base:
+    asked = {"--symmetric": symmetric is not None, "--flat-base": flat_base, "--one-piece": one_piece}
+    flag = next((name for name, is_asked in asked.items() if is_asked), None)
+    if flag is None:
         return run
-    from kuosan.modalities import ShapeModality
+    from kuosan.modalities import ShapeModality, ShapeWishes
 
     modality = run.modality
     if not isinstance(modality, ShapeModality):
-        flag = "--flat-base" if flat_base else "--symmetric"
         raise UserError(f"{flag} is for shapes, and {run.path} is no model of shapes: leave it away")
     if symmetric not in (None, "x", "y", "xy"):
         raise UserError(
             f"--symmetric {symmetric} is no axis that shapes can be mirrored along: give x, y or xy"
         )
     found = copy.copy(run)
-    found.modality = type(modality)(modality.form, symmetric or "", flat_base)
+    found.modality = type(modality)(modality.form, ShapeWishes(symmetric or "", flat_base, one_piece))
     return found
 
 

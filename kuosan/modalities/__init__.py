@@ -26,6 +26,7 @@ from kuosan.modalities.ragged import Ragged
 from kuosan.modalities.shape import ShapeModality
 from kuosan.modalities.shape_form import ShapeForm
 from kuosan.modalities.shape_raw import Blocks, Cloud, Field, Shape, Surface
+from kuosan.modalities.shape_wishes import ShapeWishes
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import Tokeniser, read_tokeniser
 from kuosan.modalities.tokeniser_training import train_tokeniser
@@ -64,6 +65,7 @@ __all__ = [
     "Shape",
     "ShapeForm",
     "ShapeModality",
+    "ShapeWishes",
     "Split",
     "Surface",
     "Survey",

@@ -35,7 +35,7 @@ from kuosan.modalities.shape_frame import AXES
 from kuosan.modalities.shape_gather import gather_shapes, read_shapes
 from kuosan.modalities.shape_mesh_file import UP, write_mesh
 from kuosan.modalities.shape_raw import Blocks, Field, Shape
-from kuosan.modalities.shape_wishes import MIRRORS, mirrored, standing_flat
+from kuosan.modalities.shape_wishes import MIRRORS, ShapeWishes
 
 LEVELS = 255
 
@@ -53,10 +53,9 @@ class ShapeModality(Modality[Shape]):
     colours: ClassVar[int] = shape_vox.COLOURS
     """How many colours of painted blocks are told apart, unless somebody asks."""
 
-    def __init__(self, form: ShapeForm, symmetric: str = "", flat_base: bool = False) -> None:
-        """`symmetric` names axes (x, y) across which decoded shapes are mirror images of themselves; with `flat_base`
-        they stand on a plane (`shape_wishes`)."""
-        self.form, self.symmetric, self.flat_base = form, symmetric, flat_base
+    def __init__(self, form: ShapeForm, wishes: ShapeWishes | None = None) -> None:
+        """`wishes` are kept by decoded shapes."""
+        self.form, self.wishes = form, wishes or ShapeWishes()
         own = form.suffix[1:]
         self.formats = (own, *(kind for kind in type(self).formats if kind != own))  # type: ignore[misc]
 
@@ -138,14 +137,13 @@ class ShapeModality(Modality[Shape]):
             raise ValueError(
                 f"expected states of shape (b, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}"
             )
-        form, values = self.form, self._as_asked(x.detach().to("cpu", torch.float32).clamp(-1, 1))
+        form, values = self.form, self._as_asked(x)
         if form.blocks:
             return self._blocks(values)
         return [Field(one[0] * np.float32(form.reach), form.frame) for one in values.numpy()]
 
     def _as_asked(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-        """Symmetric and standing, where that is wished for."""
-        return mirrored(standing_flat(x, self.form.reach) if self.flat_base else x, self.symmetric)
+        return self.wishes(x.detach().to("cpu", torch.float32).clamp(-1, 1), self.form.reach)
 
     def _blocks(self, values: Float[Tensor, "b c d h w"]) -> list[Shape]:
         """Blocks where the distance is negative."""

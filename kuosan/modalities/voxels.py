@@ -65,7 +65,7 @@ class VoxelModality(ShapeModality):
     @property
     def distances(self) -> ShapeModality:
         """The same form with states of numbers, which is what shapes are measured in."""
-        return ShapeModality(self.form, self.symmetric, self.flat_base)
+        return ShapeModality(self.form, self.wishes)
 
     def described_form(self) -> str:
         depth, height, width = self.form.sides

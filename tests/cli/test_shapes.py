@@ -11,7 +11,7 @@ import pytest
 from kuosan.cli.sample_music import formats_of
 from kuosan.cli.sample_shapes import constrained
 from kuosan.errors import UserError
-from kuosan.modalities import ImageFormat, ImageModality, ShapeForm, ShapeModality
+from kuosan.modalities import ImageFormat, ImageModality, ShapeForm, ShapeModality, ShapeWishes
 
 
 def run(modality: Any) -> Any:
@@ -20,17 +20,21 @@ def run(modality: Any) -> Any:
 
 def test_wishes_go_into_the_modality_of_the_run_and_into_no_other() -> None:
     shapes = run(ShapeModality(ShapeForm((8, 8, 8), 1.0)))
-    assert constrained(shapes, None, False) is shapes
-    made = constrained(shapes, "xy", True)
-    assert (made.modality.symmetric, made.modality.flat_base) == ("xy", True)
-    assert (shapes.modality.symmetric, shapes.modality.flat_base) == ("", False)
+    assert constrained(shapes, None, False, False) is shapes
+    made = constrained(shapes, "xy", True, True)
+    assert made.modality.wishes == ShapeWishes("xy", True, True)
+    assert shapes.modality.wishes == ShapeWishes()
     assert made.modality.spec() == shapes.modality.spec()
     pictures = run(ImageModality(ImageFormat(6, 5, 3, "RGB", "uint8", 0.0, 255.0)))
-    for axes, flat, flag in (("x", False, "--symmetric"), (None, True, "--flat-base")):
+    for axes, flat, whole, flag in (
+        ("x", False, False, "--symmetric"),
+        (None, True, False, "--flat-base"),
+        (None, False, True, "--one-piece"),
+    ):
         with pytest.raises(UserError, match=f"{flag} is for shapes"):
-            constrained(pictures, axes, flat)
+            constrained(pictures, axes, flat, whole)
     with pytest.raises(UserError, match="--symmetric z"):
-        constrained(shapes, "z", False)
+        constrained(shapes, "z", False, False)
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".stl", ".vox"])

@@ -11,12 +11,12 @@ import trimesh
 
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
-from kuosan.modalities import Blocks, Field, ShapeForm, ShapeModality, load
+from kuosan.modalities import Blocks, Field, ShapeForm, ShapeModality, ShapeWishes, load
 from kuosan.modalities.shape_form import choose_form, packed, unpacked
 from kuosan.modalities.shape_gather import read_shapes
 from kuosan.modalities.shape_surface import volume
 from kuosan.modalities.shape_vox import write_vox
-from kuosan.modalities.shape_wishes import mirrored, standing_flat
+from kuosan.modalities.shape_wishes import in_one_piece, mirrored, standing_flat
 from tests.modalities.shapes import box, chair, save, surface
 
 
@@ -188,7 +188,7 @@ def test_the_wish_to_stand_makes_a_plane_and_leaves_what_is_flat() -> None:
     ball = surface(trimesh.creation.icosphere(4, 1.0))
     flat = surface(box((1.5, 1.2, 1.0)))
     x = modality.encode([ball, flat])
-    cut, kept = ShapeModality(modality.form, flat_base=True).decode(x)
+    cut, kept = ShapeModality(modality.form, ShapeWishes(flat_base=True)).decode(x)
     assert isinstance(kept, Field) and np.allclose(
         kept.values, modality.decode(x)[1].distances(kept.frame, 3.0), atol=0.02
     )
@@ -202,6 +202,40 @@ def test_the_wish_to_stand_makes_a_plane_and_leaves_what_is_flat() -> None:
     assert torch.equal(standing_flat(standing_flat(x, 3.0), 3.0)[1], standing_flat(x, 3.0)[1])
     empty = torch.ones(1, 1, 4, 4, 4)
     assert torch.equal(standing_flat(empty, 3.0), empty)
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+def test_the_wish_for_one_piece_leaves_one_closed_surface(blocks: bool) -> None:
+    """Whatever the cells are; twice is once, and what is one piece stays as it is."""
+    from kuosan.evaluation.shape.solids import solids
+
+    form = ShapeForm((7, 8, 9), 1.0, blocks=blocks)
+    x = torch.randn(40, 1, 7, 8, 9, generator=torch.Generator().manual_seed(1)) - 0.2
+    x = x.clamp(-1, 1)
+    assert solids(ShapeModality(form).decode(x), 1.0).whole.float().mean() < 0.2
+    for axes in ("", "x", "xy"):
+        wishes = ShapeWishes(axes, one_piece=True)
+        made = wishes(x, 3.0)
+        found = solids(ShapeModality(form, wishes).decode(x), 1.0)
+        assert found.whole.all() and found.closed.all()
+        assert torch.equal(wishes(made, 3.0), made)
+    kept = in_one_piece(x)
+    assert bool(((kept == x) | (kept == -x) | (kept == -1e-3)).all()), "no distance is made up"
+    ball = (torch.stack(torch.meshgrid(*(torch.arange(9.0) - 4,) * 3, indexing="ij")).norm(dim=0) - 3)[
+        None, None
+    ]
+    assert torch.equal(in_one_piece(ball / 8), ball / 8)
+    two = torch.cat([ball, ball.roll(1, -1) + 1], -1) / 8  # a larger and a smaller ball, side by side
+    assert bool((in_one_piece(two)[..., 9:] >= 0).all()) and torch.equal(in_one_piece(two)[..., :9], ball / 8)
+    hollow = (ball.abs() - 1) / 8  # a shell
+    assert torch.equal(in_one_piece(hollow) < 0, ball < 1)
+    pair = torch.cat([ball, torch.full_like(ball, 4), ball], -1) / 8
+    pair[..., 4, 4, 9:18] = -0.1  # a short rod between two balls, alone its own mirror image
+    assert bool((in_one_piece(pair, "x")[..., :8] >= 0).all()) and bool(
+        (in_one_piece(pair)[..., 18:] >= 0).all()
+    )
+    empty = torch.ones(1, 1, 4, 4, 4)
+    assert torch.equal(in_one_piece(empty), empty)
 
 
 def test_real_meshes_and_models(shared_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -39,7 +39,9 @@ steps of the run's own sampler.
 
 
 def trained(source: Path, out: Path, budget: str, leaves: dict[str, Any]) -> kuosan.Run:
-    """A run with its weights alone: nothing of its report is needed."""
+    """A run with its weights alone, as nothing of its report is needed; or the one that is finished there."""
+    if (out / "model.safetensors").is_file():
+        return kuosan.load(out)
     words = {"budget": budget, "seed": 0, "init": ""} | leaves
     session = prepare(source, out=out, recipe=Recipe().updated(words), asked=words)
     for _ in session.steps():

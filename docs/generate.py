@@ -102,7 +102,8 @@ MEANINGS = {
     "codec.batch": "items per step of the codec's training",
     "codec.crop": "side in pixels of the crops that it is trained on; `auto` is 64, of clips 32",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
-    "network.kind": "`auto`: a transformer on a CPU with less than an hour, or where a side is below 8 pixels, else a "
+    "network.kind": "`auto`: a transformer on a CPU with less than an hour, unless for pictures of 50×50 pixels or "
+    "more without captions, and where a side is below 8 pixels, else a "
     "U-Net, and `tokens`, a transformer over tokens, for texts, `voices` for music, `lattice` for plans and "
     "`cells` for voxels; `stock` is a diffusers U-Net and `stock-lm` a "
     "masked language model, set by `--init`",
@@ -131,9 +132,10 @@ MEANINGS = {
     "objective.timing": "density of training times; always stratified within a batch; `entropy` is learned from the "
     "losses: see [where the data is decided](../concepts/entropy.md)",
     "objective.sigma_data": "standard deviation that the data is taken to have (`edm` output, and the input's scale)",
-    "training.batch": "items per step; `auto` is 128 pictures up to 4,096 numbers each, else 64, and about 4,096 "
-    "tokens of text; fewer for tiny sets",
-    "training.lr": "highest learning rate of AdamW; `auto` falls with the network's width, and is 1e-4 with `--init`",
+    "training.batch": "items per step; `auto` is 128 pictures up to 4,096 numbers each, else 64, fewer where a "
+    "budget of time would make less than 3,000 steps of them, and about 4,096 tokens of text; fewer for tiny sets",
+    "training.lr": "highest learning rate of AdamW; `auto` falls with the network's width and a smaller batch, and "
+    "is 1e-4 with `--init`",
     "training.warmup": "share of the run over which the rate rises",
     "training.decay": "share of the run over which it falls to zero, at its end",
     "training.weight_decay": "of AdamW; `auto` is 0.01, and 0.1 for pictures that are seen more than 300 times",

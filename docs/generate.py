@@ -102,8 +102,8 @@ MEANINGS = {
     "codec.batch": "items per step of the codec's training",
     "codec.crop": "side in pixels of the crops that it is trained on; `auto` is 64, of clips 32",
     "codec.detail": "weight of texture in its loss; 0 is the bound of the likelihood alone",
-    "network.kind": "`auto`: a transformer on a CPU with less than an hour, unless for pictures of 50×50 pixels or "
-    "more without captions, and where a side is below 8 pixels, else a "
+    "network.kind": "`auto`: a transformer on a CPU with less than an hour (for pictures of 50×50 pixels or more "
+    "without captions, ten minutes), or where a side is below 8 pixels, else a "
     "U-Net, and `tokens`, a transformer over tokens, for texts, `voices` for music, `lattice` for plans and "
     "`cells` for voxels; `stock` is a diffusers U-Net and `stock-lm` a "
     "masked language model, set by `--init`",

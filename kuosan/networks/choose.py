@@ -77,8 +77,8 @@ MOST_TOKENS = 1024
 LATENT_PATCH = 2
 ENOUGH_WIDTH = 192  # below this width comes first
 HEARD = 128  # width at most of what is made of captions
-UNET_SECONDS = 3600  # a CPU budget from which convolutions repay their cost,
-FINE = 2500  # and pixels of a picture from which they always do
+UNET_SECONDS = 3600  # a CPU budget from which convolutions repay their cost;
+LARGE, LARGE_SECONDS = 2500, 500  # of pictures of so many pixels, sooner
 
 
 @dataclass(frozen=True)
@@ -138,18 +138,15 @@ def choose_network(
         cpu = where == "cpu"
         # A level of the U-Net halves the sides; below 8 pixels it has nothing to work with.
         small = min(sides) < 8
-        fine = (
-            len(sides) == 2 and math.prod(sides) >= FINE and not (latents or clean or captions or any(whole))
-        )
-        kind = "transformer" if small or (cpu and seconds < UNET_SECONDS and not fine) else "unet"
+        plain = len(sides) == 2 and not (latents or clean or captions or any(whole))
+        repaid = LARGE_SECONDS if plain and math.prod(sides) >= LARGE else UNET_SECONDS
+        kind = "transformer" if small or (cpu and seconds < repaid) else "unet"
         why = (
             f"sides below 8 are too small to halve ({times(sides)})"
             if small
             else f"on a CPU within {seconds:.0f} s it sees several times more samples than a U-Net"
             if kind == "transformer"
             else f"{where}, {seconds:.0f} s: enough for convolutions, which know what is near"
-            if not (cpu and seconds < UNET_SECONDS)
-            else f"convolutions know what is near, and patches are coarse on {times(sides)}"
         )
     else:
         why = "asked for"

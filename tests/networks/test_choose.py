@@ -105,7 +105,7 @@ def test_budgets_on_well_known_sizes() -> None:
             (1, 8, 60): (4, 128),
             (1, 28, 600): (4, 128),
             (3, 32, 600): (4, 96),
-            (3, 48, 600): (4, 64),
+            (3, 64, 400): (4, 64),
         }
         for (channels, side, seconds), (patch, dim) in wanted.items():
             spec = choose(channels, side, side, seconds=seconds, items=2000)
@@ -119,11 +119,11 @@ def test_an_accelerator_an_hour_or_a_large_picture_means_a_unet() -> None:
     assert choose(3, 32, 32, seconds=600, device="cuda")["kind"] == "unet"
     assert choose(3, 32, 32, seconds=3600)["kind"] == "unet"
     assert choose(3, 32, 32, seconds=3600, kind="transformer")["kind"] == "transformer"
-    assert choose(3, 64, 64, seconds=60)["kind"] == "unet"
-    assert choose(3, 64, 64, seconds=60, kind="transformer")["patch"] == 4
+    assert choose(3, 64, 64, seconds=540)["kind"] == "unet"
+    assert choose(3, 64, 64, seconds=270)["kind"] == "transformer"
     for others in ({"latents": True}, {"clean": True}, {"whole": [True, False]}, {"captions": 8}):
-        assert choose(1, 64, 64, seconds=60, **others)["kind"] == "transformer"
-    assert choose(1, 4096, seconds=60)["kind"] == choose(1, 16, 16, 16, seconds=60)["kind"] == "transformer"
+        assert choose(1, 64, 64, seconds=540, **others)["kind"] == "transformer"
+    assert choose(1, 4096, seconds=540)["kind"] == choose(1, 16, 16, 16, seconds=540)["kind"] == "transformer"
 
 
 def test_wrong_kinds_and_leaves_are_the_users_to_mend() -> None:

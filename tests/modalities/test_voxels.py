@@ -11,7 +11,7 @@ import trimesh
 
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
-from kuosan.modalities import Blocks, ShapeForm, ShapeModality, VoxelModality, load
+from kuosan.modalities import Blocks, ShapeForm, ShapeModality, ShapeWishes, VoxelModality, load
 from kuosan.modalities.shape_vox import write_vox
 
 PALETTE = ((0, 0, 0), (30, 200, 40), (250, 30, 20))
@@ -65,7 +65,7 @@ def test_both_forms_say_the_same_of_the_same_data() -> None:
 
 def test_wishes_hold_in_what_is_decoded() -> None:
     x = VoxelModality(FORM).encode([painted(1), painted(2)])
-    for raw in VoxelModality(FORM, "x").decode(x):
+    for raw in VoxelModality(FORM, ShapeWishes("x")).decode(x):
         assert isinstance(raw, Blocks)
         assert raw.paint is not None
         colour = {

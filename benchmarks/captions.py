@@ -40,13 +40,15 @@ steps of the run's own sampler.
 
 def trained(source: Path, out: Path, budget: str, leaves: dict[str, Any]) -> kuosan.Run:
     """A run with its weights alone, as nothing of its report is needed; or the one that is finished there."""
-    if (out / "model.safetensors").is_file():
+    done = out / "trained"  # weights are there before the end
+    if done.exists():
         return kuosan.load(out)
     words = {"budget": budget, "seed": 0, "init": ""} | leaves
     session = prepare(source, out=out, recipe=Recipe().updated(words), asked=words)
     for _ in session.steps():
         pass
     session.write_weights("best")
+    done.touch()
     return kuosan.load(out)
 
 

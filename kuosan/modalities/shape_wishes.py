@@ -72,6 +72,8 @@ def standing_flat(x: Float[Tensor, "b c d h w"], reach: float) -> Float[Tensor, 
 def in_one_piece(x: Float[Tensor, "b c d h w"], axes: str = "") -> Float[Tensor, "b c d h w"]:
     """The largest of the parts whose cells share faces, without the others and without hollows: there the distance
     has the other sign. With ``axes`` it is the largest of those that are mirror images of themselves, if any is."""
+    if not len(x):
+        return x
     inside = x[:, 0] < 0
     found = [_filled(_main(one, axes)) if one.any() else one for one in inside.numpy()]
     whole = torch.from_numpy(np.stack(found))

@@ -44,6 +44,12 @@ time on a shared 2-core AMD EPYC with AVX-512, torch 2.13, November 2026, batche
 and, for U-Nets (channels-last memory gained nothing): 28×28×1, base 32, levels 1 2 2, one block 86/s;
 32×32×3, base 64, levels 1 2 2, two blocks 13/s; 64×64×3, base 32, levels 1 2 2 4, one block 17/s; that is
 7–9·10¹⁰ operations per second and core, whatever the width.
+
+Which of the two, by held-out error of v on one core, one seed: 618 faces of 64×64×1, after 300 s: U-Net of base 16
+in batches of 8 0.0787 (10 k samples seen), transformer of patch 8, dim 128, depth 4 in batches of 32 0.0903 (87 k), of
+128 0.1045 (75 k). Flowers 64×64×3, after 480 s: U-Net in batches of 16 0.1598 (17 k), transformer of patch 4, dim 64,
+depth 2 in batches of 64 0.1582 (116 k), which is ahead by 0.02 after 100 s. Fashion-MNIST 28×28×1, after 115 s: U-Net
+in batches of 8 0.1635 (11 k), transformer of dim 64, depth 2 in batches of 128 0.1529 (204 k).
 """
 
 from __future__ import annotations

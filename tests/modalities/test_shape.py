@@ -235,7 +235,7 @@ def test_the_wish_for_one_piece_leaves_one_closed_surface(blocks: bool) -> None:
         (in_one_piece(pair)[..., 18:] >= 0).all()
     )
     empty = torch.ones(1, 1, 4, 4, 4)
-    assert torch.equal(in_one_piece(empty), empty)
+    assert torch.equal(in_one_piece(empty), empty) and in_one_piece(empty[:0]).shape == (0, 1, 4, 4, 4)
 
 
 def test_real_meshes_and_models(shared_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

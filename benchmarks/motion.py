@@ -4,8 +4,8 @@
     python -m benchmarks.motion --run RUN          measures a run that is there
     python -m benchmarks.motion --write DATA …     also writes results/motion.md
 
-Every measure stands beside real motions at the same count, and beside the same samples with feet locked and joints
-limited.
+Every measure stands beside real motions at the same count, and beside the same samples as the network says them, whose
+feet are not locked, and with joints limited too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,16 @@ ALL = (
     "copies",
     "nearest_distance",
 )
-HEADER = ("data", "measure", "value", "real motions", "ratio", "n", "with --foot-lock --joint-limits")
+HEADER = (
+    "data",
+    "measure",
+    "value",
+    "real motions",
+    "ratio",
+    "n",
+    "with --no-foot-lock",
+    "with --joint-limits",
+)
 SEED = 1_000_000
 
 
@@ -52,15 +61,15 @@ def rows(name: str, run: Run, n: int, steps: int | None, seconds: float) -> list
     found = measure(run, data, samples, seconds=seconds)
     modality = run.modality
     assert isinstance(modality, MotionModality)
-    corrected = modality.corrected(foot_lock=True, joint_limits=True)
-    empty = Evaluation({}, (), {}, {}, {})
-    held = with_own(empty, corrected, samples.x, states(data.train), states(data.val), 0).metrics
+    empty, sides = Evaluation({}, (), {}, {}, {}), (states(data.train), states(data.val))
+    ways = (modality.corrected(foot_lock=False), modality.corrected(foot_lock=True, joint_limits=True))
+    others = [with_own(empty, modality, samples.x, *sides, 0, writes=way).metrics for way in ways]
     out: list[list[object]] = []
     for key in (*OWN, *ALL):
         if m := found.metrics.get(key):
             ratio = f"{m.value / m.floor:.2f}" if m.floor else ""
-            other = _shown(held[key]) if key in held else ""
-            out.append([name, key, _shown(m), "" if m.floor is None else f"{m.floor:.4g}", ratio, m.n, other])
+            more = [_shown(other[key]) if key in other else "" for other in others]
+            out.append([name, key, _shown(m), "" if m.floor is None else f"{m.floor:.4g}", ratio, m.n, *more])
     return out
 
 

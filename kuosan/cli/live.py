@@ -64,7 +64,7 @@ def live(run: Run, seconds: float, seed: int, where: dict[str, str], steps: int 
     try:
         for x in _until(frames, started + seconds):
             count += 1
-            raws = run.modality.decode(x)
+            raws = run.modality.of_samples.decode(x)
             if watched:
                 draw(half_blocks(run.modality.show(raws, 1, 1)), sys.stderr, count > 1)
     except KeyboardInterrupt:

@@ -84,7 +84,7 @@ def sample(
     outline: Path | None = None,
     formats: Annotated[str | None, Parameter(name="--format")] = None,
     soundfont: Path | None = None,
-    foot_lock: Flag = False,
+    foot_lock: Annotated[bool | None, Parameter(negative="--no-foot-lock")] = None,
     joint_limits: Flag = False,
     symmetric: str | None = None,
     flat_base: Flag = False,
@@ -150,7 +150,8 @@ def sample(
             flac, png; of clips mp4, webp, gif, apng, frames; of motions bvh, glb, gif, mp4, png; of shapes glb, stl,
             obj, ply, off, vox, npz; of medical images dcm, nii.gz, nii, png; of plans svg, dxf, geojson, png.
         soundfont: a .sf2 or .sf3 file that the WAV files of --format wav sound like.
-        foot_lock: of motions: feet that stand do not slide.
+        foot_lock: of motions: feet that stand do not slide, or may; they do not unless parts of a motion are given or
+            varied.
         joint_limits: of motions: joints bend no further than those of the data.
         symmetric: of shapes: x, y or xy: each is its own mirror image, left to right, front to back, or both.
         flat_base: of shapes: what is not flat below is cut, so that it stands.

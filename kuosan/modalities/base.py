@@ -139,6 +139,11 @@ class Modality(ABC, Generic[Raw]):
         return 1.0
 
     @property
+    def of_samples(self) -> Modality[Raw]:
+        """What decodes and writes samples, which may be corrected where real items need not be."""
+        return self
+
+    @property
     def most_decoded(self) -> int:
         """How many items of a set are decoded at most, to measure them; fewer where decoding takes long."""
         return 1000

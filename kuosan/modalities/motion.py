@@ -39,7 +39,8 @@ class MotionModality(Modality[Motion]):
 
     Args:
         limits: how far joints turn in the data.
-        lock: whether feet that stand are held in what is decoded. limit: whether joints are kept to their limits there.
+        lock: whether feet that stand are held in what is decoded; None: in that of samples (`of_samples`).
+        limit: whether joints are kept to their limits in what is decoded.
     """
 
     name: ClassVar[str] = "motion"
@@ -49,7 +50,7 @@ class MotionModality(Modality[Motion]):
     formats: ClassVar[tuple[str, ...]] = WRITTEN
 
     def __init__(
-        self, form: Form, length: int, limits: Limits, *, lock: bool = False, limit: bool = False
+        self, form: Form, length: int, limits: Limits, *, lock: bool | None = None, limit: bool = False
     ) -> None:
         self.form, self.length, self.limits, self.lock, self.limit = form, length, limits, lock, limit
 
@@ -70,9 +71,15 @@ class MotionModality(Modality[Motion]):
         f = self.form
         return f"{self.length / f.rate:.3g}-second motions of {len(f.skeleton)} joints at {f.rate:g} frames per second"
 
-    def corrected(self, *, foot_lock: bool = False, joint_limits: bool = False) -> MotionModality:
-        """The same, whose decoded motions keep their standing feet in place, and their joints to the data's limits."""
+    def corrected(self, *, foot_lock: bool | None = None, joint_limits: bool = False) -> MotionModality:
+        """The same, whose decoded motions keep their standing feet in place (None: those of samples do), and their
+        joints to the data's limits."""
         return MotionModality(self.form, self.length, self.limits, lock=foot_lock, limit=joint_limits)
+
+    @property
+    def of_samples(self) -> MotionModality:
+        """With feet that stand held in place, unless that was decided."""
+        return self if self.lock is not None else self.corrected(foot_lock=True, joint_limits=self.limit)
 
     @classmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:

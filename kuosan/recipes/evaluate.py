@@ -138,7 +138,18 @@ def measure(
     )
     groups = tuple(split.groups[: len(x)] for split, x in ((data.train, train), (data.val, val)))
     given = None if encoder is None else Path(encoder)
-    own = with_own(found, run.modality, samples.x, train, val, seed, out, groups=groups, others=given)
+    own = with_own(
+        found,
+        run.modality,
+        samples.x,
+        train,
+        val,
+        seed,
+        out,
+        groups=groups,
+        others=given,
+        writes=samples.modality,
+    )
     others = [
         Asked(k, samples.cond[k], data.train.labels[k][: len(train)], data.val.labels[k][: len(val)])
         for k in several

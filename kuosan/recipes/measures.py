@@ -105,9 +105,11 @@ def with_own(
     *,
     groups: tuple[Sequence[bytes], ...] = ((), ()),
     others: Path | None = None,
+    writes: Modality[Any] | None = None,
 ) -> Evaluation:
-    """An evaluation with what the modality measures of its own, if anything; ``out`` is where its encoder lies, and
-    ``others`` that of somebody else."""
+    """An evaluation with what the modality measures of its own, if anything; ``out`` is where its encoder lies,
+    ``others`` that of somebody else, and ``writes`` is what decodes the samples, where it is not what real items are
+    decoded by."""
     measured = MEASURES.get(modality.name)
     if measured is None:
         return found
@@ -115,7 +117,8 @@ def with_own(
     parts = roles(len(train), len(val), len(samples), generator)
     more = Found(generator)
     reference, most = torch.cat([val, train[parts.borrowed]]), modality.most_decoded
-    drawn, real, other = (modality.decode(x[:most]) for x in (samples, reference, train[parts.pool]))
+    drawn = (writes or modality).decode(samples[:most])
+    real, other = (modality.decode(x[:most]) for x in (reference, train[parts.pool]))
     both = (groups[0], groups[1])
     encoder = load_encoder(out) if out is not None and "encoder" in found.spaces else None
     table = measured(more, Items(modality, drawn, real, other, parts.note, train, val, both, encoder, others))

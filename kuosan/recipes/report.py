@@ -243,7 +243,7 @@ def _sheets(session: Session) -> list[tuple[str, Image.Image]]:
         name, values = next((k, v) for k, v in told.items() if any(v))
         shown = [run.facts.class_names.get(str(v), str(v)) for v in values[:columns]]
         label += f"; one {name} per column: {(', ' if run.captions is None else '; ').join(shown)}"
-    return [(label, run.modality.show(run.modality.decode(run.decoded(x).cpu()), columns))]
+    return [(label, run.modality.show(run.modality.of_samples.decode(run.decoded(x).cpu()), columns))]
 
 
 def _codec(session: Session, found: Evaluation, roof: Ceiling) -> dict[str, Any]:

@@ -352,7 +352,7 @@ class Run:
         part = slice(first - start, first - start + n)
         cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0] if k != BESIDE}
         z = None if self.codec is None else torch.cat(zs)[part].clone()
-        modality = steering.modality if steering else self.modality
+        modality = steering.writes if steering else self.modality.of_samples
         x = torch.cat(xs)[part].clone()
         return Samples(x, cond, first, modality, z, self.facts.columns, self.captions)
 

@@ -278,7 +278,7 @@ class Session:
         cond, columns = preview_conditions(run)
         seeds = Seeds.of(run.facts.recipe.seed, preview_count(run.facts, columns))
         x = run.decoded(self._drawn(seeds, cond)).cpu()
-        shown = Samples(x, cond, 0, run.modality, None, self.facts.columns, run.captions)
+        shown = Samples(x, cond, 0, run.modality.of_samples, None, self.facts.columns, run.captions)
         raws = shown.raws() if self.world.leads else []
         took = time.monotonic() - started  # with raws: sounds take longer to decode than to draw
         self.seconds_per_sample, self.seconds_per_preview = took / len(seeds), took

@@ -115,6 +115,11 @@ class Steering:
         """How many samples these wishes mean where nobody says; 0 where any number does."""
         return self.items if self.items > 1 or self.averages else 0
 
+    @property
+    def writes(self) -> Modality[Any]:
+        """What samples are decoded and written by: as others are, unless they have parts of items that stay."""
+        return self.modality if self.given is not None or self.vary is not None else self.modality.of_samples
+
     def conditions(
         self, numbers: range, drawn: Mapping[str, Tensor], where: Collection[str]
     ) -> dict[str, Tensor]:

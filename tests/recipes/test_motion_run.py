@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from kuosan.cli.options import file_leaves
 from kuosan.errors import UserError
 from kuosan.modalities import MotionModality
 from kuosan.modalities.motion_bvh import read_bvh, write_bvh
+from kuosan.modalities.motion_form import Form
+from kuosan.modalities.motion_skeleton import Motion
 from kuosan.recipes import sequences
+from kuosan.recipes.evaluate import SEED, data_of, measure
 from kuosan.recipes.opening import settle
 from kuosan.recipes.run import Run
 from kuosan.recipes.schema import Recipe
@@ -113,14 +117,34 @@ def test_samples_are_files_that_others_open(
     )
 
 
-def test_feet_and_joints_are_corrected_where_asked(run: Run, tmp_path: Path) -> None:
-    free, held = tmp_path / "free", tmp_path / "held"
-    assert main(["sample", str(run.path), "-n", "4", "--out", str(free)]) == 0
-    assert (
-        main(["sample", str(run.path), "-n", "4", "--joint-limits", "--foot-lock", "--out", str(held)]) == 0
-    )
-    states = [(folder / "samples.safetensors").read_bytes() for folder in (free, held)]
-    assert states[0] == states[1]  # states are as the model says
+@pytest.fixture
+def standing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feet of all motions stand: so little training teaches no network when."""
+    plain = Form.motion
+
+    def motion(form: Form, rows: Any) -> Motion:
+        found = plain(form, rows)
+        return replace(found, contacts=np.ones((len(found), len(form.feet)), dtype=bool))
+
+    monkeypatch.setattr(Form, "motion", motion)
+
+
+@pytest.mark.usefixtures("standing")
+def test_feet_of_samples_are_held_and_joints_where_asked(run: Run, tmp_path: Path) -> None:
+    ways: dict[str, list[str]] = {"free": ["--no-foot-lock"], "held": [], "both": ["--joint-limits"]}
+    for name, flags in ways.items():
+        assert main(["sample", str(run.path), "-n", "4", *flags, "--out", str(tmp_path / name)]) == 0
+    states = [(tmp_path / name / "samples.safetensors").read_bytes() for name in ways]
+    assert states[0] == states[1] == states[2]  # states are as the model says
+    written = {name: [(tmp_path / name / f"{i:05d}.bvh").read_text() for i in range(4)] for name in ways}
+    assert written["free"] != written["held"]
+    x = run.sample(4).x
+    assert isinstance(run.modality, MotionModality)
+    for name, lock in (("free", False), ("held", True)):
+        expected = run.modality.corrected(foot_lock=lock).decode(x)
+        for i, motion in enumerate(expected):
+            found = read_bvh(tmp_path / name / f"{i:05d}.bvh")
+            np.testing.assert_allclose(found.turns, motion.turns, atol=1e-4)
     modality = run.modality
     assert isinstance(modality, MotionModality)
     wild = 4 * run.sample(4).x
@@ -136,6 +160,20 @@ def test_feet_and_joints_are_corrected_where_asked(run: Run, tmp_path: Path) -> 
     assert any(not np.array_equal(one.turns, two.turns) for one, two in zip(locked, as_it_is, strict=True))
 
 
+@pytest.mark.usefixtures("standing")
+def test_given_and_varied_motions_stay_as_they_are(run: Run, tmp_path: Path) -> None:
+    """Their feet are held where that is asked for only."""
+    item = str(next(iter(sorted(Path(run.facts.recipe.data.path).iterdir()))))
+    for parts in (["--given", item, "--keep", "time:0-0.3s"], ["--vary", item, "--strength", "0"]):
+        words = ["sample", str(run.path), "-n", "1", *parts]
+        found = []
+        for name, flags in (("usual", []), ("free", ["--no-foot-lock"]), ("held", ["--foot-lock"])):
+            out = tmp_path / f"{parts[0]}{name}"
+            assert main([*words, *flags, "--out", str(out)]) == 0
+            found.append((out / "00000.bvh").read_text())
+        assert found[0] == found[1] != found[2]
+
+
 def test_what_is_not_for_motions_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(run.path), "-n", "1", "--format", "fbx"]) == 2
     assert main(["sample", str(run.path), "-n", "1", "--soundfont", "x.sf2"]) == 2
@@ -143,8 +181,15 @@ def test_what_is_not_for_motions_is_said(run: Run, capsys: pytest.CaptureFixture
     assert "fbx" in told and "bvh, glb" in told and "--soundfont is for music" in told
 
 
+@pytest.mark.usefixtures("standing")
 def test_what_is_measured_stands_beside_real_motions(run: Run) -> None:
     found = run.evaluate(n=24, seconds=2.0)["metrics"]
+    free = replace(run.sample(24, seed=SEED), modality=run.modality.corrected(foot_lock=False))  # type: ignore[attr-defined]
+    raw = measure(run, data_of(run), free, seconds=2.0).metrics["foot_skating"]
+    assert (
+        found["foot_skating"]["value"] < raw.value
+    )  # what is written is measured, and no real motion is touched
+    assert found["foot_skating"]["floor"] == raw.floor
     for name in ("foot_skating", "jerk", "joint_limit_violations", "diversity"):
         assert (
             found[name]["floor"] is not None and found[name]["stderr"] is not None and found[name]["n"] > 0

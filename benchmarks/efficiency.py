@@ -4,6 +4,7 @@
     python -m benchmarks.efficiency fashion rows.jsonl --data ../shared/data/fashion_mnist
     python -m benchmarks.efficiency flowers32 rows.jsonl --data ../shared/data/flowers/flowers32.npz
     python -m benchmarks.efficiency flowers64 rows.jsonl --data ../shared/data/flowers/jpg64
+    python -m benchmarks.efficiency faces64 rows.jsonl --data ../shared/data/congress_faces/faces64.npz
     python -m benchmarks.efficiency monet256 rows.jsonl --data ../shared/data/monet
     python -m benchmarks.efficiency sprites rows.jsonl --data ../shared/data/lpc_sprites
     python -m benchmarks.efficiency sounds rows.jsonl --data ../shared/data/fsdd
@@ -45,6 +46,7 @@ from kuosan.recipes.demo import write_digits
 from kuosan.recipes.facts import Facts
 from kuosan.recipes.opening import settle
 from kuosan.recipes.schema import Recipe
+from kuosan.recipes.views import choose_views
 from kuosan.solvers import sample, solver
 from kuosan.training.budget import Budget
 from kuosan.training.loop import Training
@@ -123,14 +125,20 @@ class Section:
     arms: dict[str, dict[str, Any]]
     samples: int = 500
 
+    @property
+    def base(self) -> str:
+        """The arm that others are compared with."""
+        return next(iter(self.arms))
+
 
 OUTPUTS: dict[str, dict[str, Any]] = {"default": {}, "v": {"objective.output": "v"}}
-LARGE: dict[str, dict[str, Any]] = {
-    "default": {},
-    "x": {"objective.output": "x"},
+WHOLE: dict[str, dict[str, Any]] = {
+    "whole": {"training.crops": 0.0},
     "crops 0.5": {"training.crops": 0.5},
     "crops 0.8": {"training.crops": 0.8},
-    "route 0.5": {"training.route": 0.5},
+    "crops 0.9": {"training.crops": 0.9},
+    "route 0.5": {"training.crops": 0.0, "training.route": 0.5},
+    "x": {"training.crops": 0.0, "objective.output": "x"},
 }
 SECTIONS = {
     "digits": Section(
@@ -138,12 +146,10 @@ SECTIONS = {
         25.0,
         {"network": "transformer", "network.patch": 2, "network.dim": 96, "network.depth": 4},
         {
-            "default": {},
-            "coupling nearest": {"training.coupling": "nearest"},
-            "coupling transport": {"training.coupling": "transport"},
-            "route 0.5": {"training.route": 0.5},
-            "weight min_snr": {"objective.weight": "min_snr"},
-            "x": {"objective.output": "x"},
+            **WHOLE,
+            "coupling nearest": {"training.crops": 0.0, "training.coupling": "nearest"},
+            "coupling transport": {"training.crops": 0.0, "training.coupling": "transport"},
+            "weight min_snr": {"training.crops": 0.0, "objective.weight": "min_snr"},
         },
     ),
     "fashion": Section(
@@ -151,33 +157,30 @@ SECTIONS = {
         50.0,
         {"network": "transformer", "network.patch": 4, "network.dim": 128, "network.depth": 4},
         {
-            "default": {},
-            "coupling nearest": {"training.coupling": "nearest"},
-            "coupling transport": {"training.coupling": "transport"},
-            "route 0.5": {"training.route": 0.5},
-            "crops 0.5": {"training.crops": 0.5},
-            "x": {"objective.output": "x"},
+            **WHOLE,
+            "coupling nearest": {"training.crops": 0.0, "training.coupling": "nearest"},
+            "coupling transport": {"training.crops": 0.0, "training.coupling": "transport"},
         },
     ),
     "flowers32": Section(
         "flowers 32×32×3, transformer of patch 4, width 64, depth 3",
         75.0,
         {"network": "transformer", "network.patch": 4, "network.dim": 64, "network.depth": 3},
-        {
-            "default": {},
-            "crops 0.5": {"training.crops": 0.5},
-            "crops 0.75": {"training.crops": 0.75},
-            "route 0.5": {"training.route": 0.5},
-            "x": {"objective.output": "x"},
-            "x, weight edm": {"objective.output": "x", "objective.weight": "edm"},
-        },
+        {**WHOLE, "x, weight edm": {"training.crops": 0.0, "objective.output": "x", "objective.weight": "edm"}},
         400,
     ),
     "flowers64": Section(
         "flowers 64×64×3, transformer of patch 4, width 96, depth 3",
         150.0,
         {"network": "transformer", "network.patch": 4, "network.dim": 96, "network.depth": 3},
-        LARGE,
+        WHOLE,
+        200,
+    ),
+    "faces64": Section(
+        "congress_faces 64×64, U-Net of base 16",
+        150.0,
+        {"network": "unet", "network.base": 16, "training.batch": 16},
+        WHOLE,
         200,
     ),
     "monet256": Section(
@@ -185,7 +188,7 @@ SECTIONS = {
         150.0,
         {"network": "transformer", "network.patch": 16, "network.dim": 128, "network.depth": 3,
          "data.max_side": 256, "training.batch": 32},
-        LARGE,
+        WHOLE,
         200,
     ),
     "sprites": Section(
@@ -225,7 +228,9 @@ def begin(
     told = build_settings(recipe.training, seed, Budget(), None)
     settings = ProcessorTime(**{f.name: getattr(told, f.name) for f in fields(told)}, clock=clock)
     settings = ProcessorTime(**(vars(settings) | {"validations": 1, "save_seconds": math.inf}))
-    model = build_denoiser(facts.network, recipe)
+    network = dict(facts.network)
+    choose_views(recipe, network)  # which tells it what it has to know
+    model = build_denoiser(network, recipe)
     return Training(
         model, objective_of(recipe, data.modality), data.train, Nothing(), settings, folder, null=facts.null
     )
@@ -287,9 +292,9 @@ def judge(model: NetworkDenoiser, facts: Facts, data: Dataset, n: int) -> dict[s
 def compare(
     name: str, source: Path, seeds: range, seconds: float, chosen: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """A row for every seed and arm of a section, or the default and those that are chosen."""
+    """A row for every seed and arm of a section, or the first and those that are chosen."""
     section = SECTIONS[name]
-    arms = {k: v for k, v in section.arms.items() if not chosen or k in ("default", *chosen)}
+    arms = {k: v for k, v in section.arms.items() if not chosen or k in (section.base, *chosen)}
     asked: dict[str, Any] = {"budget": "1000steps", "data.max_side": 64, **section.leaves}
     plan = settle(source, None, Recipe().updated(asked), asked)
     for seed in seeds:
@@ -325,7 +330,7 @@ def report(rows: list[dict[str, Any]]) -> None:
         mine = [row for row in last if row["section"] == name]
         if not mine:
             continue
-        base = {row["seed"]: row for row in mine if row["arm"] == "default"}
+        base = {row["seed"]: row for row in mine if row["arm"] == section.base}
         of = {arm: [row for row in mine if row["arm"] == arm] for arm in section.arms}
         table = [_line(arm, found, base) for arm, found in of.items() if found]
         one = mine[0]
@@ -333,9 +338,9 @@ def report(rows: list[dict[str, Any]]) -> None:
         about = (
             f"{one['items']:,} pictures to train on, {one['held_out']:,} held out; batches of {one['batch']}; error "
             f"over {one['judges']} held-out items at 8 levels; distance of {one['n']} samples{few}. Ratios are to the "
-            "default of the same seed."
+            "first row of the same seed."
         )
-        header = ["option", "seeds", "processor s", "samples", "over the default's", "error of v", "FD",
+        header = ["option", "seeds", "processor s", "samples", "over the first", "error of v", "FD",
                   "ratio of errors", "ratio of FDs"]  # fmt: skip
         parts += [f"## {section.about}", about, lines(header, table)]
     peers = [row for row in last if row["section"] == "peer"]
@@ -376,7 +381,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 2), help="from and to, the last left out")
     parser.add_argument("--seconds", type=float, default=0.0)
-    parser.add_argument("--arms", nargs="*", default=[], help="beside the default; all unless given")
+    parser.add_argument("--arms", nargs="*", default=[], help="beside the first; all unless given")
     parser.add_argument(
         "--tune", nargs="*", type=float, default=[], help="peer: rates for the example to try"
     )

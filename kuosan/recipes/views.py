@@ -19,15 +19,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
 from kuosan.modalities import modality_class
 from kuosan.networks.given import FIRST
+from kuosan.networks.sides import each
 from kuosan.recipes.schema import Recipe, TrainingPart
 
 Choice = tuple[str, Any, str]
 
 LEAVES = ("crops", "route", "coupling", "given")
 USUAL: dict[str, Any] = {"crops": 0.0, "route": 0.0, "coupling": "independent", "given": 0.0}
+CROPS = 0.8  # share of the examples that are crops, of pictures by transformers
+FEWEST = 6  # tokens along a side of which crops say something
 GIVEN = 0.3  # share of the examples with given parts, of what has a time
 
 
@@ -57,6 +61,11 @@ def choose_views(recipe: Recipe, network: dict[str, Any]) -> tuple[dict[str, Any
                 "leave it away, or train all weights with `kuosan train --init`"
             )
         network["given"] = True
+    if "crops" not in asked and _gains_by_crops(recipe, network):
+        leaves["crops"], reasons["crops"] = (
+            CROPS,
+            "what is under little noise is learned from parts at less cost",
+        )
     if leaves["crops"]:
         _check_crops(recipe, network)
         if network["kind"] == "unet":
@@ -80,6 +89,22 @@ def without_views(training: TrainingPart, what: str) -> dict[str, Any]:
                 f"training.{leaf}={value} is for states of numbers, and the data are {what}: leave it away"
             )
     return USUAL
+
+
+def _gains_by_crops(recipe: Recipe, network: dict[str, Any]) -> bool:
+    """Whether crops are shown although nobody asked: where it was measured that they gain."""
+    objective = recipe.objective
+    return (
+        modality_class(recipe.data.modality).axes == PICTURE
+        and recipe.codec.kind == "none"
+        and network["kind"] == "transformer"
+        and not (recipe.init or network.get("beside") or network.get("free"))
+        and (objective.kind, objective.weight, objective.output) == ("denoising", "output", "v")
+        and "learned" not in (objective.variance, recipe.schedule.kind)
+        and objective.timing != "entropy"
+        and min(side / patch for side, patch in zip(network["sides"], each(network["patch"], 2), strict=True))
+        > FEWEST
+    )
 
 
 def _told(recipe: Recipe, network: dict[str, Any]) -> str:

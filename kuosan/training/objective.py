@@ -191,15 +191,16 @@ class Denoising(Objective):
     def look(self, denoiser: NetworkDenoiser, x: Tensor, u: Time, seeds: Seeds, **cond: Tensor) -> Found:
         if self.views.everything:
             return self._look(denoiser, x, u, seeds, None, cond)
-        losses, errors = x.new_empty(len(x)), None
-        for index, shown, view in self.views.parts(x, seeds.fold("view"), denoiser.network):
+        losses, errors = x.new_empty(len(x)), []
+        for index, shown, view in self.views.parts(x, u, seeds.fold("view"), denoiser.network):
             here = index.to(x.device)
             part = {name: value[here] for name, value in cond.items()}
             found = self._look(denoiser, shown, u[index], seeds.take(index.tolist()), view, part)
             losses = losses.index_put((here,), found.losses)
-            # A crop hides what tells its pixels: only of whole pictures are the errors those of the data.
-            errors = found.errors if view.corner is None else errors
-        return Found(losses, errors)
+            assert found.errors
+            errors.append(found.errors)
+        levels, squared = (torch.cat(values) for values in zip(*errors, strict=True))
+        return Found(losses, (levels, squared))
 
     def _look(
         self,

@@ -2,16 +2,18 @@
 
 Two ways, apart or together, each for any network that knows what it was shown (`networks.View`):
 
-    crops    A share of the examples are crops, of half the side (three of five) or a quarter, anywhere in the picture;
-             the network is told where. What it learns of textures and parts from a crop costs 4 or 16 times less than
-             from the whole, and the whole is still seen (Patch Diffusion, Wang et al. 2023, sec. 3).
+    crops    A share of the examples, those with the least noise, are crops, of half the side (three of five) or a
+             quarter (the least noise of all), anywhere in the picture; the network is told where. What it learns of
+             textures and parts from a crop costs 4 or 16 times less than from the whole (Patch Diffusion, Wang et al.
+             2023, sec. 3, who draw them at all times alike). Where there is little noise, what lies near a pixel says
+             nearly all that can be said of it; under much noise only the whole does, and the whole is shown.
     route    A share of the tokens of a transformer skip all blocks but the first and the last and come back beside the
              others as they were, so that every token is still predicted: no mask, no second network (TREAD, Krause et
              al. 2025).
 
 Both end before the training does (`until`), so that what samplers will ask, the whole picture by all tokens, is what
-is learned last (SPRINT, Park et al. 2025). Every choice is a function of the example's own key: neither the batch nor
-its order changes what an example shows.
+is learned last (SPRINT, Park et al. 2025). Every choice is a function of the example's own key and time: neither the
+batch nor its order changes what an example shows.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
+from kuosan.core.shapes import Time
 from kuosan.networks.sides import counts_of
 from kuosan.networks.view import WHOLE, View
 
-PARTS = ((1 / 2, 0.6), (1 / 4, 0.4))  # of the side, and how many of the crops
+SIDES = (1 / 4, 1 / 2, 1.0)  # of what is shown, over the whole's, from the least noise on
+SMALLEST = 0.4  # of the crops
 
 
 class Part(NamedTuple):
@@ -63,18 +67,18 @@ class Views:
         """The views at this share of the training."""
         return self if progress < self.until else EVERYTHING
 
-    def parts(self, x: Float[Tensor, "b c *sides"], seeds: Seeds, network: Any) -> Iterator[Part]:
+    def parts(self, x: Float[Tensor, "b c *sides"], u: Time, seeds: Seeds, network: Any) -> Iterator[Part]:
         """The batch in views, by size; each example once.
 
         Args:
+            u: quantiles (b,) of their times, 0 without noise.
             network: shown them; `Transformer` and `UNet` say their ``grain``.
         """
         grain, sides = network.grain, tuple(x.shape[2:])
-        u = seeds.fold("size").uniforms()
-        below = 1 - self.crops
-        for part, often in ((1.0, below), *((p, self.crops * o) for p, o in PARTS)):
-            first, below = (0.0, below) if part == 1 else (below, below + often)
-            index = ((u >= first) & (u < below)).nonzero()[:, 0]
+        edges = self.crops * torch.tensor([SMALLEST, 1.0], dtype=u.dtype)
+        sizes = torch.bucketize(u.cpu(), edges, right=True)
+        for i, part in enumerate(SIDES):
+            index = (sizes == i).nonzero()[:, 0]
             if not len(index):
                 continue
             mine = seeds.take(index.tolist())

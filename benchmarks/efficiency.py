@@ -229,7 +229,7 @@ def begin(
     settings = ProcessorTime(**{f.name: getattr(told, f.name) for f in fields(told)}, clock=clock)
     settings = ProcessorTime(**(vars(settings) | {"validations": 1, "save_seconds": math.inf}))
     network = dict(facts.network)
-    choose_views(recipe, network)  # which tells it what it has to know
+    choose_views(recipe, network, torch.device("cpu"))  # which tells it what it has to know
     model = build_denoiser(network, recipe)
     return Training(
         model, objective_of(recipe, data.modality), data.train, Nothing(), settings, folder, null=facts.null

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
 from kuosan.modalities import modality_class
@@ -30,12 +32,14 @@ Choice = tuple[str, Any, str]
 
 LEAVES = ("crops", "route", "coupling", "given")
 USUAL: dict[str, Any] = {"crops": 0.0, "route": 0.0, "coupling": "independent", "given": 0.0}
-CROPS = 0.8  # share of the examples that are crops, of pictures by transformers
+CROPS = 0.75  # share of the examples that are crops, of pictures by transformers
 FEWEST = 6  # tokens along a side of which crops say something
 GIVEN = 0.3  # share of the examples with given parts, of what has a time
 
 
-def choose_views(recipe: Recipe, network: dict[str, Any]) -> tuple[dict[str, Any], list[Choice]]:
+def choose_views(
+    recipe: Recipe, network: dict[str, Any], device: torch.device
+) -> tuple[dict[str, Any], list[Choice]]:
     """The four leaves of a recipe whose other leaves are decided, and the reasons for those that are not as usual.
 
     Args:
@@ -61,7 +65,7 @@ def choose_views(recipe: Recipe, network: dict[str, Any]) -> tuple[dict[str, Any
                 "leave it away, or train all weights with `kuosan train --init`"
             )
         network["given"] = True
-    if "crops" not in asked and _gains_by_crops(recipe, network):
+    if "crops" not in asked and device.type == "cpu" and _gains_by_crops(recipe, network):
         leaves["crops"], reasons["crops"] = (
             CROPS,
             "what is under little noise is learned from parts at less cost",

@@ -206,7 +206,7 @@ def task_of(
         loss,
         [network, recipe.objective.model_dump(), recipe.process.model_dump()],
         batch,
-        bool(network.get("free")),
+        bool(network.get("free")) or recipe.training.crops not in ("auto", 0.0),
     )
 
 

@@ -2,7 +2,7 @@
 
 Two ways, apart or together, each for any network that knows what it was shown (`networks.View`):
 
-    crops    A share of the examples, those with the least noise, are crops, of half the side (three of five) or a
+    crops    A share of the examples, those with the least noise, are crops, of half the side (two of three) or a
              quarter (the least noise of all), anywhere in the picture; the network is told where. What it learns of
              textures and parts from a crop costs 4 or 16 times less than from the whole (Patch Diffusion, Wang et al.
              2023, sec. 3, who draw them at all times alike). Where there is little noise, what lies near a pixel says
@@ -33,7 +33,7 @@ from kuosan.networks.sides import counts_of
 from kuosan.networks.view import WHOLE, View
 
 SIDES = (1 / 4, 1 / 2, 1.0)  # of what is shown, over the whole's, from the least noise on
-SMALLEST = 0.4  # of the crops
+SMALLEST = 1 / 3  # of the crops
 
 
 class Part(NamedTuple):

@@ -26,15 +26,15 @@ LEAVES: dict[str, Any] = {
 }
 
 
-def pictures(folder: Path) -> Path:
-    """Grey 8×8 ramps in three classes, ``folder/CLASS/NN.png``."""
+def pictures(folder: Path, side: int = 8) -> Path:
+    """Grey ramps, 8×8 unless told, in three classes, ``folder/CLASS/NN.png``."""
     rng = np.random.Generator(np.random.Philox(key=7))
-    across, down = np.meshgrid(np.linspace(0, 1, 8), np.linspace(0, 1, 8))
+    across, down = np.meshgrid(np.linspace(0, 1, side), np.linspace(0, 1, side))
     shapes = {"flat": 0 * across, "steep": down, "wide": across}
     for name, count in COUNTS.items():
         (folder / name).mkdir(parents=True)
         for i in range(count):
-            x = 255 * (0.7 * shapes[name] + 0.3 * rng.random() + 0.02 * rng.random((8, 8)))
+            x = 255 * (0.7 * shapes[name] + 0.3 * rng.random() + 0.02 * rng.random((side, side)))
             Image.fromarray(np.clip(x, 0, 255).astype(np.uint8)).save(folder / name / f"{i:02d}.png")
     return folder
 

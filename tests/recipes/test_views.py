@@ -14,6 +14,7 @@ from kuosan.recipes.build import build_objective
 from kuosan.recipes.export import export
 from kuosan.recipes.opening import settle
 from kuosan.recipes.schema import ObjectivePart, Recipe, TrainingPart
+from kuosan.recipes.views import CROPS
 from kuosan.training.coupling import Independent, Transport
 from kuosan.training.objective import Denoising
 from kuosan.training.views import EVERYTHING, Views
@@ -58,9 +59,23 @@ def test_a_run_from_before_there_was_a_choice_shows_everything() -> None:
     assert Views().at(0.5) == EVERYTHING
 
 
-def test_small_pictures_are_shown_whole_unless_asked(data: Path) -> None:
+def test_few_tokens_are_shown_whole_unless_asked(data: Path) -> None:
     part = planned(data).facts.recipe.training
     assert (part.crops, part.route, part.coupling) == (0.0, 0.0, "independent")
+
+
+def test_pictures_of_many_tokens_are_learned_from_crops_too(tmp_path: Path) -> None:
+    data = small.pictures(tmp_path / "large", side=32)
+    found = planned(data, network__patch=4).facts
+    assert found.recipe.training.crops == CROPS
+    assert any(name == "training.crops" and value == CROPS for name, value, _ in found.choices)
+    for leaves in (
+        {"training__crops": 0.0}, {"objective": "elbo"}, {"objective__weight": "sigmoid"}, {"network__patch": 8},
+        {"objective__output": "x"}, {"schedule": "learned"}, {"objective__timing": "entropy"},
+    ):  # fmt: skip
+        assert planned(data, **({"network__patch": 4} | leaves)).facts.recipe.training.crops == 0.0
+    # Compiled would be each of its sizes.
+    assert not planned(data, network__patch=4, budget="1h").facts.recipe.training.compile
 
 
 @pytest.mark.parametrize(

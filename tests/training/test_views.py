@@ -72,14 +72,14 @@ def test_every_example_is_shown_once_as_the_part_of_itself_that_its_view_says() 
 
 
 def test_the_less_noise_the_smaller_the_crop_and_it_lies_anywhere() -> None:
-    count, views = 6000, Views(crops=0.5)
+    count, views = 6000, Views(crops=0.6)
     x, u, sizes, corners = torch.zeros(count, 1, 16, 32), midpoints(count), {}, {}
     for index, shown, view in views.parts(x, u, Seeds.of(0, count), network(sides=[16, 32])):
         sizes[tuple(shown.shape[2:])] = (round(float(u[index].amin()), 3), round(float(u[index].amax()), 3))
         # none of another size lies between
         assert len(index) == round(float(u[index].amax() - u[index].amin()) * count) + 1
         corners[tuple(shown.shape[2:])] = view.corner
-    assert sizes == {(16, 32): (0.5, 1.0), (8, 16): (0.2, 0.5), (4, 8): (0.0, 0.2)}
+    assert sizes == {(16, 32): (0.6, 1.0), (8, 16): (0.2, 0.6), (4, 8): (0.0, 0.2)}
     places, often = corners[8, 16].unique(dim=0, return_counts=True)
     assert len(places) == 3 * 5 and places.amax(0).tolist() == [
         8,

@@ -135,7 +135,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {"default": {}, "v": {"objective.output": "
 WHOLE: dict[str, dict[str, Any]] = {
     "whole": {"training.crops": 0.0},
     "crops 0.5": {"training.crops": 0.5},
-    "crops 0.8": {"training.crops": 0.8},
+    "crops 0.75": {"training.crops": 0.75},
     "crops 0.9": {"training.crops": 0.9},
     "route 0.5": {"training.crops": 0.0, "training.route": 0.5},
     "x": {"training.crops": 0.0, "objective.output": "x"},

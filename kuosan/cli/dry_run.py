@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kuosan.cli.answer import Answer
 from kuosan.cli.notes import busy
@@ -16,6 +16,7 @@ from kuosan.cli.words import choices_json, choices_table, shown, skipped_lines
 if TYPE_CHECKING:
     from kuosan.recipes.opening import Plan
     from kuosan.training.data import TrainingItems
+    from kuosan.training.objective import Objective
 
 STEPS = 3  # that are timed, after one that is not: the first sets up memory
 MOST_SECONDS = 20.0
@@ -32,28 +33,60 @@ class Probe:
 
 
 def probe(plan: Plan) -> Probe:
-    """Train a throwaway model of the plan for a few steps; its checkpoint goes to a temporary folder."""
+    """Train a throwaway model of the plan for a few steps, and again as it ends where that is something else; its
+    checkpoint goes to a temporary folder."""
     import torch
 
     from kuosan.recipes import machine
-    from kuosan.recipes.build import build_model, build_settings, objective_of
+    from kuosan.recipes.build import UNTIL, objective_of
+    from kuosan.training.budget import Budget
+
+    whole = objective_of(plan.facts.recipe, plan.data.modality)
+    last = whole.stage(1.0)
+    stages = [(1.0, whole)] if last == whole else [(UNTIL, whole), (1 - UNTIL, last)]
+    shares = [share for share, _ in stages]
+    found = [_timed(plan, objective) for _, objective in stages]
+    seconds = [timed.seconds_per_step for timed in found]
+    if Budget.parse(plan.facts.recipe.budget).seconds is not None:  # the shares are of time, and not of steps
+        shares = [share / s for share, s in zip(shares, seconds, strict=True)]
+    weights = [share / sum(shares) for share in shares]
+    memory = (
+        torch.cuda.max_memory_allocated() / 2**20 if machine.device().type == "cuda" else machine.memory_mib()
+    )
+    mean = sum(w * s for w, s in zip(weights, seconds, strict=True))
+    flops = sum(w * timed.flops for w, timed in zip(weights, found, strict=True))
+    return Probe(mean, memory, sum(timed.timed for timed in found), round(flops))
+
+
+class Timed(NamedTuple):
+    """Seconds per step, of how many, and operations of one."""
+
+    seconds_per_step: float
+    timed: int
+    flops: int
+
+
+def _timed(plan: Plan, objective: Objective) -> Timed:
+    """A few steps."""
+    from kuosan.recipes import machine
+    from kuosan.recipes.build import build_model, build_settings
     from kuosan.recipes.expected import operations
     from kuosan.training.budget import Budget
     from kuosan.training.loop import Training
 
-    facts, recipe, device = plan.facts, plan.facts.recipe, machine.device()
+    facts, recipe = plan.facts, plan.facts.recipe
     settings = build_settings(recipe.training, recipe.seed, Budget(steps=10**6), None)
     with TemporaryDirectory(prefix="kuosan-") as folder:
         training = Training(
             build_model(facts.network, recipe),
-            objective_of(recipe, plan.data.modality),
+            objective,
             _items(plan),
             plan.data.val,
             replace(settings, validations=1),  # none within these steps
             Path(folder),
             null=facts.null,
             shelves=plan.data.train.shelves,
-            device=device,
+            device=machine.device(),
         )
         events, began, timed = training.run(), 0.0, -1
         for _ in events:
@@ -63,9 +96,7 @@ def probe(plan: Plan) -> Probe:
                 break
         seconds = (time.monotonic() - began) / max(timed, 1)
         events.close()  # type: ignore[attr-defined]
-        flops = operations(training)
-    memory = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else machine.memory_mib()
-    return Probe(seconds, memory, timed, flops)
+        return Timed(seconds, timed, operations(training))
 
 
 def _items(plan: Plan) -> TrainingItems:

@@ -250,7 +250,9 @@ def resolve(
         decide("sampling", "solver", "deis", why)
         decide("sampling", "grid", "karras:7", "its partner until then")
     tree["data"]["modality"] = data.modality.name
-    leaves, reasons = choose_views(Recipe.model_validate(tree), network, device)
+    leaves, reasons = choose_views(
+        Recipe.model_validate(tree), network, device, None if passes is None else passes * len(data.train)
+    )
     tree["training"] |= leaves
     choices += reasons
     return Recipe.model_validate(tree), network, choices

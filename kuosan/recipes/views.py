@@ -32,18 +32,20 @@ Choice = tuple[str, Any, str]
 
 LEAVES = ("crops", "route", "coupling", "given")
 USUAL: dict[str, Any] = {"crops": 0.0, "route": 0.0, "coupling": "independent", "given": 0.0}
-CROPS = 0.75  # share of the examples that are crops, of pictures by transformers
+CROPS = 0.75  # share of the examples that are crops, of pictures by transformers,
+MANY = 50_000  # where these see fewer than so many
 FEWEST = 6  # tokens along a side of which crops say something
 GIVEN = 0.3  # share of the examples with given parts, of what has a time
 
 
 def choose_views(
-    recipe: Recipe, network: dict[str, Any], device: torch.device
+    recipe: Recipe, network: dict[str, Any], device: torch.device, samples: float | None = None
 ) -> tuple[dict[str, Any], list[Choice]]:
     """The four leaves of a recipe whose other leaves are decided, and the reasons for those that are not as usual.
 
     Args:
         network: the specification; a U-Net that is to see crops is given coordinates, and one with given parts is told.
+        samples: that there is time for, shown whole; None where nobody knows.
 
     Raises:
         UserError: the network cannot be shown that, or the objective asks for independent noise.
@@ -65,10 +67,10 @@ def choose_views(
                 "leave it away, or train all weights with `kuosan train --init`"
             )
         network["given"] = True
-    if "crops" not in asked and device.type == "cpu" and _gains_by_crops(recipe, network):
-        leaves["crops"], reasons["crops"] = (
-            CROPS,
-            "what is under little noise is learned from parts at less cost",
+    if "crops" not in asked and device.type == "cpu" and (samples or MANY) < MANY and _gains(recipe, network):
+        leaves["crops"] = CROPS
+        reasons["crops"] = (
+            f"whole, {samples:,.0f} could be seen; what is under little noise is learned from parts too"
         )
     if leaves["crops"]:
         _check_crops(recipe, network)
@@ -95,8 +97,8 @@ def without_views(training: TrainingPart, what: str) -> dict[str, Any]:
     return USUAL
 
 
-def _gains_by_crops(recipe: Recipe, network: dict[str, Any]) -> bool:
-    """Whether crops are shown although nobody asked: where it was measured that they gain."""
+def _gains(recipe: Recipe, network: dict[str, Any]) -> bool:
+    """Whether it was measured on the like that crops gain."""
     objective = recipe.objective
     return (
         modality_class(recipe.data.modality).axes == PICTURE

@@ -61,7 +61,7 @@ class Task:
     Args:
         model: a throwaway one, with fresh weights.
         loss: of so many items, the same ones each time.
-        about: what tells it from other tasks: the network with the shape of an item, the objective, the process.
+        about: what tells it from other tasks: the network with the shape of an item, the objective, the process, crops.
         batch: items of a step. shapes: whether batches are of several shapes.
     """
 
@@ -204,7 +204,7 @@ def task_of(
     return Task(
         model,
         loss,
-        [network, recipe.objective.model_dump(), recipe.process.model_dump()],
+        [network, recipe.objective.model_dump(), recipe.process.model_dump(), recipe.training.crops],
         batch,
         bool(network.get("free")) or recipe.training.crops not in ("auto", 0.0),
     )

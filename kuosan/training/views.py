@@ -65,7 +65,7 @@ class Views:
 
     def at(self, progress: float) -> Views:
         """The views at this share of the training."""
-        return self if progress < self.until else EVERYTHING
+        return self if progress < self.until or self.everything else EVERYTHING
 
     def parts(self, x: Float[Tensor, "b c *sides"], u: Time, seeds: Seeds, network: Any) -> Iterator[Part]:
         """The batch in views, by size; each example once.

@@ -76,6 +76,9 @@ def test_a_dry_run_times_real_steps(pictures: Path) -> None:
     plan = settle(pictures, None, Recipe().updated(asked), asked)
     found = probe(plan)
     assert found.timed == 3 and 1e-4 < found.seconds_per_step < 5 and 50 < found.memory_mib < 1e5
+    asked |= {"training.crops": 0.75, "budget": "10steps"}
+    cropped = probe(settle(pictures, None, Recipe().updated(asked), asked))
+    assert cropped.timed == 6 and 0.2 * found.flops < cropped.flops < 0.8 * found.flops  # both stages
 
 
 def states(out: Path) -> torch.Tensor:

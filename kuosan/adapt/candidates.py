@@ -91,7 +91,7 @@ def best_stock(
     grids = dict(stock_grids(flow, k, NEAR if far else STARTS))
     rho_far = flow.rho_start if far else None
     if search.looks and k > 1 and not far:
-        start, stop = min(80.0, flow.rho_start), max(0.01, 2 * flow.rho_end)
+        start, stop = min(80.0, flow.rho_start), flow.stop(0.01)
         grids["straightest"] = straightest(flow, pairs[: 2 * search.some], k, w=w, piece=piece)
         grids["least bound"] = least_bound(k, start, stop, flow.rho_end)
     first = [stock(s, name, rho, w, rho_far) for name, rho in grids.items() for s in search.scouts]

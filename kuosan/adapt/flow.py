@@ -49,9 +49,11 @@ class Flow:
         denoiser: of an additive process, guided or not; its parameters take no gradient.
         null: condition → the index that hides it, where the guidance weight is a control of its own; ``denoiser``
             is then the one without guidance.
+        last: ρ below which no call is made: what is said there is the end. Of a network that says x, whose estimate is
+            not as fine as the noise would be.
     """
 
-    def __init__(self, denoiser: Denoiser, null: Mapping[str, int] | None = None):
+    def __init__(self, denoiser: Denoiser, null: Mapping[str, int] | None = None, last: float = 0.0):
         process = denoiser.process
         assert isinstance(process, AdditiveProcess)
         self.process, self.schedule = process, process.schedule
@@ -61,7 +63,11 @@ class Flow:
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
         with torch.no_grad():
             clean, noisy = (-self.schedule.log_snr(ends) / 2).exp().tolist()
-        self.rho_end, self.rho_start = clean, min(noisy, NOISIEST)
+        self.rho_end, self.rho_start, self.last = clean, min(noisy, NOISIEST), last
+
+    def stop(self, usual: float) -> float:
+        """The ρ of a last call that is made at ``usual``, where this flow allows it."""
+        return max(usual, 2 * self.rho_end, self.last)
 
     def noise(self, like: Tensor, seeds: Seeds) -> Tensor:
         """The prior in units of its own σ, in the shape of ``like`` (b, ...)."""

@@ -30,10 +30,9 @@ def stock_grids(flow: Flow, k: int, starts: Sequence[float] = STARTS) -> Iterato
     """Grids by name: even in log ρ, in ρ^(1/power), and in t."""
     end = torch.tensor([flow.rho_end], dtype=torch.float64)
     part = torch.arange(k, dtype=torch.float64) / max(1, k - 1)
+    stops = sorted({s for s in (*STOPS, flow.last, 2 * flow.last) if s > flow.rho_end and s >= flow.last})
     for start in sorted({min(s, flow.rho_start) for s in starts}, reverse=True):
-        for stop in STOPS:
-            if stop <= flow.rho_end:
-                continue
+        for stop in stops:
             yield _name("logsnr", start, stop), torch.cat([start * (stop / start) ** part, end])
             for power in POWERS:
                 roots = start ** (1 / power), stop ** (1 / power)
@@ -42,7 +41,8 @@ def stock_grids(flow: Flow, k: int, starts: Sequence[float] = STARTS) -> Iterato
         first = time_of(flow.schedule, torch.tensor(math.log(start)))
         times = first * (1 - torch.arange(k, dtype=torch.float64) / k)
         inner = (-flow.schedule.log_snr(times) / 2).exp().detach()
-        yield f"uniform from {start:g}", torch.cat([inner, end])
+        if inner[-1] >= flow.last:
+            yield f"uniform from {start:g}", torch.cat([inner, end])
 
 
 def _name(rule: str, start: float, stop: float) -> str:
@@ -65,7 +65,7 @@ def straightest(
     from the chord of the whole path is compared with the true point's; the sum of these deviations over a grid is
     least for the grid that is returned. Their coefficient for what is still ahead is ``factor``.
     """
-    start, stop = min(80.0, flow.rho_start), max(0.005, 2 * flow.rho_end)
+    start, stop = min(80.0, flow.rho_start), flow.stop(0.005)
     roots = torch.linspace(start ** (1 / 7), stop ** (1 / 7), fine, dtype=torch.float64)
     rho = torch.cat([roots**7, torch.tensor([flow.rho_end], dtype=torch.float64)])
     controls = of_solver(AdamsBashforth(2), rho)

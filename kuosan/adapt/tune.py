@@ -92,7 +92,7 @@ class Tuned:
 
 def teacher(flow: Flow, calls: int) -> Controls:
     """A walk of about so many calls from the prior itself to the end, even in log ρ."""
-    top, stop = min(80.0, flow.rho_start), max(0.004, 2 * flow.rho_end)
+    top, stop = min(80.0, flow.rho_start), flow.stop(0.004)
     far = max(2, round(8 * math.log(flow.rho_start / top) / math.log(1e2)))
     parts = [torch.linspace(math.log(top), math.log(stop), calls, dtype=torch.float64)]
     if flow.rho_start > top:

@@ -81,9 +81,16 @@ def given(path: Path, steps: int | None) -> Sequence:
     return found
 
 
-def flow_of(run: Run, w: float) -> Flow:
-    """The flow that the run samples along."""
-    return Flow(run.guided(w))
+def flow_of(run: Run, w: float | None) -> Flow:
+    """The flow that the run samples along, with the guidance weight ``w``, or a weight of its own for every call. That
+    of a network that says x goes as far as the run's own grid does: below, it follows the network's errors."""
+    facts = run.facts
+    last = 0.0
+    if facts.recipe.objective.output == "x":
+        schedule = run.denoiser.process.schedule
+        times = run.grid(facts.recipe.sampling.steps, schedule=schedule)
+        last = float((-schedule.log_snr(times[-2]) / 2).exp())
+    return Flow(run.denoiser, facts.null, last) if w is None else Flow(run.guided(w), None, last)
 
 
 def pairs_of(run: Run, flow: Flow, n: int, few: int, **options: Any) -> tuple[Pairs, float]:

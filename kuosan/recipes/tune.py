@@ -100,7 +100,7 @@ def tune(
     check(run, steps, pairs, weight, guidance)
     items = items_of(run, seed) if churn else None  # before anything is learned: there may be none
     with torch.inference_mode(False):
-        flow = Flow(run.denoiser, run.facts.null) if guidance else flow_of(run, weight)
+        flow = flow_of(run, None if guidance else weight)
         start = weight if guidance else None
         piece = piece_for(run, flow, start)
         stages, share = Stages(), 1.0

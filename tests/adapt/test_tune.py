@@ -11,7 +11,7 @@ from kuosan.adapt.candidates import STOCK, best_stock, distances, mean_error, st
 from kuosan.adapt.fit import Effort, fit
 from kuosan.adapt.flow import Flow
 from kuosan.adapt.grids import least_bound, stock_grids, straightest
-from kuosan.adapt.rollout import walk
+from kuosan.adapt.rollout import Pairs, walk
 from kuosan.adapt.tune import Stages, make_pairs, measure, teacher, tune
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import EDM, Cosine, Rectified
@@ -145,3 +145,19 @@ def test_too_few_calls() -> None:
     with pytest.raises(ValueError, match="two calls"):
         tune(flow, 1, found, found, Seeds.of(0, 1))
     assert len(teacher(flow, 48)) >= 48
+
+
+@pytest.mark.parametrize("last", [0.0, 0.1, 0.2])
+def test_no_call_is_made_below_the_last(last: float) -> None:
+    """Of a network whose estimate is not as fine as the noise would be."""
+    flow = Flow(mixture(Cosine(), D, 3), last=last)
+    flow.denoiser.double()
+    z = flow.noise(torch.empty(8, D, dtype=torch.float64), Seeds.of(0, 8))
+    some = Pairs(z, z, {})
+    grids = dict(stock_grids(flow, 6))
+    controls = (teacher(flow, 24), best_stock(flow, 6, some)[0].controls)
+    called = [*(rho[:-1] for rho in grids.values()), straightest(flow, some, 6)[:-1]]
+    called += [c.log_rho.exp() for c in controls]
+    lowest = min(float(rho.min()) for rho in called)
+    assert last * (1 - 1e-9) <= lowest <= max(last, 0.005) * (1 + 1e-9)
+    assert {"logsnr", "karras:7"} <= {name.split()[0] for name in grids}

@@ -12,7 +12,7 @@ mean 0 with a shorter average (3 %) 0.396, with 3,600 steps of 64 0.393; mean -0
 0.381, with Muon instead of AdamW 0.382, with width 192 and depth 3 0.384. To the training digits, from 8,652
 samples: mean 0 0.096, mean -0.7 0.083, even 0.083, Muon 0.076.
 
-Crops, routed tokens and couplings are options, and `recipes.views` has their numbers.
+Crops, routed tokens and couplings: `recipes.views` says when, and has their numbers.
 
 Latents (8×32×32, of 216 paintings of 256×256), held-out error of v with patch 2, width 96, depth 3 on a shared core,
 one seed: batches of 16 0.802 (80 s, 4.8 k samples), of 64 0.872 (100 s, 5.2 k).

@@ -1,18 +1,19 @@
 """What training shows, and which noise goes with it: the leaves ``crops``, ``route``, ``coupling`` and ``given``.
 
-``auto`` is none of them. At equal processor time, from 25 to 150 s (benchmarks/results/efficiency.md), held-out
-error and Fréchet distance in pixels over those of the default, one training seed (digits with routes: two):
+At equal processor time, from 25 to 150 s (benchmarks/results/efficiency.md), held-out error and Fréchet distance in pixels
+over those of whole pictures (flowers 64×64 and monet: three training seeds; fashion, and digits with routes: two; else one):
 
-    route 0.5     digits 0.95 and 0.93, fashion 28×28 0.87 and 0.86, flowers 32×32 0.99 and 0.88, 64×64 0.95 and 0.78,
-                  monet 256×256 0.99 and 0.90
-    crops 0.5     fashion 28×28 0.87 and 0.84, flowers 32×32 1.00 and 1.15, 64×64 0.96 and 1.14,
-                  monet 256×256 1.00 and 1.04
-    crops 0.8     flowers 64×64 0.90 and 1.03, with 2.8 times the samples; monet 256×256 1.00 and 1.17, 2.7 times
+    crops 0.75    fashion 28×28 0.82 and 0.59, flowers 32×32 0.98 and 0.92, 64×64 0.88 and 0.64, monet 256×256 0.98 and
+                  0.88, with 2.1 to 2.6 times the samples; faces 64×64 by a U-Net 1.01 and 0.91
+    route 0.5     digits 0.95 and 0.93, fashion 0.87 and 0.86, flowers 32×32 0.99 and 0.88, 64×64 0.95 and 0.78, monet
+                  0.99 and 0.90
     nearest       digits 0.99 and 1.05, fashion 1.01 and 1.02
     transport     digits 1.03 and 1.00, fashion 1.01 and 1.00
 
-Routes are worth a try wherever a transformer has three blocks; whether they gain as much in long runs is not known, so
-they are asked for. Crops gain while everything is still to be learned, and lose what only whole pictures teach.
+Crops gain while much is still to be learned: after 400 s flowers 64×64 had 0.89 and 0.95 (one seed), fashion, of which
+83,000 could be seen whole by then, 1.01 and 1.02. So ``auto`` takes them for transformers of pictures that have time for
+fewer than `MANY`, on a CPU: of GPUs, which small batches leave idle, nothing was measured. The gain of routes was gone
+after 400 s, and they are asked for, as couplings are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What training shows, and which noise goes with it: the leaves ``crops``, ``route``, ``coupling`` and ``given``.
 
-At equal processor time, from 25 to 150 s (benchmarks/results/efficiency.md), held-out error and Fréchet distance in pixels
-over those of whole pictures (flowers 64×64 and monet: three training seeds; fashion, and digits with routes: two; else one):
+At equal processor time, from 25 to 150 s (benchmarks/results/efficiency.md), held-out error and Fréchet distance in
+pixels over those of whole pictures (flowers 64×64 and monet: three training seeds; fashion, and digits with routes: two;
+else one):
 
     crops 0.75    fashion 28×28 0.82 and 0.59, flowers 32×32 0.98 and 0.92, 64×64 0.88 and 0.64, monet 256×256 0.98 and
                   0.88, with 2.1 to 2.6 times the samples; faces 64×64 by a U-Net 1.01 and 0.91
@@ -11,9 +12,9 @@ over those of whole pictures (flowers 64×64 and monet: three training seeds; fa
     transport     digits 1.03 and 1.00, fashion 1.01 and 1.00
 
 Crops gain while much is still to be learned: after 400 s flowers 64×64 had 0.89 and 0.95 (one seed), fashion, of which
-83,000 could be seen whole by then, 1.01 and 1.02. So ``auto`` takes them for transformers of pictures that have time for
-fewer than `MANY`, on a CPU: of GPUs, which small batches leave idle, nothing was measured. The gain of routes was gone
-after 400 s, and they are asked for, as couplings are.
+83,000 could be seen whole by then, 1.01 and 1.02. So ``auto`` takes them for transformers of pictures that have time
+for fewer than `MANY`, on a CPU: of GPUs, which small batches leave idle, nothing was measured. The gain of routes was
+gone after 400 s, and they are asked for, as couplings are.
 """
 
 from __future__ import annotations

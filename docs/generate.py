@@ -169,7 +169,7 @@ MEANINGS = {
     "or more (5 minutes with CUDA), `false` for budgets of steps or images",
     "training.crops": "share of the examples, those with the least noise, that are crops of half or a quarter of the "
     "side until 80 % of the training, see [fewer samples](../concepts/training-efficiency.md#crops); `auto`: 0.75 for "
-    "transformers of pictures on a CPU, else 0",
+    "transformers of pictures on a CPU that have time for fewer than 50,000, else 0",
     "training.route": "transformers of pictures: share of the tokens that skip all blocks but the first and the last, "
     "until 80 % of the training; 0.5 is usual",
     "training.coupling": "which noise goes with which picture: `independent`, `nearest` (of four draws) or `transport` "

@@ -1,8 +1,8 @@
 """What training shows, and which noise goes with it: the leaves ``crops``, ``route``, ``coupling`` and ``given``.
 
 At equal processor time, from 25 to 150 s (benchmarks/results/efficiency.md), held-out error and Fréchet distance in
-pixels over those of whole pictures (flowers 64×64 and monet: three training seeds; fashion, and digits with routes: two;
-else one):
+pixels over those of whole pictures (flowers 64×64 and monet: three training seeds; fashion, and digits with routes:
+two; else one):
 
     crops 0.75    fashion 28×28 0.82 and 0.59, flowers 32×32 0.98 and 0.92, 64×64 0.88 and 0.64, monet 256×256 0.98 and
                   0.88, with 2.1 to 2.6 times the samples; faces 64×64 by a U-Net 1.01 and 0.91

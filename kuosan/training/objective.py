@@ -198,6 +198,7 @@ class Denoising(Objective):
             found = self._look(denoiser, shown, u[index], seeds.take(index.tolist()), view, part)
             losses = losses.index_put((here,), found.losses)
             assert found.errors
+            # Where there is little noise, those of crops are nearly those of the data: what tells a pixel lies near it.
             errors.append(found.errors)
         levels, squared = (torch.cat(values) for values in zip(*errors, strict=True))
         return Found(losses, (levels, squared))

@@ -43,8 +43,8 @@ FACTOR = 4  # that pictures are enlarged by, unless somebody says
 
 
 def keep(path: Path, data: Dataset) -> None:
-    """Into the folder of a run: what stands beside items that it held out, and beside others too where these are few, as
-    all samples would be of the same few layouts."""
+    """Into the folder of a run: what stands beside items that it held out, and beside others too where these are few,
+    as all samples would be of the same few layouts."""
     modality = data.modality
     if not modality.beside_channels:
         return

@@ -76,7 +76,7 @@ def gather_pictures(
     found = find_maps(folder, known, False) if known else find_maps(folder, "none" if like else map)
     folder, book = found.folder, Book()
     sources, failed, left_out = _sources(folder)
-    if found.name and like is None:
+    if found.name and (like is None or any(source.name in found.paths for source in sources)):
         sources, without = _with_maps(sources, found.paths)
         left_out += without
     while True:

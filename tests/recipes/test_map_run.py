@@ -68,6 +68,19 @@ def test_maps_of_few_held_out_items_are_kept_with_those_of_all(folder: Path, run
     assert torch.equal(found, run.modality.small(x))
 
 
+def test_pictures_without_a_map_are_left_out_again_when_a_run_reads_its_data(tmp_path: Path) -> None:
+    """Else they would be measured against, and a resumed run would train on them."""
+    folder = scenes(tmp_path / "some")
+    np.savez(folder / "others.npz", np.zeros((9, SIDE, SIDE), np.uint8))
+    first = load(folder, options={"image": {"map": "auto"}})
+    again = load(folder, like=first.modality)
+    assert first.survey.items == again.survey.items == 24
+    assert torch.equal(first.val.x[torch.arange(len(first.val))], again.val.x[torch.arange(len(again.val))])
+    for path in (folder / "masks").iterdir():  # where none has one, they are a person's own items
+        path.unlink()
+    assert load(folder, like=first.modality).survey.items == 33
+
+
 def test_maps_are_found_by_their_usual_names_and_stand_beside_their_own_pictures(folder: Path) -> None:
     data = load(folder, options={"image": {"map": "auto"}})
     assert data.survey.items == 24 and not data.columns

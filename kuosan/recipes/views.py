@@ -12,9 +12,11 @@ two; else one):
     transport     digits 1.03 and 1.00, fashion 1.01 and 1.00
 
 Crops gain while much is still to be learned: after 400 s flowers 64×64 had 0.89 and 0.95 (one seed), fashion, of which
-83,000 could be seen whole by then, 1.01 and 1.02. So ``auto`` takes them for transformers of pictures that have time
-for fewer than `MANY`, on a CPU: of GPUs, which small batches leave idle, nothing was measured. The gain of routes was
-gone after 400 s, and they are asked for, as couplings are.
+83,000 could be seen whole by then, 1.01 and 1.02. Adapters of a network of flowers 64×64 made 52 steps instead of 20 in
+a minute over 216 paintings, report included, and the held-out error of 0.1373 became 0.1326 instead of 0.1341. So
+``auto`` takes crops for transformers of pictures that have time for fewer than `MANY`, on a CPU: of GPUs, which small
+batches leave idle, nothing was measured. The gain of routes was gone after 400 s, and they are asked for, as couplings
+are.
 """
 
 from __future__ import annotations
@@ -106,7 +108,7 @@ def _gains(recipe: Recipe, network: dict[str, Any]) -> bool:
         modality_class(recipe.data.modality).axes == PICTURE
         and recipe.codec.kind == "none"
         and network["kind"] == "transformer"
-        and not (recipe.init or network.get("beside") or network.get("free"))
+        and not (network.get("beside") or network.get("free"))
         and (objective.kind, objective.weight, objective.output) == ("denoising", "output", "v")
         and "learned" not in (objective.variance, recipe.schedule.kind)
         and objective.timing != "entropy"

@@ -14,7 +14,7 @@ from kuosan.recipes.build import build_objective
 from kuosan.recipes.export import export
 from kuosan.recipes.opening import settle
 from kuosan.recipes.schema import ObjectivePart, Recipe, TrainingPart
-from kuosan.recipes.views import CROPS
+from kuosan.recipes.views import CROPS, choose_views
 from kuosan.training.coupling import Independent, Transport
 from kuosan.training.objective import Denoising
 from kuosan.training.views import EVERYTHING, Views
@@ -74,6 +74,11 @@ def test_pictures_of_many_tokens_are_learned_from_crops_too(tmp_path: Path) -> N
         {"objective__output": "x"}, {"schedule": "learned"}, {"objective__timing": "entropy"},
     ):  # fmt: skip
         assert planned(data, **({"network__patch": 4} | leaves)).facts.recipe.training.crops == 0.0
+    recipe = found.recipe.model_copy(update={"training": TrainingPart(batch=8), "init": "a run"})
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for device, samples, wanted in ((cpu, 1e3, CROPS), (cpu, 1e5, 0.0), (cpu, None, 0.0), (gpu, 1e3, 0.0)):
+        assert choose_views(recipe, dict(found.network), device, samples)[0]["crops"] == wanted
+    # Compiled would be each of its sizes.
     found = planned(data, network__patch=4, training__crops=0.5, budget="1h").facts
     assert any(name == "training.compile" and "shapes" in why for name, _, why in found.choices)
 

@@ -28,6 +28,8 @@ import torch
 
 from kuosan.core.shapes import PICTURE
 from kuosan.errors import UserError
+from kuosan.modalities import ImageModality
+from kuosan.modalities.beside import Enlarging
 from kuosan.modalities.dataset import Dataset
 from kuosan.networks import choose_network
 from kuosan.networks.sides import each, times
@@ -316,8 +318,8 @@ def _fixed(recipe: Recipe, data: Dataset) -> str:
     """Why items cannot be augmented; nothing where they can."""
     if recipe.codec.kind != "none":
         return "pictures are augmented before they are encoded, which is done once"
-    if data.modality.beside_channels:
-        return "what stands beside pictures would have to change with them"
+    if isinstance(data.modality, ImageModality) and isinstance(data.modality.beside, Enlarging):
+        return "the small picture that stands beside each is made before, and would have to change with it"
     return (
         ""
         if data.modality.axes == PICTURE

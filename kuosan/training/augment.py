@@ -23,6 +23,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from kuosan.core.random import Seeds
+from kuosan.core.shapes import BESIDE
 from kuosan.networks.conditions import AUGMENT
 from kuosan.training.data import TrainingItems
 
@@ -112,7 +113,8 @@ def _recoloured(x: Tensor, v: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Augmented:
-    """Items whose pictures are augmented where they are drawn from seeds, with v among their conditions."""
+    """Items whose pictures, and maps beside them, are augmented where they are drawn from seeds, with v among their
+    conditions."""
 
     items: TrainingItems
     how: Augmentation
@@ -126,4 +128,8 @@ class Augmented:
             return x, cond
         assert isinstance(x, Tensor)
         v = self.how.draw((x.shape[2], x.shape[3]), seeds)
+        if BESIDE in cond:  # a map goes where its picture goes, and has no colours
+            still = v.clone()
+            still[:, [BRIGHTNESS, CONTRAST]] = 0
+            cond = {**cond, BESIDE: moved(cond[BESIDE], still)}
         return moved(x, v), {**cond, AUGMENT: v}

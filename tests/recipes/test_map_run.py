@@ -20,9 +20,11 @@ from kuosan.modalities import ImageModality, load
 from kuosan.modalities.beside import Mapped
 from kuosan.modalities.folder import open_folder
 from kuosan.modalities.maps import Book, boxes_map, find_maps
+from kuosan.networks.conditions import AUGMENT
 from kuosan.recipes import judged
 from kuosan.recipes.beside import FEW, kept
 from kuosan.recipes.evaluate import data_of
+from kuosan.training.augment import Augmentation, Augmented
 from tests.recipes import small
 
 STEPS = {"steps": 2, "solver": "dpm++2m"}
@@ -79,6 +81,26 @@ def test_pictures_without_a_map_are_left_out_again_when_a_run_reads_its_data(tmp
     for path in (folder / "masks").iterdir():  # where none has one, they are a person's own items
         path.unlink()
     assert load(folder, like=first.modality).survey.items == 33
+
+
+def test_maps_go_where_augmented_pictures_go(folder: Path) -> None:
+    data = load(folder, options={"image": {"map": "auto"}})
+    count = len(data.train)
+    items = Augmented(data.train, Augmentation(("flip", "turn", "shift"), 0.7))
+    for turn in range(4):
+        x, cond = items.batch(torch.arange(count), Seeds.of(turn, count))
+        assert torch.equal(cond[BESIDE][:, 1:], (x > 0).float()) and bool(cond[AUGMENT].any())
+    coloured = Augmented(data.train, Augmentation(("colour", "scale"), 1.0))
+    x, cond = coloured.batch(torch.arange(count), Seeds.of(9, count))
+    light, dark = (float(x[(cond[BESIDE][:, 1:] > 0.99) == of].mean()) for of in (True, False))
+    assert (
+        torch.allclose(cond[BESIDE].sum(1), torch.ones(count, SIDE, SIDE), atol=1e-5) and light > dark + 0.8
+    )
+
+
+def test_small_data_with_maps_is_augmented(folder: Path, tmp_path: Path) -> None:
+    session = small.session(folder, tmp_path / "run", budget="2000steps", network__patch=2)
+    assert session.facts.recipe.training.augment != "none" and isinstance(session.training.train, Augmented)
 
 
 def test_maps_are_found_by_their_usual_names_and_stand_beside_their_own_pictures(folder: Path) -> None:

@@ -116,6 +116,7 @@ def choose_network(
     whole: Sequence[bool] = (),
     clean: bool = False,
     captions: int = 0,
+    room: float = 1.0,
 ) -> tuple[dict[str, Any], list[Reason]]:
     """A specification for `build_network`, and the reasons for it.
 
@@ -131,6 +132,7 @@ def choose_network(
         whole: which sides a patch spans from end to end; none unless given.
         clean: the network says x, so that no noise need go through it: tokens may be narrower than their patches,
             which are of 2 at most all the same.
+        room: values of a patch for each number of a token, at most; more than 1 where the network will say x.
         captions: tokens that are read of one; 0 where there are none. A U-Net that reads them is of our own kind.
 
     Raises:
@@ -159,7 +161,7 @@ def choose_network(
     reasons.append(("network", kind, why))
     size = {"channels": channels, "sides": list(sides), "conditions": dict(conditions)}
     found = (
-        _transformers(size, where, LATENT_PATCH if latents or clean else None, whole, clean)
+        _transformers(size, where, LATENT_PATCH if latents or clean else None, whole, clean, room)
         if kind == "transformer"
         else _unets(size, where, own=captions > 0)
     )
@@ -261,6 +263,7 @@ def _transformers(
     most: int | None = None,
     whole: Sequence[bool] = (),
     clean: bool = False,
+    room: float = 1.0,
 ) -> list[Candidate]:
     """Transformers of patches up to ``most``, where any of those fit, or of those that span what is ``whole``."""
     found = []
@@ -276,7 +279,7 @@ def _transformers(
         ]
     for patch in fitting:
         tokens, values = math.prod(counts_of(sides, patch)), channels * math.prod(patch)
-        for dim, depth in [pair for pair in WIDTHS if pair[0] >= values] or WIDTHS[-1:]:
+        for dim, depth in [pair for pair in WIDTHS if room * pair[0] >= values] or WIDTHS[-1:]:
             operations = transformer_operations(tokens, dim, depth)
             spec = {
                 "kind": "transformer",

@@ -38,25 +38,20 @@ if TYPE_CHECKING:
     from kuosan.recipes.run import Run
 
 FILE = "beside.safetensors"
-MOST, FEW = 512, 64  # held-out items whose neighbours are kept, and so few that others' are kept too
+MOST = 512  # items whose neighbours are kept
 FACTOR = 4  # that pictures are enlarged by, unless somebody says
 
 
 def keep(path: Path, data: Dataset) -> None:
-    """Into the folder of a run: what stands beside items that it held out, and beside others too where these are few,
-    as all samples would be of the same few layouts."""
+    """Into the folder of a run: what stands beside items that it held out, or beside others where there are none."""
     modality = data.modality
     if not modality.beside_channels:
         return
     assert isinstance(modality, ImageModality)
-    splits = [data.val] if len(data.val) >= FEW else [data.val, data.train]
-    counts = [min(MOST, len(split)) for split in splits]
-    small = [
-        modality.small(split.x[torch.arange(count) * len(split) // count])
-        for split, count in zip(splits, counts, strict=True)
-        if count
-    ]
-    write_bytes(path / FILE, safetensors.torch.save({"small": torch.cat(small).contiguous()}))
+    split = data.val if len(data.val) else data.train
+    count = min(MOST, len(split))
+    small = modality.small(split.x[torch.arange(count) * len(split) // count])
+    write_bytes(path / FILE, safetensors.torch.save({"small": small.contiguous()}))
 
 
 def shown(run: Run, seeds: Seeds, cond: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -133,6 +133,7 @@ def resolve(
         choices.append(("network", network["kind"], f"from {recipe.init}"))
     else:
         own = (usual or {}).get("objective.output", ("auto", ""))[0]
+        room = (usual or {}).get("network.room", (1.0, ""))[0]
         network, reasons = choose_network(
             channels, sides, conditions,
             seconds=seconds, device=device, items=len(data.train), kind=recipe.network.kind, speed=speed,
@@ -140,6 +141,7 @@ def resolve(
             whole=[axis in data.modality.whole for axis in data.modality.axes],
             captions=data.captions.length if data.captions else 0,
             clean=own == "x" and recipe.objective.output in ("auto", "x"),
+            room=room if recipe.objective.output in ("auto", "x") and recipe.codec.kind == "none" else 1.0,
         )  # fmt: skip
         asked = recipe.network.model_dump(exclude={"kind", "dropout", "spectrum"}, exclude_none=True)
         choices += [r for r in reasons if not (asked and r[0] == "size")]  # whose prediction no longer holds

@@ -16,13 +16,12 @@ from kuosan.errors import UserError
 from kuosan.evaluation.found import Found
 from kuosan.evaluation.mapped import CHANCE, NAME, accuracy, judge_mapped
 from kuosan.guidance import ClassifierFree
-from kuosan.modalities import ImageModality, load
+from kuosan.modalities import load
 from kuosan.modalities.beside import Mapped
 from kuosan.modalities.folder import open_folder
 from kuosan.modalities.maps import Book, boxes_map, find_maps
 from kuosan.networks.conditions import AUGMENT
 from kuosan.recipes import judged
-from kuosan.recipes.beside import FEW, kept
 from kuosan.recipes.evaluate import data_of
 from kuosan.training.augment import Augmentation, Augmented
 from tests.recipes import small
@@ -59,15 +58,6 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> kuosan.Run:
         pass
     session.write_weights("now")
     return kuosan.load(out)
-
-
-def test_maps_of_few_held_out_items_are_kept_with_those_of_all(folder: Path, run: kuosan.Run) -> None:
-    data = load(folder, options={"image": {"map": "auto"}})
-    assert isinstance(run.modality, ImageModality)
-    found = kept(run.path)
-    assert 0 < len(data.val) < FEW and len(found) == len(data.val) + len(data.train)
-    x = torch.cat([split.x[torch.arange(len(split))] for split in (data.val, data.train)])
-    assert torch.equal(found, run.modality.small(x))
 
 
 def test_pictures_without_a_map_are_left_out_again_when_a_run_reads_its_data(tmp_path: Path) -> None:

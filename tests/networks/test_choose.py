@@ -13,7 +13,7 @@ import torch
 from kuosan.errors import UserError
 from kuosan.networks import build_network, choose_network
 from kuosan.networks.choose import MOST_TOKENS, _transformers, _unets, patches, samples_wanted
-from kuosan.networks.sides import counts_of
+from kuosan.networks.sides import counts_of, each
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -160,3 +160,13 @@ def test_time_and_volumes_have_a_unet_of_their_own() -> None:
         == "residual-unet"
     )
     assert choose(60, 128, seconds=60)["kind"] == "transformer"
+
+
+@pytest.mark.parametrize("room", [1.0, 3.0])
+def test_a_patch_holds_no_more_values_for_each_number_of_a_token_than_there_is_room_for(room: float) -> None:
+    spec, _ = choose_network(
+        4, (32, 20, 32), {}, seconds=900, device="cpu", items=222, kind="transformer", room=room
+    )
+    values = 4 * math.prod(each(spec["patch"], 3))
+    assert values <= room * spec["dim"]
+    assert (spec["dim"] < values) == (room > 1)  # and it is made use of

@@ -11,6 +11,12 @@ from kuosan.recipes import machine
 RESULTS = Path(__file__).parent / "results"
 
 
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
 def write(name: str, title: str, notes: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:
     """``results/NAME.md``, also printed."""
     facts = machine.facts()
@@ -22,11 +28,7 @@ def write(name: str, title: str, notes: str, header: Sequence[str], rows: Sequen
         "",
         notes.strip(),
         "",
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
-    ]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    lines += [
+        markdown(header, rows),
         "",
         f"{datetime.date.today().isoformat()}; {facts['machine']}, {facts['threads']} threads; {about}.",
         "",

@@ -369,6 +369,7 @@ def test_exports_that_diffusers_cannot_hold(tmp_path: Path) -> None:
     refuse(TRANSFORMER | {"sides": [8, 10]}, "square")
     refuse(TRANSFORMER | {"patch": 3}, "patch divides")
     refuse(TRANSFORMER | {"gains": [[1.0] * 8, None]}, "without network.spectrum", output="x")
+    refuse(TRANSFORMER | {"detail": 4}, "network.detail=0")
     refuse(UNET | {"sides": [8, 9]}, "multiples of 2")
     refuse(TRANSFORMER | {"conditions": {"word": 1001}}, "1000 classes")
     refuse(TRANSFORMER | {"conditions": {"class": 3}}, "no condition 'size'", where={"size": 0})

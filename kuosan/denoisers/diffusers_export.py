@@ -193,6 +193,11 @@ def stock_transformer(network: Transformer, where: Mapping[str, int] | None = No
             "what this transformer says is shaped like its data's spectrum, which diffusers' DiT cannot do; train "
             "without network.spectrum"
         )
+    if network.detailer is not None:
+        raise UserError(
+            "convolutions join the patches of this transformer, for which diffusers' DiT has no place; train with "
+            "--set network.detail=0"
+        )
     column = class_column(conditions, where)
     if column and conditions[column] > NULL_CLASS:
         raise UserError(

@@ -7,7 +7,7 @@ both the size and the number of samples seen should grow about as √C (Hoffmann
     200 passes over the data, but between 100 000·k and 200 000·k,  k = √(s/600) · max(1, √(784/pixels))   (1)
 
 and the choice is the costliest network that still sees that many, width first: up to 192 the width counts
-before the cost. A patch is at most a seventh of the side (49 tokens or more), but 4 in any case, and a
+before the cost. A patch is at most a fourteenth of the side (196 tokens or more), but 4 in any case, and a
 token at least as long as its patch has values: a narrower one cannot hand the noise through, which only one
 that says x need not (Li & He 2025, "Back to basics: let denoising generative models denoise"). (On 8×8
 digits, Fréchet distance to held-out ones, 0.30 for real ones, in about four minutes of one core: patch 2,
@@ -47,9 +47,17 @@ and, for U-Nets (channels-last memory gained nothing): 28×28×1, base 32, level
 
 Which of the two, by held-out error of v on one core, one seed: 618 faces of 64×64×1, after 300 s: U-Net of base 16
 in batches of 8 0.0787 (10 k samples seen), transformer of patch 8, dim 128, depth 4 in batches of 32 0.0903 (87 k), of
-128 0.1045 (75 k). Flowers 64×64×3, after 480 s: U-Net in batches of 16 0.1598 (17 k), transformer of patch 4, dim 64,
-depth 2 in batches of 64 0.1582 (116 k), which is ahead by 0.02 after 100 s. Fashion-MNIST 28×28×1, after 115 s: U-Net
-in batches of 8 0.1635 (11 k), transformer of dim 64, depth 2 in batches of 128 0.1529 (204 k).
+128 0.1045 (75 k); after 100 s, with the Fréchet distance in pixels, U-Net 0.0938, 32, transformer of dim 64, depth 2,
+patch 4 0.1043, 31, patch 8 0.1316, 84. Flowers 64×64×3, after 480 s: U-Net in batches of 16 0.1598 (17 k), transformer
+of patch 4, dim 64, depth 2 in batches of 64 0.1582 (116 k), which is ahead by 0.02 after 100 s. Fashion-MNIST
+28×28×1, after 115 s: U-Net in batches of 8 0.1635 (11 k), transformer of dim 64, depth 2 in batches of 128 0.1529
+(204 k).
+
+Convolutions that join the patches (`networks.detailer`) are chosen where diffusers has no place for the network anyway:
+the faces after 100 s, patch 8: 0.0921, 24; flowers 64×64×3 0.1677, 62 beside 0.1883, 60 without; 32×32×3 0.1885, 39
+beside 0.1970, 39; 1,264 captioned emoji of 32×32×3 after 540 s 0.1445 beside 0.1585. Of volumes the same time is
+better spent on steps (miniatures of 32×20×32 after 200 s, error of x: 0.0590 beside 0.0597, distance 40 beside 30),
+and of latents it is no worse spent (8×32×32 of 216 paintings after 290 s: 0.747 beside 0.745).
 """
 
 from __future__ import annotations
@@ -83,6 +91,8 @@ MOST_TOKENS = 1024
 LATENT_PATCH = 2
 ENOUGH_WIDTH = 192  # below this width comes first
 HEARD = 128  # width at most of what is made of captions
+JOINED = 16  # channels of the convolutions that join patches
+CONVOLVED = 7.5e10  # operations of convolutions per second and core
 UNET_SECONDS = 3600  # a CPU budget from which convolutions repay their cost;
 LARGE, LARGE_SECONDS = 2500, 500  # of pictures of so many pixels, sooner
 
@@ -117,6 +127,7 @@ def choose_network(
     clean: bool = False,
     captions: int = 0,
     room: float = 1.0,
+    joined: bool = False,
 ) -> tuple[dict[str, Any], list[Reason]]:
     """A specification for `build_network`, and the reasons for it.
 
@@ -133,6 +144,8 @@ def choose_network(
         clean: the network says x, so that no noise need go through it: tokens may be narrower than their patches,
             which are of 2 at most all the same.
         room: values of a patch for each number of a token, at most; more than 1 where the network will say x.
+        joined: diffusers has no place for the network anyway, so that convolutions may join its patches: see
+            `networks.detailer`.
         captions: tokens that are read of one; 0 where there are none. A U-Net that reads them is of our own kind.
 
     Raises:
@@ -167,11 +180,17 @@ def choose_network(
     )
     if captions:
         found = [_hearing(c, captions) for c in found]
+    if joined and kind == "transformer":
+        found = [_joined(c, where) for c in found]
     wanted = samples_wanted(seconds, items, math.prod(sides)) / (2 if latents else 1)
     enough = [c for c in found if c.rate * speed * seconds >= wanted]
     best = max(enough, key=_merit) if enough else min(found, key=lambda c: c.operations)
     seen = best.rate * speed * seconds
     passes = seen / max(items, 1)
+    if "detail" in best.spec:
+        reasons.append(
+            ("network.detail", best.spec["detail"], "convolutions join the patches, whose edges would show")
+        )
     shape = {k: best.spec[k] for k in ("patch", "dim", "depth", "base", "mults", "blocks") if k in best.spec}
     text = ", ".join(f"{name} {value}" for name, value in shape.items())
     verdict = "the costliest that sees" if enough else "the cheapest; fewer than"
@@ -236,7 +255,7 @@ def transformer_speed(device: str, dim: int) -> float:
 def patches(sides: Sequence[int]) -> list[tuple[int, ...]]:
     """Patches of one length along every side, or half of it along the first of three: exact divisors where there are
     any (others need padding), 1024 tokens at most."""
-    largest = max(4, int(round(math.prod(sides) ** (1 / len(sides)), 6)) // 7)
+    largest = max(4, int(round(math.prod(sides) ** (1 / len(sides)), 6)) // 14)
     cubes = [tuple(min(p, side) for side in sides) for p in range(1, max(sides) + 1)]
     flat = [(max(1, p[0] // 2), *p[1:]) for p in cubes] if len(sides) == 3 else []
     counts = {
@@ -302,6 +321,14 @@ def _hearing(candidate: Candidate, tokens: int) -> Candidate:
     return Candidate(candidate.spec, candidate.operations + more, rate)
 
 
+def _joined(candidate: Candidate, device: str) -> Candidate:
+    """With convolutions behind its patches, and what they cost."""
+    spec = candidate.spec
+    more = 6 * math.prod(spec["sides"]) * 3 ** len(spec["sides"]) * JOINED * 3 * spec["channels"]
+    rate = 1 / (1 / candidate.rate + more / _speed(device, CONVOLVED))
+    return Candidate({**spec, "detail": JOINED}, candidate.operations + more, rate)
+
+
 def _unets(size: dict[str, Any], device: str, own: bool = False) -> list[Candidate]:
     """U-Nets whose lowest level is at least 4 places wide, with attention where there are 256 places or fewer."""
     sides = size["sides"]
@@ -334,5 +361,5 @@ def _unets(size: dict[str, Any], device: str, own: bool = False) -> list[Candida
             spec = {
                 "kind": kind, **size, "base": base, "mults": mults, "blocks": blocks, "attention": attention
             }  # fmt: skip
-            found.append(Candidate(spec, operations, _speed(device, 7.5e10) / operations))
+            found.append(Candidate(spec, operations, _speed(device, CONVOLVED) / operations))
     return found

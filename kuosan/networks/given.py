@@ -30,6 +30,7 @@ FIRST = {
     "residual-unet": "first.weight",
 }  # fmt: skip
 """By kind of network: the weights that what comes in meets, channels along their second axis."""
+AGAIN = "detailer.first.weight"  # what comes in meets these too, where a transformer has them
 
 
 def told(
@@ -93,10 +94,12 @@ def _wider(
     weights: Mapping[str, Tensor], network: Mapping[str, Any], at: int, more: int, prefix: str
 ) -> dict[str, Tensor]:
     """With so many channels more behind the first ``at``, whose weights are 0."""
-    name = prefix + FIRST[network["kind"]]
-    first, values = weights[name], 1
+    wider, meets = dict(weights), {FIRST[network["kind"]]: 1, AGAIN: 1}
     if network["kind"] == "transformer":  # all values of a patch, channel by channel
         inside = channels_in(int(network["channels"]), bool(network.get("given")), network.get("beside", 0))
-        values = first.shape[1] // inside
-    blank = first.new_zeros(len(first), more * values, *first.shape[2:])
-    return {**weights, name: torch.cat([first[:, : at * values], blank, first[:, at * values :]], 1)}
+        meets["embed.weight"] = weights[prefix + "embed.weight"].shape[1] // inside
+    for name, values in meets.items():
+        if (first := weights.get(prefix + name)) is not None:
+            blank = first.new_zeros(len(first), more * values, *first.shape[2:])
+            wider[prefix + name] = torch.cat([first[:, : at * values], blank, first[:, at * values :]], 1)
+    return wider

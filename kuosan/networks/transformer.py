@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from kuosan.networks.attention import attention
 from kuosan.networks.captions import CaptionEncoder, Heard, Reading
 from kuosan.networks.conditions import ConditionTable
+from kuosan.networks.detailer import Detailer
 from kuosan.networks.dropout import Dropout, reseed
 from kuosan.networks.given import channels_in, seen
 from kuosan.networks.sides import counts_of, cropped, each, padded, times
@@ -146,6 +147,7 @@ class Transformer(nn.Module):
             `networks.spectrum`.
         shaped: the first channel that is, and the first behind that is not; all unless given.
         captions: how it hears captions: the arguments of `networks.captions.CaptionEncoder`.
+        detail: channels of the convolutions behind the patches (`networks.detailer`); none with 0.
         activation: of the MLPs, ``gelu`` or, as in DiT, ``gelu-approximate``, which differs from it by at most 0.0005
             and takes three to six times as long on a CPU: a fifth of a small network's whole step.
         dropout: rate after attention and inside the MLP, in training mode.
@@ -175,6 +177,7 @@ class Transformer(nn.Module):
         gains: Sequence[Gains] | None = None,
         shaped: Sequence[int] | None = None,
         captions: Mapping[str, Any] | None = None,
+        detail: int = 0,
         activation: str = APPROXIMATE,
         dropout: float = 0.0,
         generator: torch.Generator,
@@ -218,6 +221,12 @@ class Transformer(nn.Module):
         self.captions = CaptionEncoder(dim, **captions, generator=generator) if captions else None
         for read in reads:
             read.initialise(generator)
+        self.detailer = (
+            Detailer(
+                channels_in(channels, given, beside), self.out_channels, len(self.sides),
+                width=detail, dim=dim, generator=generator,
+            ) if detail else None
+        )  # fmt: skip
 
     @torch.no_grad()
     def _initialise(self, blocks: list[Block], generator: torch.Generator) -> None:
@@ -297,9 +306,11 @@ class Transformer(nn.Module):
         heard = None
         if self.captions is not None:
             heard, cond = self.captions.hear(cond, x)
-        m = self.modulation(F.silu(self.condition(label, cond, heard)))
+        c = F.silu(self.condition(label, cond, heard))
+        m = self.modulation(c)
         mods = (m.view(b, -1, self.dim) + self.one).unsqueeze(2).unbind(1)
 
+        whole = x
         x = padded(x, [n * q for n, q in zip(counts, p, strict=True)])
         h = x.reshape(b, x.shape[1], *(n for pair in zip(counts, p, strict=True) for n in pair))
         s = len(sides)
@@ -311,6 +322,8 @@ class Transformer(nn.Module):
         pairs = [k for pair in zip(range(1, s + 1), range(s + 1, 2 * s + 1), strict=True) for k in pair]
         y = h.permute(0, 2 * s + 1, *pairs).reshape(b, self.out_channels, *x.shape[2:])
         y = cropped(y, sides)
+        if self.detailer is not None:
+            y = self.detailer(whole, y, c)
         if self.shaping is not None:
             parts = y[:, : self.shaped.start], self.shaping(y[:, self.shaped]), y[:, self.shaped.stop :]
             y = torch.cat([part.to(x.dtype) for part in parts], 1)

@@ -134,6 +134,7 @@ class NetworkPart(_Part):
     mults: tuple[int, ...] | None = None
     blocks: int | None = None
     attention: tuple[int, ...] | None = None
+    detail: Annotated[int, Field(ge=0)] | None = None
     spectrum: Annotated[float, Field(ge=0, le=2)] | None = None
 
 

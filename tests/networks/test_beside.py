@@ -16,6 +16,7 @@ from kuosan.training.data import drop_conditions
 
 SPECS: dict[str, dict[str, Any]] = {
     "transformer": {"kind": "transformer", "patch": 2, "dim": 16, "depth": 1, "heads": 1},
+    "detailed": {"kind": "transformer", "patch": 2, "dim": 16, "depth": 1, "heads": 1, "detail": 4},
     "unet": {"kind": "unet", "base": 8, "mults": [1, 2], "blocks": 1, "attention": []},
     "residual-unet": {"kind": "residual-unet", "base": 8, "mults": [1, 2], "blocks": 1, "attention": []},
 }

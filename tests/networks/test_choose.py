@@ -12,7 +12,15 @@ import torch
 
 from kuosan.errors import UserError
 from kuosan.networks import build_network, choose_network
-from kuosan.networks.choose import MOST_TOKENS, _transformers, _unets, patches, samples_wanted
+from kuosan.networks.choose import (
+    JOINED,
+    MOST_TOKENS,
+    _joined,
+    _transformers,
+    _unets,
+    patches,
+    samples_wanted,
+)
 from kuosan.networks.sides import counts_of, each
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -75,7 +83,8 @@ def test_every_choice_is_json_and_builds(shape: tuple[int, ...], kind: str) -> N
 
 def test_patches_divide_where_they_can() -> None:
     assert patches((28, 28)) == [(1, 1), (2, 2), (4, 4)]
-    assert patches((64, 64)) == [(2, 2), (4, 4), (8, 8)]  # 1 would make 4096 tokens
+    assert patches((64, 64)) == [(2, 2), (4, 4)]  # 1 would make 4096 tokens, 8 is more than a fourteenth
+    assert patches((128, 128)) == [(4, 4), (8, 8)]
     assert all(30 % p == 0 and 45 % q == 0 for p, q in patches((30, 45)))
     assert patches((8, 8)) == [(1, 1), (2, 2), (4, 4)]
     for size in (
@@ -124,6 +133,24 @@ def test_an_accelerator_an_hour_or_a_large_picture_means_a_unet() -> None:
     for others in ({"latents": True}, {"clean": True}, {"whole": [True, False]}, {"captions": 8}):
         assert choose(1, 64, 64, seconds=540, **others)["kind"] == "transformer"
     assert choose(1, 4096, seconds=540)["kind"] == choose(1, 16, 16, 16, seconds=540)["kind"] == "transformer"
+
+
+def test_convolutions_join_patches_where_diffusers_has_no_place_and_cost_what_they_do() -> None:
+    for sides, seconds in (((32, 32), 60), ((32, 32), 600), ((24, 24, 24), 600)):
+        plain = choose(3, *sides, seconds=seconds)
+        joined, reasons = choose_network(
+            3, sides, {}, seconds=seconds, device="cpu", items=10_000, joined=True
+        )
+        assert "detail" not in plain and joined["detail"] == JOINED
+        assert [value for what, value, _ in reasons if what == "network.detail"] == [JOINED]
+        [bare] = [c for c in _transformers({k: joined[k] for k in ("channels", "sides", "conditions")}, "cpu")
+                  if c.spec == {k: v for k, v in joined.items() if k != "detail"}]  # fmt: skip
+        dear = _joined(bare, "cpu")
+        detailer = build_network(joined, GENERATOR).detailer
+        kernels = sum(p.numel() for p in detailer.parameters() if p.ndim > 2)
+        assert dear.operations - bare.operations == 6 * kernels * math.prod(sides)
+        assert dear.rate < bare.rate
+    assert "detail" not in choose(3, 64, 64, seconds=540, joined=True)  # a U-Net
 
 
 def test_wrong_kinds_and_leaves_are_the_users_to_mend() -> None:

@@ -27,6 +27,7 @@ from kuosan.training.settings import Settings, casting, rounding
 from kuosan.training.speed import (
     BOUND,
     DROPS,
+    FEW,
     TIE,
     Trial,
     Way,
@@ -130,11 +131,15 @@ def test_only_what_a_device_and_a_network_have_is_tried(monkeypatch: pytest.Monk
     assert all(not w.compile for w in candidates(deep, CPU, True)) and len(candidates(deep, CPU, True)) == 4
     dropping = nn.ModuleList([Dropout(0.1)])
     assert cannot_compile(dropping, CPU) == cannot_compile(dropping, torch.device("cuda")) == DROPS
-    assert "convolutions" in cannot_compile(deep, CPU) and "mps" in cannot_compile(flat, torch.device("mps"))
+    assert "convolutions" in cannot_compile(nn.ModuleList([Convolutions() for _ in range(3)]), CPU)
+    assert "mps" in cannot_compile(flat, torch.device("mps"))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert "compiler" in cannot_compile(flat, CPU)
     monkeypatch.setattr(shutil, "which", lambda name: name if name == "clang++" else None)
     assert cannot_compile(flat, CPU) == ""
+    assert (
+        cannot_compile(nn.ParameterList([torch.zeros(2, 2, 3, 3)] * FEW), CPU) == ""
+    )  # behind a transformer
     deep.register_parameter("volume", nn.Parameter(torch.zeros(1, 1, 1, 1, 1)))
     assert candidates(deep, CPU, False) == [Way()]
 

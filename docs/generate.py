@@ -117,7 +117,8 @@ MEANINGS = {
     "network.blocks": "U-Net: residual blocks per level",
     "network.attention": "U-Net: levels that have attention",
     "network.detail": "transformer: channels of the convolutions that join its patches; chosen: 16 for pictures in "
-    "pixels that have captions or are no squares, which diffusers' DiT could not hold in any case, else 0",
+    "pixels that have captions, a map or a smaller picture beside them, or are no squares, which diffusers' DiT could "
+    "not hold in any case, else 0",
     "network.spectrum": (
         "transformer that says x: what it says is shaped along every side by this power of the data's amplitude "
         "spectrum; chosen: 0.7 for motions, else 0"

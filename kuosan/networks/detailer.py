@@ -1,7 +1,7 @@
 """What joins the patches of a transformer: two convolutions behind it, at the states' own resolution.
 
 A transformer says the places of a patch from one token, and those on the other side of its edge from another, so that
-edges show where it is uncertain. With x what the network sees, y what it says and c its condition vector,
+edges show where it is uncertain. With x what the network sees, y what it says and c the silu of its condition vector,
 
     z = conv₁([x, y]),      y + conv₂(silu((1 + scale(c)) · z + shift(c)))                          (1)
 

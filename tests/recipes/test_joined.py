@@ -40,6 +40,8 @@ def test_squares_without_captions_stay_what_diffusers_opens(tmp_path: Path) -> N
 def test_oblongs_and_what_hears_captions_are_joined_unless_that_is_not_wanted(tmp_path: Path) -> None:
     wide = pictures(tmp_path, 16, 20)
     assert plan(wide).facts.network["detail"] == JOINED
+    assert plan(pictures(tmp_path, 16, 16), data__enlarge=2).facts.network["detail"] == JOINED
+    wide = pictures(tmp_path, 16, 20)
     assert plan(wide, network__detail=0).facts.network["detail"] == 0
     assert "detail" not in plan(wide, network="unet").facts.network
     found = plan(captioned.pictures(tmp_path / "captioned"))

@@ -21,7 +21,7 @@ from kuosan.cli.sample_motion import corrected
 from kuosan.cli.sample_music import formats_of, music_rules, other_formats, tokens
 from kuosan.cli.sample_numbers import about_parts, no_parts, steered
 from kuosan.cli.sample_plans import about_wishes, no_plans, plan_rules
-from kuosan.cli.sample_shapes import constrained, voxel_rules
+from kuosan.cli.sample_shapes import about_empty, constrained, voxel_rules
 from kuosan.cli.sample_texts import text_of, text_rules
 from kuosan.cli.words import shown
 from kuosan.errors import UserError
@@ -251,17 +251,18 @@ def sample(
         paths += other_formats(samples, folder, kinds, soundfont)
         kept = about_parts(steering, folder)
         about, numbers = about_wishes(options.get("rules"))
+        missing, empty = about_empty(samples)
         data: dict[str, Any] = {
             "run": run, "out": folder, "n": n, "first": first, "seed": seed, **told, "noise": noise, "where": fixed,
             "exact": exact, "seconds": round(seconds, 3), "files": paths, "states": folder / STATES,
             "overview": folder / OVERVIEW, "conditions": values(loaded, samples.cond), "adapters": adapter or [],
-            **kept.data, **numbers,
+            **kept.data, **numbers, **empty,
         }  # fmt: skip
         what = ", ".join(f"{k} = {v if isinstance(v, str) else '; '.join(v)}" for k, v in fixed.items())
         with_what = f" with {what}" if what else ""
         each = f"{steps_in_words(data['steps'])} each, {seconds:.1f} s"
         text = f"{n:,} samples{with_what} in {each}: {shown(folder)}\nAll at a glance: {shown(folder / OVERVIEW)}"
-        text += kept.text + about
+        text += kept.text + about + missing
     if stream:  # its lines are what stdout holds
         note(text)
     return Answer("" if stream else text, data)

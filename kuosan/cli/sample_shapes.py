@@ -10,7 +10,10 @@ from kuosan.errors import UserError
 
 if TYPE_CHECKING:
     from kuosan.recipes.run import Run
+    from kuosan.recipes.samples import Samples
     from kuosan.recipes.tokens import Rules
+
+NAMED = 8  # samples that a sentence names
 
 
 def constrained(run: Run, symmetric: str | None, flat_base: bool, one_piece: bool) -> Run:
@@ -35,6 +38,24 @@ def constrained(run: Run, symmetric: str | None, flat_base: bool, one_piece: boo
     found = copy.copy(run)
     found.modality = type(modality)(modality.form, ShapeWishes(symmetric or "", flat_base, one_piece))
     return found
+
+
+def about_empty(samples: Samples) -> tuple[str, dict[str, Any]]:
+    """Which shapes have no surface, so that nothing is in their files."""
+    from kuosan.modalities import ShapeModality
+
+    if not isinstance(samples.modality, ShapeModality):
+        return "", {}
+    raws = enumerate(samples.raws(), samples.first)
+    empty = [number for number, shape in raws if not len(shape.solid().faces)]
+    if not empty:
+        return "", {"empty": empty}
+    named = ", ".join(f"{number:05d}" for number in empty[:NAMED]) + (" …" if len(empty) > NAMED else "")
+    text = (
+        f"\n{len(empty):,} of {len(samples):,} are empty, without any surface ({named}): draw others with another "
+        "--seed, or train longer."
+    )
+    return text, {"empty": empty}
 
 
 def voxel_rules(run: Run, parts: Mapping[str, Any], others: Mapping[str, Any]) -> Rules | None:

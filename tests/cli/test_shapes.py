@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from kuosan.cli.sample_music import formats_of
-from kuosan.cli.sample_shapes import constrained
+from kuosan.cli.sample_shapes import about_empty, constrained
 from kuosan.errors import UserError
 from kuosan.modalities import ImageFormat, ImageModality, ShapeForm, ShapeModality, ShapeWishes
+from kuosan.recipes.samples import Samples
 
 
 def run(modality: Any) -> Any:
@@ -35,6 +37,18 @@ def test_wishes_go_into_the_modality_of_the_run_and_into_no_other() -> None:
             constrained(pictures, axes, flat, whole)
     with pytest.raises(UserError, match="--symmetric z"):
         constrained(shapes, "z", False, False)
+
+
+def test_empty_shapes_are_named() -> None:
+    modality = ShapeModality(ShapeForm((8, 8, 8), 1.0))
+    x = torch.ones(4, *modality.shape)
+    x[1, 0, 2:6, 2:6, 2:6] = -1
+    text, numbers = about_empty(Samples(x, {}, 10, modality))
+    assert numbers == {"empty": [10, 12, 13]}
+    assert "3 of 4 are empty" in text and "(00010, 00012, 00013)" in text and "--seed" in text
+    assert about_empty(Samples(x[1:2], {}, 0, modality)) == ("", {"empty": []})
+    pictures = ImageModality(ImageFormat(6, 5, 3, "RGB", "uint8", 0.0, 255.0))
+    assert about_empty(Samples(torch.zeros(1, 3, 6, 5), {}, 0, pictures)) == ("", {})
 
 
 @pytest.mark.parametrize("suffix", [".glb", ".stl", ".vox"])

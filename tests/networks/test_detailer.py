@@ -50,14 +50,16 @@ def test_it_sees_two_places_far_along_every_side_and_no_further(sides: tuple[int
     net = Detailer(1, 1, len(sides), width=8, dim=4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         net.second.weight.fill_(0.3)
-    x, c = states(*sides, n=1, channels=1).requires_grad_(), torch.zeros(1, 4)
-    at = tuple(side // 2 for side in sides)
-    net(x, x.detach(), c)[(0, 0, *at)].backward()
-    assert x.grad is not None
-    far = torch.stack(
-        torch.meshgrid(*((torch.arange(n) - k).abs() for n, k in zip(sides, at, strict=True)), indexing="ij")
-    ).amax(0)
-    assert bool((x.grad[0, 0][far <= 2] != 0).all()) and bool((x.grad[0, 0][far > 2] == 0).all())
+    for at in (
+        tuple(side // 2 for side in sides),
+        (0,) * len(sides),
+    ):  # from a corner not around to the other
+        x, c = states(*sides, n=1, channels=1).requires_grad_(), torch.zeros(1, 4)
+        net(x, x.detach(), c)[(0, 0, *at)].backward()
+        assert x.grad is not None
+        along = ((torch.arange(n) - k).abs() for n, k in zip(sides, at, strict=True))
+        far = torch.stack(torch.meshgrid(*along, indexing="ij")).amax(0)
+        assert bool((x.grad[0, 0][far <= 2] != 0).all()) and bool((x.grad[0, 0][far > 2] == 0).all())
 
 
 def test_the_condition_scales_and_shifts_what_lies_between_the_convolutions() -> None:

@@ -35,7 +35,7 @@ from kuosan.recipes.schema import Recipe
 
 HEADER = ["arm", "w", "picked of", "samples", "real held-out", "chance", "n"]
 WEIGHTS = (1.0, 2.0, 3.0)
-QUALITY = ["arm", "parameters", "steps", "held-out error", "distance"]
+QUALITY = ["arm", "parameters", "steps", "held-out error at the end", "distance"]
 DRAWN = 600  # samples without a wish
 NOTES = """
 `python -m benchmarks.captions --data {data} --budget {budget}`: {items:,} items to train on, {held} held out, one seed.
@@ -44,7 +44,8 @@ no convolutions, `unet` is a U-Net.
 
 {quality}
 
-Of samples: Fréchet distance in pixels of {drawn} of them without a wish to the training data. Below: share of samples
+Samples are of the weights with the least held-out error. Distance: Fréchet, in pixels, of {drawn} of them without a
+wish, to the training data. Below: share of samples
 for held-out captions of which a matcher, trained on the real training pairs for {seconds:.0f} s, picks
 the right caption from so many held-out ones; beside it real held-out items with their own captions, and chance. {steps}
 steps of the run's own sampler.

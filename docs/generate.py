@@ -119,10 +119,8 @@ MEANINGS = {
     "network.detail": "transformer: channels of the convolutions that join its patches; chosen: 16 for pictures in "
     "pixels that have captions, a map or a smaller picture beside them, or are no squares, which diffusers' DiT could "
     "not hold in any case, else 0",
-    "network.spectrum": (
-        "transformer that says x: what it says is shaped along every side by this power of the data's amplitude "
-        "spectrum; chosen: 0.7 for motions, else 0"
-    ),
+    "network.spectrum": "transformer that says x: what it says is shaped along every side by this power of the data's "
+    "amplitude spectrum; chosen: 0.7 for motions, else 0",
     "schedule.kind": "α and σ along time; `auto` is cosine; `tabulated` is a discrete model's, set by `--init`",
     "schedule.shift": "lowers the log-SNR by 2 log(shift); `auto` is √(height · width)/64, at least 1",
     "noise.kind": "law of the noise, see [noises](../concepts/noises.md); `auto` is Gaussian, or that of `--init`. "

@@ -80,7 +80,7 @@ def about_parts(steering: Steering | None, folder: Path) -> Answer:
         given = steering.given
         share = float(given.mask.double().mean())
         shape = steering.modality.shape[1:]
-        seen = given.x.masked_fill(~given.mask, 0.0)[:SHOWN]
+        seen = steering.modality.showing(given.x, given.mask)[:SHOWN]
         path = folder / GIVEN
         steering.modality.show(steering.modality.decode(seen[:, :, *(slice(n) for n in shape)])).save(path)
         what = "told of it" if steering.trained else "not trained for it, so corrected"

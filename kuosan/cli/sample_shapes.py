@@ -26,17 +26,22 @@ def constrained(run: Run, symmetric: str | None, flat_base: bool, one_piece: boo
     flag = next((name for name, is_asked in asked.items() if is_asked), None)
     if flag is None:
         return run
-    from kuosan.modalities import ShapeModality, ShapeWishes
+    from kuosan.modalities import PointsModality, ShapeModality, ShapeWishes
 
     modality = run.modality
-    if not isinstance(modality, ShapeModality):
+    if isinstance(modality, PointsModality) and flag != "--symmetric":
+        raise UserError(f"{flag} is for shapes with a surface, and {run.path} makes points: leave it away")
+    if not isinstance(modality, (ShapeModality, PointsModality)):
         raise UserError(f"{flag} is for shapes, and {run.path} is no model of shapes: leave it away")
     if symmetric not in (None, "x", "y", "xy"):
         raise UserError(
             f"--symmetric {symmetric} is no axis that shapes can be mirrored along: give x, y or xy"
         )
     found = copy.copy(run)
-    found.modality = type(modality)(modality.form, ShapeWishes(symmetric or "", flat_base, one_piece))
+    if isinstance(modality, PointsModality):
+        found.modality = PointsModality(modality.form, symmetric or "")
+    else:
+        found.modality = type(modality)(modality.form, ShapeWishes(symmetric or "", flat_base, one_piece))
     return found
 
 

@@ -22,6 +22,7 @@ from kuosan.modalities.music_score import Note, Part, Score
 from kuosan.modalities.pixels import Picture
 from kuosan.modalities.plan import PlanModality
 from kuosan.modalities.plan_raw import Opening, Plan, Room
+from kuosan.modalities.points import PointsModality
 from kuosan.modalities.ragged import Ragged
 from kuosan.modalities.shape import ShapeModality
 from kuosan.modalities.shape_form import ShapeForm
@@ -55,6 +56,7 @@ __all__ = [
     "Picture",
     "Plan",
     "PlanModality",
+    "PointsModality",
     "Ragged",
     "RollModality",
     "Room",

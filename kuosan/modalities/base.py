@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
+import torch
 from torch import Tensor
 
 from kuosan.core.random import Seeds
@@ -115,6 +116,9 @@ class Modality(ABC, Generic[Raw]):
     whole: ClassVar[tuple[str, ...]] = ()
     """Those of `axes` along which a transformer's patches are not cut: what lies along them is of one moment."""
 
+    unordered: ClassVar[bool] = False
+    """Whether the places along its only axis have no order, so that any order of them is the same item."""
+
     remark: ClassVar[str] = ""
     """What every file that a model makes must say of itself; kept in a table beside the files."""
 
@@ -147,6 +151,15 @@ class Modality(ABC, Generic[Raw]):
     def most_decoded(self) -> int:
         """How many items of a set are decoded at most, to measure them; fewer where decoding takes long."""
         return 1000
+
+    @property
+    def compared_axes(self) -> tuple[str, ...]:
+        """The `axes` of what `compared` gives."""
+        return self.axes
+
+    def compared(self, x: Tensor) -> Tensor:
+        """States as something whose numbers can be compared one by one: themselves, where these have places."""
+        return x
 
     @property
     @abstractmethod
@@ -238,6 +251,17 @@ class Modality(ABC, Generic[Raw]):
                 f"{self.noun} have no axis '{axis}': it can be {', '.join(self.axes) or 'none at all'}"
             )
         return places(text, axis, self.shape[1 + self.axes.index(axis)], self.units(axis))
+
+    def region(self, axis: str, text: str, x: Tensor) -> Tensor:
+        """Which numbers of states (b, c, *sides) lie there, true or false of each, of one for all: see `places`."""
+        found = self.places(axis, text)
+        inside = torch.zeros(1, *self.shape, dtype=torch.bool)
+        inside[(slice(None),) * (2 + self.axes.index(axis)) + (slice(found.start, found.stop),)] = True
+        return inside
+
+    def showing(self, x: Tensor, mask: Tensor) -> Tensor:
+        """States of which only what is true in `mask` can be seen."""
+        return x.masked_fill(~mask, 0.0)
 
     @property
     def feet(self) -> Callable[[Tensor], Tensor] | None:

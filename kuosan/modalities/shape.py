@@ -49,6 +49,7 @@ class ShapeModality(Modality[Shape]):
     axes: ClassVar[tuple[str, ...]] = AXES
     noun: ClassVar[str] = "shapes"
     ending: ClassVar[float] = 80.0
+    solid: ClassVar[bool] = True
     formats: ClassVar[tuple[str, ...]] = ("glb", "stl", "obj", "ply", "off", "vox", "npz")
     colours: ClassVar[int] = shape_vox.COLOURS
     """How many colours of painted blocks are told apart, unless somebody asks."""
@@ -71,6 +72,11 @@ class ShapeModality(Modality[Shape]):
     def level(self) -> float | None:
         return 2 / LEVELS
 
+    @property
+    def ruler(self) -> float:
+        """What lengths are measured in, in the files' unit: a cell."""
+        return self.form.cell
+
     def described_form(self) -> str:
         depth, height, width = self.form.sides
         what = (
@@ -85,11 +91,21 @@ class ShapeModality(Modality[Shape]):
     @classmethod
     def gather(cls, folder: Folder, like: Modality[Any] | None, **options: Any) -> Gathered:
         """See `gather_shapes`, also for the options; as distances, or of ``form`` voxels as cells of one value each
-        (`voxels`)."""
+        (`voxels`), or points (`points`)."""
+        from kuosan.modalities.points import PointsModality
         from kuosan.modalities.voxels import VoxelModality
 
-        cells = options.pop("form", "auto") == "voxels"
-        kind = type(like) if isinstance(like, ShapeModality) else VoxelModality if cells else ShapeModality
+        form = options.pop("form", "auto")
+        if form == "points" or isinstance(like, PointsModality):
+            return PointsModality.gather(folder, like, **options)
+        options.pop("points", None)
+        kind = (
+            type(like)
+            if isinstance(like, ShapeModality)
+            else VoxelModality
+            if form == "voxels"
+            else ShapeModality
+        )
         return gather_shapes(folder, kind, like if isinstance(like, ShapeModality) else None, **options)
 
     def spec(self) -> Spec:

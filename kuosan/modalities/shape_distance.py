@@ -106,6 +106,12 @@ def scatter(
     return (1 - root) * a + root * (1 - v)[:, None] * b + root * v[:, None] * c, faces
 
 
+def scattered(triangles: NDArray[np.float64], draws: NDArray[np.float64]) -> Points:
+    """Points evenly over triangles (f, 3, 3) by uniform numbers (3, n)."""
+    crossed = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    return scatter(triangles, np.linalg.norm(crossed, axis=1) / 2, *draws)[0]
+
+
 def _inside(
     triangles: NDArray[np.float64], sides: tuple[int, int, int], closed: bool, oriented: bool
 ) -> NDArray[np.bool_]:

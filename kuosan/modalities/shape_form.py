@@ -43,6 +43,7 @@ class Seen:
     extents: tuple[float, float, float]  # x, y, z
     cell: float = 1.0  # of blocks
     painted: bool = False
+    points: int = 0  # of a cloud
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,16 @@ def _inside_out(vertices: Points, faces: NDArray[np.int64]) -> NDArray[np.bool_]
     return flip[labels]
 
 
+def write_points(points: Points, path: Path, up: str = "auto") -> Path:
+    """Writes points as PLY, as `write_mesh` writes surfaces."""
+    import trimesh
+
+    axis = UP[".ply"] if up == "auto" else up
+    exported: Any = trimesh.PointCloud(turned(points, axis, back=True)).export(file_type="ply")
+    path.write_bytes(exported)
+    return path
+
+
 def write_mesh(surface: Surface, path: Path, up: str = "auto") -> Path:
     """Writes what the suffix says, with the axis up that its format or `up` has up."""
     import trimesh

@@ -21,10 +21,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from kuosan.modalities import shape_surface
-from kuosan.modalities.shape_distance import cloud_distance, mesh_distance
+from kuosan.modalities.shape_distance import cloud_distance, mesh_distance, scattered
 from kuosan.modalities.shape_frame import Frame, Points, Volume, to_space
 
 Colours = NDArray[np.uint8]  # (n, 3), or (depth, height, width, 3)
+BEAD = 0.012  # radius of a drawn point, of the diagonal of its cloud
+SHADES = ((52, 68, 130), (62, 150, 160), (238, 190, 90))  # of points, from the lowest to the highest
+OCTAHEDRON = np.array([(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)], np.float64)
+OCTAHEDRON_FACES = np.array(
+    [(0, 2, 4), (2, 1, 4), (1, 3, 4), (3, 0, 4), (2, 0, 5), (1, 2, 5), (3, 1, 5), (0, 3, 5)], np.int64
+)
 
 
 class Shape(ABC):
@@ -38,6 +44,11 @@ class Shape(ABC):
     def unit(self) -> float:
         """How wide a voxel of its file is, where it consists of voxels."""
         return 1.0
+
+    @property
+    def count(self) -> int:
+        """How many points it consists of, where it consists of points."""
+        return 0
 
     @property
     def painted(self) -> Colours | None:
@@ -76,6 +87,20 @@ class Shape(ABC):
     def seen(self) -> Surface:
         """Triangles that look the same from outside, for drawing."""
         return self.solid()
+
+    def spread(self, draws: NDArray[np.float64]) -> Points:
+        """Points of its surface, drawn by area with uniform numbers (3, n); of a shape without one all at its place."""
+        surface = self.seen()
+        if not len(surface.faces):
+            return np.zeros((draws.shape[1], 3))
+        return scattered(surface.vertices[surface.faces], draws)
+
+    def points_of(self, count: int) -> Points:
+        """So many points of its surface, always the same ones."""
+        return self.spread(self._chance().random((3, count)))
+
+    def _chance(self) -> np.random.Generator:
+        return np.random.default_rng(int.from_bytes(self.digest()[:8]))
 
     def blocks(self, frame: Frame) -> Blocks:
         """The cells of `frame` that are inside."""
@@ -264,6 +289,35 @@ class Cloud(Shape):
     points: Points
 
     kind: ClassVar[str] = "points"
+
+    @property
+    def count(self) -> int:
+        return len(self.points)
+
+    def spread(self, draws: NDArray[np.float64]) -> Points:
+        """So many of its points, always the same ones; all as they are where it has so many, and some twice where it
+        has fewer."""
+        count = draws.shape[1]
+        if count == self.count:
+            return self.points
+        order = self._chance().permutation(self.count)
+        return self.points[np.resize(order, count)]
+
+    def seen(self) -> Surface:
+        """A bead at each point, in a colour that tells how high it lies."""
+        low, high = self.bounds
+        far = max(float(np.linalg.norm(high - low)), 1e-12)
+        at = (self.points[:, 2] - low[2]) / max(float(high[2] - low[2]), 1e-12)
+        tints = np.stack(
+            [np.interp(at, np.linspace(0, 1, len(SHADES)), shade) for shade in np.array(SHADES).T], 1
+        )
+        vertices = self.points[:, None] + BEAD * far * OCTAHEDRON
+        faces = OCTAHEDRON_FACES + len(OCTAHEDRON) * np.arange(self.count)[:, None, None]
+        return Surface(
+            vertices.reshape(-1, 3),
+            faces.reshape(-1, 3),
+            np.repeat(tints, len(OCTAHEDRON), 0).astype(np.uint8),
+        )
 
     @property
     def bounds(self) -> tuple[Points, Points]:

@@ -91,6 +91,7 @@ MOST_TOKENS = 1024
 LATENT_PATCH = 2
 ENOUGH_WIDTH = 192  # below this width comes first
 HEARD = 128  # width at most of what is made of captions
+WAVES = 5  # octaves of what is said of points
 JOINED = 16  # channels of the convolutions that join patches
 CONVOLVED = 7.5e10  # operations of convolutions per second and core
 UNET_SECONDS = 3600  # a CPU budget from which convolutions repay their cost;
@@ -128,6 +129,7 @@ def choose_network(
     captions: int = 0,
     room: float = 1.0,
     joined: bool = False,
+    unordered: bool = False,
 ) -> tuple[dict[str, Any], list[Reason]]:
     """A specification for `build_network`, and the reasons for it.
 
@@ -146,6 +148,7 @@ def choose_network(
         room: values of a patch for each number of a token, at most; more than 1 where the network will say x.
         joined: diffusers has no place for the network anyway, so that convolutions may join its patches: see
             `networks.detailer`.
+        unordered: the places of states have no order, so that each is a token without a position.
         captions: tokens that are read of one; 0 where there are none. A U-Net that reads them is of our own kind.
 
     Raises:
@@ -158,12 +161,14 @@ def choose_network(
     if kind == "auto":
         cpu = where == "cpu"
         # A level of the U-Net halves the sides; below 8 pixels it has nothing to work with.
-        small = min(sides) < 8
+        small = min(sides) < 8 or unordered
         plain = len(sides) == 2 and not (latents or clean or captions or any(whole))
         repaid = LARGE_SECONDS if plain and math.prod(sides) >= LARGE else UNET_SECONDS
         kind = "transformer" if small or (cpu and seconds < repaid) else "unet"
         why = (
-            f"sides below 8 are too small to halve ({times(sides)})"
+            "of all networks here it alone can do without an order"
+            if unordered
+            else f"sides below 8 are too small to halve ({times(sides)})"
             if small
             else f"on a CPU within {seconds:.0f} s it sees several times more samples than a U-Net"
             if kind == "transformer"
@@ -171,10 +176,14 @@ def choose_network(
         )
     else:
         why = "asked for"
+    if unordered and kind != "transformer":
+        raise UserError(f"network={kind} needs an order of places, and points have none: choose transformer")
     reasons.append(("network", kind, why))
     size = {"channels": channels, "sides": list(sides), "conditions": dict(conditions)}
+    most = 1 if unordered else LATENT_PATCH if latents or clean else None
+    size |= {"unordered": True, "waves": WAVES} if unordered else {}
     found = (
-        _transformers(size, where, LATENT_PATCH if latents or clean else None, whole, clean, room)
+        _transformers(size, where, most, whole, clean, room)
         if kind == "transformer"
         else _unets(size, where, own=captions > 0)
     )

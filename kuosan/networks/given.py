@@ -40,9 +40,9 @@ def told(
     return torch.cat([mask.to(known), known * mask], 1)
 
 
-def channels_in(channels: int, given: bool, beside: int) -> int:
-    """How many channels come in by eq. 1."""
-    return (2 if given else 1) * channels + beside
+def channels_in(channels: int, given: bool, beside: int, waves: int = 0) -> int:
+    """How many channels come in by eq. 1, with so many octaves of waves of the first of them behind."""
+    return (2 if given else 1) * channels + beside + 2 * waves * channels
 
 
 def seen(
@@ -85,8 +85,7 @@ def blind(weights: Mapping[str, Tensor], network: Mapping[str, Any], prefix: str
     `made_to_see`."""
     name, channels = prefix + FIRST[network["kind"]], int(network["channels"])
     first = weights[name]
-    if network["kind"] == "transformer":
-        return {**weights, name: first[:, : first.shape[1] // 2]}
+    channels *= _values(first, {**network, "given": True}) if network["kind"] == "transformer" else 1
     return {**weights, name: torch.cat([first[:, :channels], first[:, 2 * channels :]], 1)}
 
 
@@ -96,10 +95,15 @@ def _wider(
     """With so many channels more behind the first ``at``, whose weights are 0."""
     wider, meets = dict(weights), {FIRST[network["kind"]]: 1, AGAIN: 1}
     if network["kind"] == "transformer":  # all values of a patch, channel by channel
-        inside = channels_in(int(network["channels"]), bool(network.get("given")), network.get("beside", 0))
-        meets["embed.weight"] = weights[prefix + "embed.weight"].shape[1] // inside
+        meets["embed.weight"] = _values(weights[prefix + "embed.weight"], network)
     for name, values in meets.items():
         if (first := weights.get(prefix + name)) is not None:
             blank = first.new_zeros(len(first), more * values, *first.shape[2:])
             wider[prefix + name] = torch.cat([first[:, : at * values], blank, first[:, at * values :]], 1)
     return wider
+
+
+def _values(embed: Tensor, network: Mapping[str, Any]) -> int:
+    """How many values of each channel a transformer's token is made of."""
+    told = bool(network.get("given")), network.get("beside", 0), network.get("waves", 0)
+    return embed.shape[1] // channels_in(int(network["channels"]), *told)

@@ -22,8 +22,10 @@ same order of modulations, [cos, sin] of the label with frequencies 10000^(−i/
 the position vector for the column and second for the row. Captions are read in front of each block (`captions`).
 
 States whose sides are no multiple of the patch's are padded at the end of each by repeating the edge, and cropped
-at the end. A crop (`View.corner`) gets the positions of its place in the whole. Tokens that a view lets pass
-skip all blocks but the first and the last, and come back beside the others, as they were (TREAD, Krause et al. 2025).
+at the end. Of what is ``unordered``, such as points of a surface, no token has a position: what is said of each depends
+on it and on which others there are, not on the order in which they come (as in Point-E, Nichol et al. 2022). A crop
+(`View.corner`) gets the positions of its place in the whole. Tokens that a view lets pass skip all blocks but the first
+and the last, and come back beside the others, as they were (TREAD, Krause et al. 2025).
 """
 
 from __future__ import annotations
@@ -143,6 +145,9 @@ class Transformer(nn.Module):
         given: it is told of given parts, in as many channels more: see `networks.given`.
         beside: channels that stand beside the state: see there.
         free: it takes states of other sides too, whose patches lie about the same middle.
+        unordered: tokens have no positions.
+        waves: octaves of sines and cosines of the states' values, from a period of 4 on, that tokens are made of too:
+            they tell apart what lies close (Tancik et al. 2020, "Fourier features"); none with 0.
         gains: of the frequencies along each side with which what it says of the states is shaped: see
             `networks.spectrum`.
         shaped: the first channel that is, and the first behind that is not; all unless given.
@@ -174,6 +179,8 @@ class Transformer(nn.Module):
         given: bool = False,
         beside: int = 0,
         free: bool = False,
+        unordered: bool = False,
+        waves: int = 0,
         gains: Sequence[Gains] | None = None,
         shaped: Sequence[int] | None = None,
         captions: Mapping[str, Any] | None = None,
@@ -193,11 +200,12 @@ class Transformer(nn.Module):
             raise ValueError("channels, sides, patch and depth must be at least 1")
         self.out_channels, self.given, self.beside = out_channels or channels, given, beside
         self.dim, self.depth, self.heads, self.free = dim, depth, heads, free
+        self.unordered, self.waves = unordered, waves
         self.counts = counts_of(self.sides, self.patch)
         self.reach = tuple(reach) if reach else self.counts
         values = math.prod(self.patch)
         with torch.device("meta"):  # no default initialisation: it would draw from the global generator
-            self.embed = nn.Linear(channels_in(channels, given, beside) * values, dim)
+            self.embed = nn.Linear(channels_in(channels, given, beside, waves) * values, dim)
             self.label1 = nn.Linear(LABEL_FEATURES, dim)
             self.label2 = nn.Linear(dim, dim)
             blocks = [Block(dim, heads, dropout, activation) for _ in range(depth)]
@@ -311,12 +319,16 @@ class Transformer(nn.Module):
         mods = (m.view(b, -1, self.dim) + self.one).unsqueeze(2).unbind(1)
 
         whole = x
+        if self.waves:
+            angles = [math.pi / 2 * 2**k * x[:, : self.channels] for k in range(self.waves)]
+            x = torch.cat([x, *(f(angle) for angle in angles for f in (torch.sin, torch.cos))], 1)
         x = padded(x, [n * q for n, q in zip(counts, p, strict=True)])
         h = x.reshape(b, x.shape[1], *(n for pair in zip(counts, p, strict=True) for n in pair))
         s = len(sides)
         outer, inner = range(2, 2 * s + 2, 2), range(3, 2 * s + 2, 2)
         h = self.embed(h.permute(0, *outer, 1, *inner).reshape(b, math.prod(counts), -1))
-        h = self._through(h + self.places(view.corner, counts), mods, view.through, heard)
+        h = h if self.unordered else h + self.places(view.corner, counts)
+        h = self._through(h, mods, view.through, heard)
         h = torch.addcmul(mods[-2], F.layer_norm(h, (self.dim,), eps=EPSILON), mods[-1])
         h = self.out(h).view(b, *counts, *p, self.out_channels)
         pairs = [k for pair in zip(range(1, s + 1), range(s + 1, 2 * s + 1), strict=True) for k in pair]

@@ -92,14 +92,18 @@ def differences_of(
 
 def _paired(first: Run, data: Any, mine: Samples, theirs: Samples) -> dict[str, Difference]:
     dataset = data_of(first, data)
-    real = states(dataset.val if len(dataset.val) >= FEWEST_ROWS else dataset.train, MOST)
-    space: FeatureSpace = raw(first.shape, first.modality.axes)
+    modality = first.modality
+    real = modality.compared(
+        states(dataset.val if len(dataset.val) >= FEWEST_ROWS else dataset.train, MOST).float()
+    )
+    space: FeatureSpace = raw(real.shape[1:], modality.compared_axes)
     if (first.path / "evaluation" / "encoder.safetensors").is_file():
         space = load_encoder(first.path / "evaluation")
     rows: list[Tensor] = [
-        space(s.modality.encode(s.modality.decode(s.x[:MOST])).float()).double() for s in (mine, theirs)
+        space(modality.compared(s.modality.encode(s.modality.decode(s.x[:MOST])).float())).double()
+        for s in (mine, theirs)
     ]
-    reference = space(real.float()).double()
+    reference = space(real).double()
     if min(len(reference), *map(len, rows)) < FEWEST_ROWS:
         return {}
     out = {}

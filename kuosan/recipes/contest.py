@@ -157,6 +157,10 @@ class Contest:
             raise UserError(
                 "an autoregressive rival would draw voxels one by one for hours: compare with data.form=distance"
             )
+        if data.modality.unordered:
+            raise UserError(
+                "the rivals here need an order, and points have none: compare with data.form=distance"
+            )
         if len(data.train) < FEWEST or len(data.val) < FEWEST_HELDOUT:
             raise UserError(
                 f"{self.data} has {len(data.train)} items to train on and {len(data.val)} held out, and a comparison "

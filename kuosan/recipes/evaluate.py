@@ -118,29 +118,30 @@ def measure(
         return found if bool((found < known).all()) else None
 
     asked = samples.cond.get(column) if column else None
-    written = as_written(samples)
+    modality = run.modality
+    written, taught, held = (modality.compared(x) for x in (as_written(samples), train, val))
     found = evaluate_samples(
         written,
-        train,
-        val,
-        axes=run.modality.axes,
-        noun=run.modality.noun,
+        taught,
+        held,
+        axes=modality.compared_axes,
+        noun=modality.noun,
         labels=asked if asked is not None and bool((asked < known).all()) else None,
         train_labels=labels(data.train, len(train)),
         val_labels=labels(data.val, len(val)),
-        free=None if free is None or column is None else as_written(free),
+        free=None if free is None or column is None else modality.compared(as_written(free)),
         out=out,
         seed=seed,
         seconds=seconds,
         inception=inception,
-        encoder=encoder if run.modality.axes == PICTURE else None,
+        encoder=encoder if modality.axes == PICTURE else None,
         teach=teach,
     )
     groups = tuple(split.groups[: len(x)] for split, x in ((data.train, train), (data.val, val)))
     given = None if encoder is None else Path(encoder)
     own = with_own(
         found,
-        run.modality,
+        modality,
         samples.x,
         train,
         val,
@@ -153,10 +154,10 @@ def measure(
     others = [
         Asked(k, samples.cond[k], data.train.labels[k][: len(train)], data.val.labels[k][: len(val)])
         for k in several
-        if k != column and k in samples.cond and run.modality.axes != PICTURE
+        if k != column and k in samples.cond and modality.axes != PICTURE
     ]
     others = [one for one in others if one.known(len(run.facts.columns[one.name]))]
-    found = with_conditions(own, others, written, train, val, run.modality.axes, seed, seconds / 4)
+    found = with_conditions(own, others, written, taught, held, modality.compared_axes, seed, seconds / 4)
     return with_beside(found, run, data, seconds, seed, out)
 
 

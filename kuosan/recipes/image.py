@@ -144,6 +144,7 @@ def resolve(
             clean=own == "x" and recipe.objective.output in ("auto", "x"),
             room=room if recipe.objective.output in ("auto", "x") and recipe.codec.kind == "none" else 1.0,
             joined=recipe.network.detail is None and _without_place(recipe, data, sides),
+            unordered=data.modality.unordered,
         )  # fmt: skip
         asked = recipe.network.model_dump(exclude={"kind", "dropout", "spectrum"}, exclude_none=True)
         choices += [r for r in reasons if not (asked and r[0] == "size")]  # whose prediction no longer holds

@@ -87,6 +87,7 @@ MEASURES: dict[str, Callable[[Found, Items], tuple[Nearest, ...] | None]] = {
     "audio": _sounds,
     "medical": _scans,
     "motion": _motions,
+    "points": shapes.measure,
     "roll": rolls.measure,
     "shape": shapes.measure,
     "video": _clips,

@@ -61,7 +61,7 @@ def _form(recipe: Recipe) -> str:
     Raises:
         UserError: a form of shapes.
     """
-    if recipe.data.form in ("distance", "voxels"):
+    if recipe.data.form in ("distance", "voxels", "points"):
         raise UserError(f"data.form={recipe.data.form} is of shapes: of music it is voices or roll")
     own = recipe.process.discrete or recipe.network.kind == "voices"
     return "voices" if own and recipe.data.form == "auto" else recipe.data.form

@@ -48,6 +48,7 @@ RECIPES: dict[str, Callable[[Question], Settled]] = {
     "text": texts.settle,
     "music": music.settle,
     "plan": plans.settle,
+    "points": voxels.settle,
     "shape": voxels.settle,
     "voxels": voxels.settle,
 }  # of all others `dense`

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from kuosan.evaluation.encoder import load_encoder
 from kuosan.evaluation.features import FeatureSpace
@@ -96,15 +97,16 @@ def _begun(session: Session, seconds: float) -> dict[str, Any]:
     order = torch.randperm(len(val), generator=generator)
     x, cond = val.batch(order[:n])
     reference, _ = val.batch(order[n : n + MOST_REFERENCE])
-    space = _space(session)
-    rows, real, metric = space(x.float()), space(reference.float()), FrechetDistance()
+    space = _space(session, x)
+    seen = run.modality.compared
+    rows, real, metric = space(seen(x.float())), space(seen(reference.float())), FrechetDistance()
     cond = {k: v for k, v in cond.items() if k in run.facts.columns}
     found = []
     for place in places:
         t = float(grid[place]) if place < count else 1.0
         how = Steering(run.modality, run.shape[1:], n, cond, vary=x, strength=t)
         made = run.sample(n, seed=SEED, steering=how)
-        mine = space(run.modality.encode(run.modality.decode(made.x)).float())
+        mine = space(seen(run.modality.encode(run.modality.decode(made.x)).float()))
         more = paired_difference(metric, mine, rows, real)
         found.append(
             {"begun": t, "value": metric.value(mine, real), "more": more.value, "more_stderr": more.stderr}
@@ -113,12 +115,13 @@ def _begun(session: Session, seconds: float) -> dict[str, Any]:
     return {"begun": found, "floor": floor, "space": space.name, "n": n, "n_reference": len(reference)}
 
 
-def _space(session: Session) -> FeatureSpace:
-    """That in which the run's samples were measured."""
+def _space(session: Session, x: Tensor) -> FeatureSpace:
+    """That in which the run's samples were measured, of states like ``x``."""
     folder = session.run.path / "evaluation"
     if (folder / "encoder.safetensors").is_file():
         return load_encoder(folder)
-    return raw(session.run.shape, session.run.modality.axes)
+    modality = session.run.modality
+    return raw(modality.compared(x[:1].float()).shape[1:], modality.compared_axes)
 
 
 def levels_section(levels: Mapping[str, Any], noun: str) -> list[Section]:

@@ -35,10 +35,10 @@ Vocoder = Annotated[
     Field(description="audio: steps that the vocoder is trained for; with 0, Griffin-Lim"),
 ]
 Form = Annotated[
-    Literal["auto", "voices", "roll", "distance", "voxels"],
+    Literal["auto", "voices", "roll", "distance", "voxels", "points"],
     Field(
         description="music: tokens of voices, or numbers of rolls, in which any number of notes sounds; shapes: "
-        "distances from their surface, or tokens of voxels"
+        "distances from their surface, tokens of voxels, or points of it"
     ),
 ]
 Scale = Annotated[

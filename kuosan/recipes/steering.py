@@ -55,6 +55,10 @@ class Parts:
         """``x`` with what stays put on it."""
         return torch.where(self.mask.to(x.device), self.x.to(x), x)
 
+    def take(self, index: Tensor) -> Parts:
+        """Of the states of these numbers."""
+        return Parts(self.x[index], self.mask if len(self.mask) == 1 else self.mask[index])
+
     def at(self, place: tuple[slice, ...]) -> Parts:
         """A part of each of them."""
         return Parts(self.x[:, :, *place], self.mask[:, :, *place])
@@ -136,8 +140,8 @@ class Steering:
         window = sides if self.scale else window
         given = vary = None
         if self.given is not None:
-            known = run.encoded(self.given.x[self._index(numbers)])
-            given = Parts(known, codec.known(self.given.mask) if codec else self.given.mask)
+            mine = self.given.take(self._index(numbers))
+            given = Parts(run.encoded(mine.x), codec.known(mine.mask) if codec else mine.mask)
         if self.vary is not None:
             vary = run.encoded(self.vary[self._index(numbers)])
         return Steered(
@@ -148,7 +152,7 @@ class Steering:
     def finish(self, x: Tensor, numbers: range) -> Tensor:
         """Decoded states with what is given put back, as large as they were asked for."""
         if self.given is not None:
-            given = replace(self.given, x=self.given.x[self._index(numbers)])
+            given = self.given.take(self._index(numbers))
             x = given.on(x[:, :, *(slice(n) for n in self.sides)])  # a codec may have padded it
         x = x[:, :, *(slice(n) for n in self.modality.shape[1:])]
         if (known := self._known(numbers)) is not None:

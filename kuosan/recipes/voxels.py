@@ -18,6 +18,7 @@ from kuosan.recipes.masked import Tokens, check_masked, settle_masked
 from kuosan.recipes.settled import Question, Settled
 
 MOST_PLACES = 512
+FORMS = {"shape": "distance", "voxels": "voxels", "points": "points"}  # of modalities
 
 
 def settle(asked: Question) -> Settled:
@@ -28,9 +29,10 @@ def settle(asked: Question) -> Settled:
     """
     source, recipe, start = asked.source, asked.recipe, asked.start
     cells = shapes.of_tokens(recipe)
-    if start and cells != (start.modality.name == "voxels") and (cells or recipe.data.form == "distance"):
+    form = "voxels" if cells else recipe.data.form
+    if start and form not in ("auto", FORMS[start.modality.name]):
         raise UserError(
-            f"data.form={recipe.data.form} is not that of {recipe.init}, whose weights it starts from: leave it away"
+            f"data.form={form} is not that of {recipe.init}, whose weights it starts from: leave it away"
         )
     if not (start.modality.name == "voxels" if start else cells):
         return dense.settle(asked)

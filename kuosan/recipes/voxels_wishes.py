@@ -38,7 +38,7 @@ def rules_of_voxels(run: Run, given: Path | None, keep: Sequence[str]) -> Rules 
         raise UserError(f"{given} cannot be read: {error.reason}") from error
     stays = torch.zeros(modality.form.sides, dtype=torch.bool)
     for text in keep:
-        stays |= kept(modality.distances, text)[0, 0]
+        stays |= kept(modality.distances, text, modality.grid(x[None]))[0, 0]
     if not bool(stays.any()) or bool(stays.all()):
         what = "nothing" if not bool(stays.any()) else "all"
         raise UserError(f"{what} of {given} stays: give --keep a part of it, such as height:0-50%")

@@ -121,7 +121,8 @@ class Watch:
 
     @cached_property
     def _space(self) -> Pixels:
-        return pixels(self.cells.distances.shape if self.cells else self.run.latent_shape)
+        one, _ = self.training.train.batch(torch.zeros(1, dtype=torch.int64))
+        return pixels(self._compared(one).shape[1:])
 
     @cached_property
     def _rows(self) -> Tensor:
@@ -170,7 +171,12 @@ class Watch:
 
     def _placed(self, x: Tensor) -> Tensor:
         """States in the space of states of numbers; of voxels as shapes are compared."""
-        return self._space(self.cells.grid(x.cpu()) if self.cells else x.cpu().float())
+        return self._space(self._compared(x))
+
+    def _compared(self, x: Tensor) -> Tensor:
+        if self.cells:
+            return self.cells.grid(x.cpu())
+        return x.cpu().float() if self.run.codec else self.run.modality.compared(x.cpu().float())
 
     def _written(self, x: Tensor) -> list[str]:
         """Texts; of other tokens each as a character of its own."""

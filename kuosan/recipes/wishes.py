@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kuosan.core.shapes import PICTURE
@@ -189,7 +189,7 @@ def _parts(
     sides = walked.shape[1:]
     stays = torch.zeros(1, *walked.shape, dtype=torch.bool)
     for text in keep:
-        stays |= kept(walked, text)
+        stays = stays | kept(walked, text, x)
     if mask is not None:
         stays |= ~_painted(walked, Path(mask))
     if not keep and mask is None:
@@ -215,8 +215,8 @@ def _parts(
     return Parts(x, stays)
 
 
-def kept(modality: Modality[Any], text: str) -> Bool[Tensor, "1 c *sides"]:
-    """What one wish means, true where it stays.
+def kept(modality: Modality[Any], text: str, x: Float[Tensor, "b c *sides"]) -> Bool[Tensor, "m c *sides"]:
+    """What one wish means of these states, true where it stays; of one for all where they are alike in it.
 
     Raises:
         UserError: it cannot be read, or there is no such axis, place or group.
@@ -224,34 +224,33 @@ def kept(modality: Modality[Any], text: str) -> Bool[Tensor, "1 c *sides"]:
     out = torch.ones(1, *modality.shape, dtype=torch.bool)
     name, colon, rest = text.partition(":")
     if not colon:
-        axes = " or ".join(f"{axis}:0-50%" for axis in modality.axes)
-        raise UserError(f"--keep {text} is no part of {modality.noun}: write {axes}, or leave it away")
+        ways = " or ".join(f"{axis}:0-50%" for axis in modality.compared_axes)
+        raise UserError(f"--keep {text} is no part of {modality.noun}: write {ways}, or leave it away")
     if name.strip() == "box":
         parts = rest.split(",")
-        if len(parts) != len(modality.axes):
+        axes = modality.compared_axes
+        if len(parts) != len(axes):
             raise UserError(
-                f"--keep {text} has {len(parts)} stretches, and a box has one for each of {', '.join(modality.axes)}: "
-                f"write box:{','.join(['25%-75%'] * len(modality.axes))}"
+                f"--keep {text} has {len(parts)} stretches, and a box has one for each of {', '.join(axes)}: "
+                f"write box:{','.join(['25%-75%'] * len(axes))}"
             )
-        wishes = list(zip(modality.axes, parts, strict=True))
+        wishes = list(zip(axes, parts, strict=True))
     else:
         wishes = []
         for part in text.split(","):
             axis, _, place = part.partition(":")
             wishes.append((axis.strip(), place))
     for axis, place in wishes:
-        inside = torch.zeros(1, *modality.shape, dtype=torch.bool)
         if axis == "group":
+            inside = torch.zeros(1, *modality.shape, dtype=torch.bool)
             groups = modality.groups
             if place.strip() not in groups:
                 known = ", ".join(groups) or "none"
                 raise UserError(f"{modality.noun} have no group '{place.strip()}': there are {known}")
             inside[:, list(groups[place.strip()])] = True
         else:
-            found = modality.places(axis, place.strip())
-            before = (slice(None),) * (2 + modality.axes.index(axis))
-            inside[(*before, slice(found.start, found.stop))] = True
-        out &= inside
+            inside = modality.region(axis, place.strip(), x)
+        out = out & inside
     return out
 
 

@@ -21,9 +21,11 @@ from kuosan.evaluation.shape import (
     mmd,
     nna,
     solids,
+    spacings,
     surface_points,
 )
-from kuosan.modalities import Blocks, ShapeForm, ShapeModality, Surface
+from kuosan.modalities import Blocks, Cloud, PointsModality, ShapeForm, ShapeModality, Surface
+from kuosan.modalities.points_form import PointsForm
 from tests.modalities.shapes import box, surface
 
 FORM = ShapeForm((8, 8, 8), 1.0)
@@ -154,3 +156,34 @@ def test_balls_are_told_by_their_radius() -> None:
         [surface(trimesh.creation.icosphere(4, radius)) for radius in (1.0, 1.2)], Seeds.of(0, 2), 1.0
     )
     assert chamfer(rows[0].numpy(), rows[1].numpy()) == pytest.approx(2 * 0.2**2, rel=0.25)
+
+
+def test_points_of_a_lattice_lie_as_far_apart_as_it_says() -> None:
+    lattice = np.argwhere(np.ones((8, 8, 8))) * 0.3
+    assert spacings([Cloud(lattice), Cloud(lattice * 2)], 0.1).tolist() == pytest.approx([3, 6])
+
+
+def test_clouds_are_measured_by_their_points_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    modality = PointsModality(PointsForm(512, (2.0, 2.0, 2.0), 2.0, False, 0.0, (-1,) * 3, (1,) * 3))
+
+    def some(count: int, low: float, high: float) -> list[Cloud]:
+        return [Cloud(rng.uniform(0, 1, (512, 3)) * rng.uniform(low, high, 3)) for _ in range(count)]
+
+    train, held, fresh, odd = some(24, 2, 4), some(20, 2, 4), some(12, 2, 4), some(12, 0.9, 1.5)
+    states = [modality.encode(part) for part in (train, held)]
+
+    def measured(samples: list[Cloud]) -> Found:
+        found = Found(torch.Generator().manual_seed(0))
+        real, other = modality.decode(states[1][:12]), modality.decode(states[0][:12])
+        evaluate_shapes(found, modality, samples, real, other, *states, "note")
+        return found
+
+    mixed = [Cloud(rng.permutation(one.points)) for one in train[:12]]
+    good, bad, stolen = (measured(part).metrics for part in (fresh, odd, mixed))
+    assert bad["nna_chamfer"].value > 0.9 > good["nna_chamfer"].value
+    assert bad["mmd_chamfer"].value > 2 * good["mmd_chamfer"].value
+    assert bad["spacing_gap"].value > good["spacing_gap"].value + 0.3
+    assert stolen["copies_chamfer"].value == 1.0 and good["copies_chamfer"].value < 0.3
+    assert stolen["nearest_distance_chamfer"].value == pytest.approx(0, abs=1e-6)
+    assert set(measured(fresh).left_out) == {"watertight", "one_piece"}

@@ -21,6 +21,7 @@ from kuosan.modalities import (
     AudioModality,
     Blocks,
     Clip,
+    Cloud,
     Dataset,
     ImageFormat,
     ImageModality,
@@ -33,6 +34,7 @@ from kuosan.modalities import (
     Picture,
     Plan,
     PlanModality,
+    PointsModality,
     RollModality,
     Scan,
     Shape,
@@ -56,6 +58,7 @@ from kuosan.modalities.motion_form import fitted
 from kuosan.modalities.motion_project import Limits
 from kuosan.modalities.music_form import Form, Instrument
 from kuosan.modalities.music_score import Part, Score
+from kuosan.modalities.points_form import PointsForm
 from tests.modalities.motion import walk
 from tests.modalities.music import some_score
 from tests.modalities.plans import random_states, some_form
@@ -180,6 +183,15 @@ def surfaces() -> Case:
     return Case(modality, modality.decode(modality.encode(raws)), ".npz")
 
 
+def clouds() -> Case:
+    """As many points as a state has, where they lie."""
+    rng = np.random.default_rng(6)
+    ends = ((-2.0,) * 3, (2.0,) * 3)
+    modality = PointsModality(PointsForm(40, (1.0, -2.0, 0.5), 1.7, False, 0.0, *ends, mirror="xy"))  # type: ignore[arg-type]
+    raws = [Cloud(rng.normal(size=(40, 3))) for _ in range(24)]
+    return Case(modality, modality.decode(modality.encode(raws)), ".npz")
+
+
 def plans() -> Case:
     """What states of any tokens come to."""
     modality = PlanModality(some_form(step=0.1))
@@ -193,6 +205,7 @@ CASES = {
     "medical": [scans(6, 5), scans(4, 6, 5)],
     "music": [music()],
     "plan": [plans()],
+    "points": [clouds()],
     "roll": [rolls()],
     "shape": [blocks(), surfaces()],
     "text": [texts(kind) for kind in ("characters", "bytes", "bpe", "unigram")],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -20,6 +23,10 @@ def make(
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
     return network.eval()
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def batch(height: int = 8, width: int = 12, n: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,6 +54,40 @@ def test_examples_do_not_see_each_other() -> None:
     for i in range(3):
         alone = network(x[i : i + 1], label[i : i + 1], **{"class": value[i : i + 1]})
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("waves", [0, 3])
+def test_what_is_unordered_goes_with_any_order_of_its_places(waves: int) -> None:
+    """And says the same of a place whatever else it is called: of how many there are it says something."""
+    network = Transformer(
+        3, (20,), patch=1, dim=32, depth=2, heads=1, unordered=True, waves=waves, generator=generator(0)
+    ).double()
+    for p in network.parameters():
+        p.data.normal_(0, 0.3, generator=generator(1))
+    x, label = torch.randn(2, 3, 20, generator=generator(2)).double(), torch.tensor([3.0, 500.0]).double()
+    order = torch.randperm(20, generator=generator(3))
+    y = network(x, label)
+    assert torch.allclose(network(x[:, :, order], label), y[:, :, order], atol=1e-10)
+    other = x.clone()
+    other[:, :, 5] += 1
+    assert (network(other, label) - y)[:, :, 7].abs().min() > 1e-6, "others are heard"
+    twice = network(torch.cat([x[:, :, :1], x[:, :, :1], x[:, :, 2:]], 2), label)
+    assert torch.allclose(twice[:, :, 0], twice[:, :, 1], atol=1e-12)
+
+
+def test_waves_tell_places_apart_that_lie_close() -> None:
+    """sin and cos of π/2 · 2^k times what comes in, k = 0, 1, …: of whole numbers the first alone says something."""
+    network = Transformer(
+        1, (4,), patch=1, dim=32, depth=1, heads=1, unordered=True, waves=3, generator=generator(0)
+    )
+    assert network.embed.in_features == 7
+    seen = []
+    network.embed.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    x = torch.tensor([0.0, 1.0, 2.0, 0.5])
+    network(x.view(1, 1, 4), torch.zeros(1))
+    (rows,) = seen[0]
+    wanted = [x] + [f(math.pi / 2 * 2**k * x) for k in range(3) for f in (torch.sin, torch.cos)]
+    assert torch.allclose(rows, torch.stack(wanted, 1), atol=1e-6)
 
 
 def test_without_positions_it_commutes_with_moving_patches() -> None:

@@ -191,9 +191,10 @@ def test_networks_see_what_is_given_clean_and_not_the_noise_that_stands_there(
     assert torch.allclose(net(x, label, **{GIVEN: told(known, none)}), net(x, label), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "unet", "residual-unet"])
+@pytest.mark.parametrize("kind", ["transformer", "waves", "unet", "residual-unet"])
 def test_a_network_is_made_to_see_and_blind_again_with_the_same_answers(kind: str) -> None:
-    leaves = UNETS.get(kind, {"kind": kind, "patch": 2, "dim": 12, "depth": 1, "heads": 1})
+    waves = {"waves": 2} if kind == "waves" else {}
+    leaves = UNETS.get(kind, {"kind": "transformer", "patch": 2, "dim": 12, "depth": 1, "heads": 1, **waves})
     crops = {"coordinates": True} if kind in UNETS else {}
     spec: dict[str, Any] = {**leaves, **crops, "channels": 2, "sides": [8, 8]}
     old, new = stirred(spec), stirred(spec | {"given": True})

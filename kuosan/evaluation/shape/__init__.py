@@ -3,7 +3,7 @@
 from kuosan.evaluation.shape.chamfer import chamfer, chamfer_matrix, surface_points
 from kuosan.evaluation.shape.evaluate import evaluate_shapes
 from kuosan.evaluation.shape.sets import coverage, mmd, nna
-from kuosan.evaluation.shape.solids import Gap, Solids, solids
+from kuosan.evaluation.shape.solids import Gap, Solids, solids, spacings
 
 __all__ = [
     "Gap",
@@ -15,5 +15,6 @@ __all__ = [
     "mmd",
     "nna",
     "solids",
+    "spacings",
     "surface_points",
 ]

@@ -4,7 +4,8 @@
 
 (Yang et al. 2019, eq. 1, as means), of `POINTS` points spread evenly over each surface, with exact nearest neighbours.
 Every shape has its own draw of points, so that a set does not depend on the order of its items; two draws from one
-surface are a little apart, and so are real items from themselves: numbers here are to be read beside their floor.
+surface are a little apart, and so are real items from themselves: numbers here are to be read beside their floor.  Of
+a cloud of more points so many are taken.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.modalities import Shape
-from kuosan.modalities.shape_distance import scatter
 
 POINTS = 512
 
@@ -28,18 +28,11 @@ POINTS = 512
 def surface_points(
     shapes: Sequence[Shape], seeds: Seeds, cell: float, count: int = POINTS
 ) -> Float[Tensor, "n p 3"]:
-    """Points on every surface, in cells; of a shape without one, all at its place."""
+    """Points on every surface, or of every cloud, in cells; of a shape without one, all at its place."""
     draws = seeds.fold("surface").uniform(torch.empty(len(shapes), 3, count, dtype=torch.float64)).numpy()
     found = np.zeros((len(shapes), count, 3))
-    for place, shape, (where, u, v) in zip(found, shapes, draws, strict=True):
-        surface = shape.seen()
-        if len(surface.faces):
-            corners = surface.vertices[surface.faces]
-            areas = (
-                np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-                / 2
-            )
-            place[:] = scatter(corners, areas, where, u, v)[0] / cell
+    for place, shape, draw in zip(found, shapes, draws, strict=True):
+        place[:] = shape.spread(draw) / cell
     return torch.from_numpy(found)
 
 

@@ -20,8 +20,8 @@ from kuosan.evaluation.estimates import share_stderr
 from kuosan.evaluation.found import FEWEST_ROWS, Found, Sides, copied
 from kuosan.evaluation.shape.chamfer import POINTS, chamfer, chamfer_matrix, surface_points
 from kuosan.evaluation.shape.sets import coverage, mmd, nna
-from kuosan.evaluation.shape.solids import Gap, Solids, solids
-from kuosan.modalities import Shape, ShapeModality
+from kuosan.evaluation.shape.solids import Gap, Solids, solids, spacings
+from kuosan.modalities import PointsModality, Shape, ShapeModality
 
 MOST, SOLIDS, LIKELY = 48, 100, 6
 SPACE = "chamfer"
@@ -29,22 +29,28 @@ SPACE = "chamfer"
 
 def evaluate_shapes(
     found: Found,
-    modality: ShapeModality,
+    modality: ShapeModality | PointsModality,
     samples: Sequence[Shape],
     reference: Sequence[Shape],
     floor: Sequence[Shape],
-    training: Float[Tensor, "t c d h w"],
-    heldout: Float[Tensor, "v c d h w"],
+    training: Float[Tensor, "t c *sides"],
+    heldout: Float[Tensor, "v c *sides"],
     note: str,
 ) -> None:
     """Fills `found`: samples against the `reference`, beside real items of the `floor` against it; and samples against
     the states of all `training` items, beside the `heldout` ones."""
     seed = int(torch.randint(1 << 31, (1,), generator=found.generator))
-    cell = modality.form.cell
-    found.spaces[SPACE] = {"points": POINTS, "unit": "squared cells", "most items a side": MOST}
-    _sets(found, samples, reference, floor, seed, cell, note)
-    parts = [solids(shapes[:SOLIDS], cell) for shapes in (samples, reference, floor)]
-    _solids(found, parts[0], parts[1], parts[2], note)
+    unit = "cells" if modality.solid else "standard deviations of the data's positions"
+    found.spaces[SPACE] = {"points": POINTS, "unit": f"squared {unit}", "most items a side": MOST}
+    _sets(found, samples, reference, floor, seed, modality.ruler, note)
+    few = [shapes[:SOLIDS] for shapes in (samples, reference, floor)]
+    if modality.solid:
+        parts = [solids(shapes, modality.ruler) for shapes in few]
+        _solids(found, parts[0], parts[1], parts[2], note)
+    else:
+        found.left_out.update(dict.fromkeys(("watertight", "one_piece"), "points have no surface"))
+        x, y, z = (spacings(shapes, modality.ruler)[:, None] for shapes in few)
+        found.compare("spacing_gap", Gap(), Sides(x, y, z, note), "spacing")
     _copies(found, modality, samples, training, heldout, seed)
 
 
@@ -101,7 +107,7 @@ def _measurement(
 
 def _copies(
     found: Found,
-    modality: ShapeModality,
+    modality: ShapeModality | PointsModality,
     samples: Sequence[Shape],
     training: Tensor,
     heldout: Tensor,
@@ -129,21 +135,27 @@ def _copies(
 
 
 def _nearest(
-    modality: ShapeModality, shapes: Sequence[Shape], x: Tensor, training: Tensor, seed: int, own: bool
+    modality: ShapeModality | PointsModality,
+    shapes: Sequence[Shape],
+    x: Tensor,
+    training: Tensor,
+    seed: int,
+    own: bool,
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
     """Training item and Chamfer distance of each shape's nearest; `own`: x is the beginning of training, and an item
     is not its own nearest."""
     k = min(LIKELY, len(training) - own)
     if not len(x) or k < 1:
         return torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
-    apart = torch.cat([torch.cdist(rows.flatten(1), training.flatten(1)) for rows in x.split(64)])
+    rows, others = (modality.compared(states).flatten(1) for states in (x, training))
+    apart = torch.cat([torch.cdist(part, others) for part in rows.split(64)])
     if own:
         apart.fill_diagonal_(torch.inf)
     likely = apart.topk(k, largest=False).indices
     wanted = likely.unique()
-    cell = modality.form.cell
-    there = surface_points(modality.decode(training[wanted]), Seeds.of(seed, [0] * len(wanted)), cell)
-    here = surface_points(shapes, Seeds.of(seed, [0] * len(shapes)), cell)  # one draw for all: a copy is at 0
+    unit = modality.ruler
+    there = surface_points(modality.decode(training[wanted]), Seeds.of(seed, [0] * len(wanted)), unit)
+    here = surface_points(shapes, Seeds.of(seed, [0] * len(shapes)), unit)  # one draw for all: a copy is at 0
     place = {item: i for i, item in enumerate(wanted.tolist())}
     distance = torch.tensor(
         [

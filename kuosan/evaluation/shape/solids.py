@@ -4,6 +4,7 @@
     one_piece     the share whose surface is of one piece
     volume_gap    the mean difference of volumes, largest with largest, over the mean of real ones    (1)
     area_gap      the same of surfaces
+    spacing_gap   of clouds: the same of how far points lie apart, each from its nearest, at the median
 
 (1) is the first Wasserstein distance of the two laws (Vallender 1974), relative to the mean.
 """
@@ -17,10 +18,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from kuosan.evaluation.base import Better, Estimate, Metric
 from kuosan.evaluation.estimates import jackknife
+from kuosan.evaluation.shape.chamfer import POINTS
 from kuosan.modalities import Shape
 from kuosan.modalities.shape_surface import area, volume
 
@@ -54,6 +57,15 @@ def solids(shapes: Sequence[Shape], cell: float) -> Solids:
     table = np.array(rows, np.float64).reshape(-1, 4)
     columns = [torch.from_numpy(column.copy()) for column in table.T]
     return Solids(columns[0].bool(), columns[1].bool(), columns[2], columns[3])
+
+
+def spacings(shapes: Sequence[Shape], unit: float) -> Float[Tensor, " n"]:
+    """Of clouds: the median of their points' distances to the nearest other."""
+    found = []
+    for shape in shapes:
+        points = shape.points_of(POINTS)
+        found.append(float(np.median(cKDTree(points).query(points, 2)[0][:, 1])) / unit)
+    return torch.tensor(found, dtype=torch.float64)
 
 
 class Gap(Metric):

@@ -58,7 +58,7 @@ MEANINGS = {
     "minutes, or a fourth of one of steps, at most 400; 0 for Griffin-Lim alone",
     "data.form": "music: tokens of `voices`, or numbers of a `roll`, in which any number of notes sounds at once; "
     "`auto` is voices where 98 % of the notes find one; shapes: `distance` "
-    "from their surface, or tokens of `voxels`, one for each cell of a grid; `auto` is distance",
+    "from their surface, tokens of `voxels`, one for each cell of a grid, or `points`; `auto` is distance",
     "data.transpose": "music: semitones that training pieces are transposed by at most; `auto` is 6 "
     "where training passes over them more than 20 times, else 0",
     "data.scale": "shapes: `common` keeps their sizes relative to one another, `each` makes every one as large as "

@@ -260,7 +260,10 @@ def about_meshes(known: Sequence[Known]) -> list[Choice]:
 
 def _about_clouds(known: Sequence[Known]) -> list[Choice]:
     clouds = sum(k.seen.kind == "points" for k in known)
-    why = "they have no surface: each point becomes a small ball, and what the balls enclose is solid"
+    why = (
+        "they have no surface: each point becomes a small ball, and what the balls enclose is solid; data.form=points "
+        "keeps them as they are"
+    )
     return [("points", f"{clouds:,} clouds", why)] if clouds else []
 
 

@@ -100,7 +100,9 @@ def test_a_cloud_is_thinned_or_has_points_twice_and_is_itself_where_it_fits() ->
     assert len(np.unique(thinned, axis=0)) == 60
     assert {tuple(p) for p in thinned} < {tuple(p) for p in many.points}
     assert np.array_equal(thinned, many.points_of(60))
+    assert not np.array_equal(thinned, many.points[:60]), "files have an order, such as from below"
     filled = few.points_of(45)
+    assert filled.shape == (45, 3)
     assert {tuple(p) for p in filled} == {tuple(p) for p in few.points}
 
 
@@ -196,6 +198,16 @@ def test_symmetric_clouds_are_their_own_images_and_stay(count: int, axes: str, s
             known = {tuple(np.abs(p).round(5)) for p in x.transpose(1, 2).reshape(-1, 3).tolist()}
             kept = {tuple(np.abs(p).round(5)) for p in one.T.tolist() if p["xy".index(axes)] != 0}
             assert kept <= known, "points of it, or their images"
+
+
+def test_the_fuller_half_is_kept() -> None:
+    x = torch.rand(1, 3, 40, generator=torch.Generator().manual_seed(0)) + 0.1
+    x[0, 0, :10] *= -1
+    for sign in (1, -1):
+        made = mirrored(x * sign, "x")[0]
+        half = made[:, made[0] * sign > 0]
+        known = {tuple(p) for p in (x[0] * sign).T.tolist()}
+        assert half.shape[1] == 20 and {tuple(p) for p in half.T.tolist()} <= known
 
 
 def test_regions_are_shares_of_each_item() -> None:

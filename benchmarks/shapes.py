@@ -21,7 +21,7 @@ from benchmarks.runs import HEADER, leaves_of, rows, trained
 
 SHOWN = (
     "nna_chamfer", "coverage_chamfer", "mmd_chamfer", "watertight", "one_piece", "volume_gap", "area_gap",
-    "copies_chamfer", "nearest_distance_chamfer", "fd_raw", "class_accuracy",
+    "spacing_gap", "copies_chamfer", "nearest_distance_chamfer", "fd_raw", "class_accuracy",
 )  # fmt: skip
 FILES = 50  # written and read again
 

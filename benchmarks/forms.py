@@ -4,7 +4,7 @@
         [--set data.size=16]
 
 Trains each form on the folder for the same time, one after the other, draws, and holds the samples against the same
-real shapes: of each shape 512 points of its surface (of a cloud its points), in the files' unit, standing on the origin,
+real shapes: of each 512 points of its surface (of a cloud its points), in the files' unit, standing on the origin,
 so that no form is measured on its own grid. Real shapes are held-out ones, and where these are few training ones too;
 the floor is what other training shapes score against them. Leaves are for all forms, but data.size not for points, of
 which it is the number. Writes results/shapes_forms.md.

@@ -187,14 +187,14 @@ def _denoising(session: Session) -> list[tuple[float, Image.Image, Image.Image]]
     one = map_state(lambda v: v[:1], cond) if cond else {}
     seeds = Seeds.of(run.facts.recipe.seed, 1)
     frames = []
-    scale = max(1, 96 // max(run.shape[1:]))
+    scale = None if run.modality.unordered else max(1, 96 // max(run.shape[1:]))
     with torch.inference_mode():
         for step in run.walk(seeds, one):
             frames.append((float(step.s[0]), run.decoded(step.x).cpu(), run.decoded(step.q.mean).cpu()))
     return [(s, _picture(run, state, scale), _picture(run, guess, scale)) for s, state, guess in frames]
 
 
-def _picture(run: Any, x: torch.Tensor, scale: int) -> Image.Image:
+def _picture(run: Any, x: torch.Tensor, scale: int | None) -> Image.Image:
     return run.modality.show(run.modality.decode(x), 1, scale)
 
 

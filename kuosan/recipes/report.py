@@ -187,11 +187,16 @@ def _denoising(session: Session) -> list[tuple[float, Image.Image, Image.Image]]
     one = map_state(lambda v: v[:1], cond) if cond else {}
     seeds = Seeds.of(run.facts.recipe.seed, 1)
     frames = []
-    scale = None if run.modality.unordered else max(1, 96 // max(run.shape[1:]))
+    scale = _scale(run, 96)
     with torch.inference_mode():
         for step in run.walk(seeds, one):
             frames.append((float(step.s[0]), run.decoded(step.x).cpu(), run.decoded(step.q.mean).cpu()))
     return [(s, _picture(run, state, scale), _picture(run, guess, scale)) for s, state, guess in frames]
+
+
+def _scale(run: Run, pixels: int) -> int | None:
+    """The whole number by which items are enlarged to about so many pixels; None where they have no places."""
+    return None if run.modality.unordered else max(1, pixels // max(run.shape[1:]))
 
 
 def _picture(run: Any, x: torch.Tensor, scale: int | None) -> Image.Image:
@@ -288,7 +293,7 @@ def _surprising(session: Session, surprise: Likelihood) -> list[tuple[str, Image
     order = [i for i in values.argsort(descending=True).tolist() if values[i] == values[i]]
     if len(order) < 2 * SURPRISING:
         return []
-    scale = max(1, 64 // max(run.shape[1:]))
+    scale = _scale(run, 64)
     unit = surprise.to_json()["unit"]
     out = []
     for what, chosen in (("most", order[:SURPRISING]), ("least", order[-SURPRISING:])):

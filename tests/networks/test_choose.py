@@ -162,6 +162,20 @@ def test_wrong_kinds_and_leaves_are_the_users_to_mend() -> None:
         build_network(choose(1, 8, 8, seconds=10) | {"depht": 3}, GENERATOR)
 
 
+def test_points_are_tokens_without_positions_and_larger_networks_need_longer() -> None:
+    dims = []
+    for seconds in (60, 1200, 3600, 14400):
+        spec, _ = choose_network(3, (512,), {}, seconds=seconds, device="cpu", items=500, unordered=True)
+        assert (spec["kind"], spec["patch"], spec["unordered"]) == ("transformer", 1, True)
+        dims.append(spec["dim"])
+    assert dims == sorted(dims) and dims[0] == 64 and dims[-1] > dims[1] > 64
+    x = torch.randn(2, 3, 512, generator=torch.Generator().manual_seed(0))
+    network = build_network(spec, torch.Generator().manual_seed(0))
+    assert network(x, torch.zeros(2)).shape == x.shape
+    with pytest.raises(UserError, match="points have none"):
+        choose_network(3, (512,), {}, seconds=60, device="cpu", items=500, unordered=True, kind="unet")
+
+
 def test_latents_have_patches_of_two_at_most_and_need_half_the_samples() -> None:
     for seconds in (60, 600, 2000):
         spec, reasons = choose_network(

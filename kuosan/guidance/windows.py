@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from kuosan.core.posteriors import Gaussian, Point, Posterior
 from kuosan.core.shapes import SPATIAL, Time
+from kuosan.core.windows import starts_of
 from kuosan.denoisers.base import Denoiser
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.processes.base import Process
@@ -72,8 +73,7 @@ class Windows(Denoiser):
         total = x_t.new_zeros(x_t.shape[2:])
         for place, g in self.places(x_t.shape[2:]):
             here = (slice(None), slice(None), *place)
-            mine = {name: c[here] if name in SPATIAL else c for name, c in cond.items()}
-            q, g = self.denoiser(x_t[here], t, **mine), g.to(x_t)
+            q, g = self.denoiser(x_t[here], t, **seen_from(cond, place)), g.to(x_t)
             total[place] += g
             for i, moment in enumerate(moments(q)):
                 if len(parts) == i:
@@ -96,20 +96,9 @@ class Windows(Denoiser):
             yield tuple(place for place, _ in window), weight
 
 
-def starts_of(n: int, side: int, overlap: float, grain: int = 1) -> list[int]:
-    """Where windows of ``side`` begin along ``n`` places: as few as overlap by at least that part, evenly spread; at
-    multiples of ``grain`` where both numbers are.
-
-    Raises:
-        ValueError: there are fewer places than a window has.
-    """
-    if n < side:
-        raise ValueError(f"{n} places are fewer than the {side} of a window")
-    if grain > 1 and not (n % grain or side % grain):
-        return [grain * i for i in starts_of(n // grain, side // grain, overlap)]
-    step = max(1, math.floor(side * (1 - overlap)))
-    count = 1 + -(-(n - side) // step)
-    return [round(k * (n - side) / max(1, count - 1)) for k in range(count)]
+def seen_from(cond: Mapping[str, Tensor], place: tuple[slice, ...]) -> dict[str, Tensor]:
+    """The conditions of a window: of those of every place the part there."""
+    return {name: c[:, :, *place] if name in SPATIAL else c for name, c in cond.items()}
 
 
 def ramp(side: int, lap: int) -> Float[Tensor, " side"]:

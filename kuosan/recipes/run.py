@@ -265,7 +265,9 @@ class Run:
         cond = beside.shown(self, seeds, cond)
         if steered is not None and steered.onward:
             same: Any = {"steps": steps, "solver_name": solver_name, "grid": grid, "w": w}
-            yield from onward(steered, seeds, lambda one, its: self.walk(its, cond, steered=one, **same))
+            yield from onward(
+                steered, seeds, cond, lambda one, its, told: self.walk(its, told, steered=one, **same)
+            )
             return
         sampling, student = self.facts.recipe.sampling, bool(self.facts.recipe.distil.steps)
         if student:

@@ -30,7 +30,7 @@ class DataPart(_Part):
 
     path: str = ""
     modality: str = "auto"
-    size: int | tuple[int, int] | None = Field(
+    size: int | tuple[int, int] | tuple[int, int, int] | None = Field(
         None, description="side, or height and width, of every picture; most cells a side of a grid of shapes"
     )
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
@@ -76,8 +76,8 @@ class DataPart(_Part):
     mirror: Literal["auto", "none", "x", "y", "xy"] = Field(
         "auto", description="shapes and plans: axes along which training also sees them mirrored"
     )
-    volume: Literal["auto", "slices", "volume"] = Field(
-        "auto", description="medical: whether an item is a slice or a whole volume"
+    volume: Literal["auto", "slices", "volume", "patches"] = Field(
+        "auto", description="medical: whether an item is a slice, a whole volume, or a part of one as it is"
     )
     spacing: float | None = Field(
         None,

@@ -30,10 +30,11 @@ from torch import Tensor
 from kuosan.core.posteriors import Point
 from kuosan.core.random import Seeds
 from kuosan.core.shapes import BESIDE, as_time, at
+from kuosan.core.windows import starts_of
 from kuosan.denoisers.base import Denoiser
 from kuosan.guidance.averages import Averages, exact
 from kuosan.guidance.given import Given
-from kuosan.guidance.windows import OVERLAP, Windows, starts_of
+from kuosan.guidance.windows import OVERLAP, Windows, seen_from
 from kuosan.modalities import Modality
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.solvers import Solver, Step, trajectory
@@ -266,10 +267,10 @@ def walked(
     yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
 
 
-Walk = Callable[[Steered, Seeds], Iterator[Step]]
+Walk = Callable[[Steered, Seeds, Mapping[str, Tensor]], Iterator[Step]]
 
 
-def onward(steered: Steered, seeds: Seeds, walk: Walk) -> Iterator[Step]:
+def onward(steered: Steered, seeds: Seeds, cond: Mapping[str, Tensor], walk: Walk) -> Iterator[Step]:
     """The last step of each window, with the whole as it is by then as its state: windows along each side, in the order
     of their places, each given what those before it made where they overlap."""
     starts = [starts_of(n, side, OVERLAP) for n, side in zip(steered.shape[1:], steered.window, strict=True)]
@@ -280,7 +281,7 @@ def onward(steered: Steered, seeds: Seeds, walk: Walk) -> Iterator[Step]:
         here = steered.at(place, Parts(x, done))
         made = x[:, :, *place] if here.given is None else here.given.x
         if here.given is None or not bool(here.given.mask.all()):
-            for step in walk(here, seeds.fold("window", k)):
+            for step in walk(here, seeds.fold("window", k), seen_from(cond, place)):
                 made = step.x
         x, done = x.to(made), done.clone()
         x[:, :, *place] = made if here.given is None else here.given.on(made)

@@ -11,10 +11,10 @@ from kuosan.core.posteriors import Gaussian, Point
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine
 from kuosan.core.shapes import as_time
+from kuosan.core.windows import starts_of
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.exact import CorrelatedDenoiser, MixtureDenoiser
 from kuosan.guidance import ClassifierFree, Given, Windows
-from kuosan.guidance.windows import starts_of
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.solvers import SOLVERS, sample
 from tests.laws.test_guidance import ByClass

@@ -32,6 +32,14 @@ class Filled:
     blank: int = 0
     holes: int = 0
 
+    def stacked(self) -> Values:
+        """All values (n, 1, *sides), of which nothing is kept here: there is no room for them twice."""
+        out = np.empty((len(self.values), 1, *self.values[0].shape), np.float32)
+        self.values.reverse()
+        for row in out:
+            row[0] = self.values.pop()
+        return out
+
 
 def fill(
     series: list[Series],

@@ -28,7 +28,7 @@ from kuosan.modalities.medical_form import (
     choose_range,
     choose_sides,
 )
-from kuosan.modalities.medical_patches import Placed, choose_patch, whole_shapes
+from kuosan.modalities.medical_patches import choose_patch, placed, whole_shapes
 from kuosan.modalities.medical_scan import AXIAL, codes_of
 from kuosan.modalities.medical_series import Series, alike, survey
 from kuosan.modalities.medical_told import counted, harmless
@@ -94,7 +94,7 @@ def gather_scans(
     failed += found.failed
     if not found.values:
         raise UserError(_nothing(folder, failed + left_out))
-    storage = np.stack(found.values)[:, None]
+    storage = found.stacked()
     if like is None:
         form = replace(_described(found, sides, spacing, inverted, whole), scan=median)
         storage, form, more = _measured(storage, found, form, asked)
@@ -110,12 +110,12 @@ def gather_scans(
     patients = [one.patient for one in found.series]
     columns, hidden = _columns(found, patients)
     sides_of, why, more = _held(found, patients, form.patches)
-    stored = torch.from_numpy(form.quantised(storage))
+    for values in storage:
+        values[:] = form.quantised(values)
     return Gathered(
-        kind(form), Placed(stored, torch.tensor(found.places, dtype=torch.int32)) if form.patches else stored,
-        found.hashes, names, columns, frozenset({CLASS}),
-        sides_of, [""] * len(names), _histograms(found), failed, left_out,
-        [*choices, *hidden, *more] if like is None else [], groups=patients,
+        kind(form), placed(storage, found.places, form) if form.patches else torch.from_numpy(storage),
+        found.hashes, names, columns, frozenset({CLASS}), sides_of, [""] * len(names), _histograms(found), failed,
+        left_out, [*choices, *hidden, *more] if like is None else [], groups=patients,
         totals={"patients": float(len(set(patients))), "series": float(len({id(s) for s in found.series}))},
         split_why=why,
     )  # fmt: skip
@@ -187,7 +187,7 @@ def _measured(
 
 def _told(found: Filled, series: Sequence[Series], form: MedicalForm) -> list[Choice]:
     """What of the data somebody should know who reads their numbers."""
-    n = len(found.values)
+    n = len(found.hashes)
     choices: list[Choice] = []
     if form.unit == "HU":
         choices.append(("unit", "HU", "Hounsfield units, by the files' slope and intercept"))

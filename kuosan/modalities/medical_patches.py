@@ -23,7 +23,16 @@ from torch import Tensor
 from kuosan.core.windows import starts_of
 from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Unreadable
-from kuosan.modalities.medical_form import LEAST, STEP, VOLUME, Values, asked_sides, counts_at, framed
+from kuosan.modalities.medical_form import (
+    LEAST,
+    STEP,
+    VOLUME,
+    MedicalForm,
+    Values,
+    asked_sides,
+    counts_at,
+    framed,
+)
 from kuosan.modalities.medical_series import Series
 
 Place = tuple[int, ...]  # where a patch begins, and the sides of its scan
@@ -34,7 +43,7 @@ OVERLAP = 0.25  # of neighbouring patches at least, as a part of their sides
 class Placed:
     """Patches as storage: their values and their places."""
 
-    values: Float[Tensor, "n 1 d h w"]
+    values: Tensor  # (n, 1, d, h, w), float32 or int16
     places: Int32[Tensor, "n 6"]
 
     def __len__(self) -> int:
@@ -42,6 +51,14 @@ class Placed:
 
     def __getitem__(self, index: Tensor | slice) -> Placed:
         return Placed(self.values[index], self.places[index])
+
+
+def placed(values: Values, places: Sequence[Place], form: MedicalForm) -> Placed:
+    """As storage, in 16 bits where they hold all that there is in this form."""
+    stored, ends = torch.from_numpy(values), torch.iinfo(torch.int16)
+    if form.whole and ends.min <= form.low and form.high <= ends.max:
+        stored = stored.to(torch.int16)
+    return Placed(stored, torch.tensor(places, dtype=torch.int32))
 
 
 def patches(values: Values, sides: tuple[int, ...]) -> Iterator[tuple[Values, Place]]:

@@ -11,7 +11,9 @@ Eq. 1 is exact for data whose parts beyond a window say nothing of those within;
 they are, by a factor r per place, the mean is off by no more than Σ_w g_w r^(distance to the inner edges of w) of what
 it is off at an edge. What ties the ends of a large state together, such as a melody's key, it cannot know.
 
-Windows are worked on one after the other: the memory is that of one, and the cost grows with their number.
+Windows are worked on one after the other: the memory is that of one, and the cost grows with their number. Where
+gradients go through them, which `guidance.given` asks for, nothing is kept of their inner values, which are computed
+again when they are needed (Chen et al. 2016): of a scan of hundreds of windows they would fill any memory.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from kuosan.core.posteriors import Gaussian, Point, Posterior
 from kuosan.core.shapes import SPATIAL, Time
@@ -73,7 +76,7 @@ class Windows(Denoiser):
         total = x_t.new_zeros(x_t.shape[2:])
         for place, g in self.places(x_t.shape[2:]):
             here = (slice(None), slice(None), *place)
-            q, g = self.denoiser(x_t[here], t, **seen_from(cond, place)), g.to(x_t)
+            q, g = self._of_window(x_t[here], t, seen_from(cond, place)), g.to(x_t)
             total[place] += g
             for i, moment in enumerate(moments(q)):
                 if len(parts) == i:
@@ -81,6 +84,13 @@ class Windows(Denoiser):
                 parts[i][here] += g * moment
         mean, *variance = (part / total for part in parts)
         return Gaussian(mean, *variance) if variance else Point(mean)
+
+    def _of_window(self, x_t: Tensor, t: Time, cond: Mapping[str, Tensor]) -> Posterior:
+        if not (x_t.requires_grad and torch.is_grad_enabled()):
+            return self.denoiser(x_t, t, **cond)
+        told = partial(self.denoiser, **cond)
+        q: Posterior = checkpoint(told, x_t, t, use_reentrant=False, preserve_rng_state=False)
+        return q
 
     def places(self, larger: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """The windows on a state of these sides and their weights g."""

@@ -31,7 +31,7 @@ class DataPart(_Part):
     path: str = ""
     modality: str = "auto"
     size: int | tuple[int, int] | tuple[int, int, int] | None = Field(
-        None, description="side, or height and width, of every picture; most cells a side of a grid of shapes"
+        None, description="side, or (depth,) height and width of items; most cells a side of a grid of shapes"
     )
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
     enlarge: Enlarge = 0

@@ -93,11 +93,8 @@ def steering(
     trained = run.modality
     asked = _sides(trained, size, length, run.facts.network.get("free", False))
     source, part = given if given is not None else vary, bool(keep or mask)
-    own = None
-    if not (source is None or isinstance(source, Tensor)) and (
-        size is None or (given is not None and not part)
-    ):
-        own = trained.own_sides(Path(source))
+    told = size is not None and (given is None or part)  # of how large the items are nothing has to be known
+    own = trained.own_sides(Path(source)) if isinstance(source, str | Path) and not told else None
     if own and size is None:
         asked = tuple(max(a, b) for a, b in zip(own, asked, strict=True))
     scale = native(trained, asked) if run.facts.network.get("free") else 0.0
@@ -110,8 +107,9 @@ def steering(
         items = items_of(run, vary, None, where, walked)
         begin = items.x
     if given is not None:
-        smaller = not part and larger and not (own and any(a > b for a, b in zip(own, sides, strict=True)))
-        form = (trained.sized(own) if own else trained) if smaller else walked
+        form = trained.sized(own) if own else trained
+        if part or not larger or any(a > b for a, b in zip(form.shape, walked.shape, strict=True)):
+            form = walked
         items = items_of(run, given, None, where, form)
         parts = _parts(items.x, walked, keep, mask, given)
     if given is not None and vary is not None and len(parts.x) != len(begin):  # type: ignore[union-attr, arg-type]

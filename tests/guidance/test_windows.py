@@ -156,3 +156,34 @@ def test_guidance_is_of_each_window_and_given_parts_of_the_whole() -> None:
     each, none = independent(20, mean=1.0)(wide, T).mean, independent(20, mean=0.0)(wide, T).mean
     sign = torch.tensor([-1.0, 1.0, 1.0, -1.0], dtype=F64)[:, None, None]
     assert torch.allclose(guided, none + 2 * sign * (each - none), atol=1e-13)
+
+
+class Wide(Denoiser):
+    """Works on each place alone, by way of many values of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = GaussianProcess(Cosine())
+        self.weights = torch.linspace(0.1, 2, 1000, dtype=F64)
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Point:
+        return Point(torch.tanh(x_t[..., None] * self.weights).mean(-1))
+
+
+def test_gradients_go_through_windows_without_what_is_inside() -> None:
+    """There are hundreds of windows on a scan, and memory for one."""
+    kept: list[int] = []
+
+    def pack(x: Tensor) -> Tensor:
+        kept.append(x.numel())
+        return x
+
+    denoiser = Wide()
+    x_t = Seeds.of(0, 4).normal(torch.empty(4, 1, 29, dtype=F64)).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        mean = Windows(denoiser, (8,))(x_t, T).mean
+    assert sum(kept) < 4 * 8 * 1000, "less than one window's"
+    found = [torch.autograd.grad(mean.sum(), x_t, retain_graph=True)[0] for _ in range(2)]
+    w = denoiser.weights
+    truth = (w * (1 - torch.tanh(x_t.detach()[..., None] * w).square())).mean(-1)
+    assert torch.allclose(found[0], truth, atol=1e-12) and torch.equal(*found)

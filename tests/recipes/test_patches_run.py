@@ -246,6 +246,11 @@ def test_what_cannot_be_is_a_sentence(
     assert len(result.err.strip().splitlines()) == 1
 
 
+def test_other_methods_know_no_places(folder: Path, tmp_path: Path) -> None:
+    result = call("compare", folder, "--set", "data.volume=patches", "--out", tmp_path / "c")
+    assert result.status == 2 and "data.volume=patches away" in result.err
+
+
 def test_anomalies_encoding_and_measures_work_on_patches(
     run: kuosan.Run, folder: Path, tmp_path: Path
 ) -> None:

@@ -35,9 +35,12 @@ def planes(values: Values, spacing: Sequence[float] | None = None) -> Values:
     d, h, w = (1, 1, 1) if spacing is None else (max(1, round(s / min(spacing))) for s in spacing)
     sides = ((values[z], h, w), (values[::-1, y], d, w), (values[::-1, :, x], d, h))
     parts = [part.repeat(rows, 0).repeat(columns, 1) for part, rows, columns in sides]
-    height = max(part.shape[0] for part in parts)
-    low = float(np.nanmin(values))
-    return np.hstack([np.pad(p, ((0, height - p.shape[0]), (0, 0)), constant_values=low) for p in parts])
+    height, low = max(part.shape[0] for part in parts), float(np.nanmin(values))
+    out = []
+    for part in parts:
+        more = height - part.shape[0]
+        out.append(np.pad(part, ((more // 2, more - more // 2), (0, 0)), constant_values=low))
+    return np.hstack(out)
 
 
 def picture(scan: Scan, window: tuple[float, float]) -> Picture:

@@ -93,9 +93,8 @@ def _parts(
         values, apart = fit(scan, sides, spacing)
         return [(values, ())], apart, None
     values, apart = unshrunk(scan, spacing)
-    parts = [
-        (part.copy(), place) for part, place in patches(values, sides)
-    ]  # a view would keep all of the scan
+    # Copies: a view would keep all of the scan.
+    parts = [(part.copy(), place) for part, place in patches(values, sides)]
     return parts, apart, brightness(values)
 
 

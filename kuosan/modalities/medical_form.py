@@ -210,9 +210,10 @@ def asked_sides(size: int | tuple[int, ...], dims: int) -> tuple[int, ...]:
     """
     sides = (size,) * dims if isinstance(size, int) else tuple(size)
     if len(sides) != dims or min(sides) < 1:
-        known = {2: "slices have two sides", 3: "volumes have three sides"}[dims]
+        known = "slices have two sides" if dims == 2 else "volumes have three sides"
         raise UserError(
-            f"data.size={'×'.join(map(str, sides))} does not fit, as {known}: give one number, or {dims}, from 1"
+            f"data.size={'×'.join(map(str, sides))} does not fit, as {known} of 1 or more: give {dims} numbers, or one "
+            "for all"
         )
     return sides
 

@@ -250,7 +250,7 @@ def test_nobody_gets_patches_who_does_not_ask(tmp_path: Path) -> None:
     ("options", "says"),
     [
         ({"size": (8, 8)}, "volumes have three sides"),
-        ({"size": (8, 0, 8)}, "from 1"),
+        ({"size": (8, 0, 8)}, "of 1 or more"),
         ({"volume": "cubes"}, "choose one of auto, slices, volume, patches"),
         ({"volume": "slices", "size": (8, 8, 8)}, "slices have two sides"),
     ],

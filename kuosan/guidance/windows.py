@@ -47,6 +47,8 @@ class Windows(Denoiser):
         sides: of its states.
         overlap: of neighbouring windows at least, as a part of their side; below 1.
         grain: of which their first places are multiples, where their sides are.
+        cells: sides of the patches that the network cuts windows into, whose edges then do not lie on each other:
+            what is seen of them in one window is averaged away by the next.
     """
 
     needs: ClassVar[type[Process]] = AdditiveProcess
@@ -54,17 +56,25 @@ class Windows(Denoiser):
 
     process: AdditiveProcess
 
-    def __init__(self, denoiser: Denoiser, sides: Sequence[int], overlap: float = OVERLAP, grain: int = 1):
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        sides: Sequence[int],
+        overlap: float = OVERLAP,
+        grain: int = 1,
+        cells: Sequence[int] | None = None,
+    ):
         super().__init__()
         assert isinstance(denoiser.process, AdditiveProcess)
         if not 0 <= overlap < 1:
             raise ValueError(f"windows overlap by a part of their side below 1, not by {overlap:g}")
         self.denoiser, self.process = denoiser, denoiser.process
         self.sides, self.overlap, self.grain = tuple(sides), overlap, grain
+        self.cells = tuple(cells or [1] * len(self.sides))
 
     def along(self, times: tuple[Time, ...], like: Tensor) -> Denoiser:
         window = like[(slice(None), slice(None), *(slice(side) for side in self.sides))]
-        return Windows(self.denoiser.along(times, window), self.sides, self.overlap, self.grain)
+        return Windows(self.denoiser.along(times, window), self.sides, self.overlap, self.grain, self.cells)
 
     def forward(self, x_t: Float[Tensor, "b c *larger"], t: Time, **cond: Tensor) -> Posterior:
         """The blended posterior.
@@ -95,8 +105,8 @@ class Windows(Denoiser):
     def places(self, larger: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """The windows on a state of these sides and their weights g."""
         axes = []
-        for side, n in zip(self.sides, larger, strict=True):
-            starts = starts_of(n, side, self.overlap, self.grain)
+        for side, n, cell in zip(self.sides, larger, self.cells, strict=True):
+            starts = starts_of(n, side, self.overlap, self.grain, cell)
             lap = side - max((b - a for a, b in itertools.pairwise(starts)), default=side)
             axes.append([(slice(start, start + side), ramp(side, lap)) for start in starts])
         for window in itertools.product(*axes):

@@ -36,6 +36,7 @@ from kuosan.guidance.averages import Averages, exact
 from kuosan.guidance.given import Given
 from kuosan.guidance.windows import OVERLAP, Windows, seen_from
 from kuosan.modalities import Modality
+from kuosan.networks.sides import each
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.solvers import Solver, Step, trajectory
 
@@ -141,9 +142,11 @@ class Steering:
             given = Parts(known, codec.known(self.given.mask) if codec else self.given.mask)
         if self.vary is not None:
             vary = run.encoded(self.vary[self._index(numbers)])
+        patch = run.facts.network.get("patch")
         return Steered(
             (run.latent_shape[0], *sides), window, given, vary, self.strength,
             self.trained, self.larger and self.stitch == "continue", self._known(numbers), self.scale or 1.0,
+            None if patch is None else each(patch, len(sides)),
         )  # fmt: skip
 
     def finish(self, x: Tensor, numbers: range) -> Tensor:
@@ -175,6 +178,7 @@ class Steered:
         onward: windows go on from each other; else they are blended.
         averages: of each.
         scale: of its sides, by which times of samplers are moved.
+        cells: sides of the network's patches, where it has such.
     """
 
     shape: tuple[int, ...]
@@ -186,6 +190,7 @@ class Steered:
     onward: bool = False
     averages: Known | None = None
     scale: float = 1.0
+    cells: tuple[int, ...] | None = None
 
     def around(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser, of windows and with given parts and averages where there are any."""
@@ -193,7 +198,7 @@ class Steered:
         if known and (inside := bool(known.corrections)):  # within a window: its memory is that of one
             denoiser = Averages(denoiser, None, known.factor, corrections=known.corrections)
         if self.shape[1:] != self.window:
-            denoiser = Windows(denoiser, self.window, grain=known.factor if known else 1)
+            denoiser = Windows(denoiser, self.window, grain=known.factor if known else 1, cells=self.cells)
         if known:
             denoiser = Averages(denoiser, known.x, known.factor, hands_on=inside)
         return denoiser if given is None else Given(denoiser, given.x, given.mask, trained=self.trained)

@@ -117,6 +117,37 @@ def test_windows_cover_every_place_and_overlap_as_asked() -> None:
         starts_of(7, 8, 0.5)
 
 
+@pytest.mark.parametrize("cell", [2, 3, 4, 8])
+@pytest.mark.parametrize("side", [8, 16, 32])
+def test_windows_do_not_all_begin_at_edges_of_patches(side: int, cell: int) -> None:
+    for n in range(side + 1, 6 * side):
+        for overlap in (0.0, 0.25, 0.5, 0.75):
+            usual, starts = starts_of(n, side, overlap), starts_of(n, side, overlap, cell=cell)
+            assert any(start % cell for start in starts) and len(starts) <= len(usual) + 1
+            assert starts[0] == 0 and starts[-1] == n - side
+            assert all(0 < b - a <= side * (1 - overlap) for a, b in zip(starts, starts[1:], strict=False))
+            assert starts == usual or not any((n - side) % (cell * (len(usual) - 1)) for _ in starts)
+    assert starts_of(side, side, 0.5, cell=cell) == [0]
+
+
+class Blocks(Denoiser):
+    """Answers with what is seen of patches in a row of four: how far it is to the edge of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = GaussianProcess(Cosine())
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Point:
+        return Point((torch.arange(x_t.shape[-1], dtype=F64) % 4).expand_as(x_t))
+
+
+def test_edges_of_patches_are_averaged_away() -> None:
+    x_t = torch.zeros(4, 1, 64, dtype=F64)
+    seen = [Windows(Blocks(), (16,), cells=cells)(x_t, T).mean[0, 0, 16:48] for cells in ((4,), None)]
+    apart = [float(mean.reshape(-1, 4).mean(0).std()) for mean in seen]
+    assert apart[0] < 0.6 * apart[1]
+
+
 class Counted(Denoiser):
     """Counts calls and their sizes."""
 

@@ -68,9 +68,9 @@ MEANINGS = {
     "else z)",
     "data.mirror": "shapes: axes along which training also sees them mirrored; `auto`: those along which they are "
     "nearly symmetric, unless a condition speaks of left and right; plans: as well turned with `auto`",
-    "data.volume": "medical: `slices`, `volume` (all of one scan is an item), or `auto`: volumes where there are at "
-    "least 32 and none is longer than 32",
-    "data.spacing": "medical: millimetres that all scans are resampled to; without it they only shrink until they fit",
+    "data.volume": "medical: `slices`, `volume` (all of one scan is an item), `patches` (parts of scans, at their "
+    "own resolution), or `auto`: volumes where there are at least 32 and none is longer than 32, else slices",
+    "data.spacing": "medical: millimetres that all scans are resampled to; without it all but patches shrink to fit",
     "data.span": "medical: `low..high`, the values in units (`-160..240` HU) outside of which all is clipped",
     "data.moments": "medical: of several volumes in time in one file the `first` alone, or `all`",
     "data.paraphrase": "share of training texts in the words of the model of `--init`, made once",

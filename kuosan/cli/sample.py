@@ -134,7 +134,7 @@ def sample(
         mask: a picture that says it: black stays, white is made anew.
         vary: a file, or a folder of them, to make variations of.
         strength: how far those go: 0 is the item, 1 an ordinary sample; 0.5 unless given.
-        size: of pictures: height and width, 96x160, larger than the model was trained on.
+        size: of pictures: height and width, 96x160, larger than the model was trained on; of volumes 33x128x128.
         stitch: how what is larger is made of windows: blended, or each continuing the one before.
         enlarge: a picture, or a folder of them, to make larger: averaged back, the result is that picture exactly.
         factor: how many times; 4, or what the model was trained for.

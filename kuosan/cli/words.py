@@ -237,6 +237,8 @@ def suggestions(run: str, facts: Facts) -> list[str]:
         box = f"{beside.get('classes', ['', ''])[-1]}:0,0,8,8"
         wish = "--enlarge PICTURE" if "factor" in beside else f"--boxes {shlex.quote(box)}"
         longer = [f"kuosan sample {place} {wish}"]
+    elif scan := facts.modality.get("form", {}).get("scan"):
+        longer = [f"kuosan sample {place} --size {'x'.join(map(str, scan))} -n 4"]
     elif shapes := facts.modality.get("shapes"):
         height, width = shapes[-1]
         longer = [f"kuosan sample {place} --size {height}x{width}"]

@@ -21,6 +21,7 @@ from torch import Tensor
 # A Tensor or a Mapping[str, Tensor]. Which of them is settled by the process; a checker need not be told again.
 State: TypeAlias = Any
 PICTURE = ("height", "width")  # the sides of a picture behind its channels
+VOLUME = ("depth", *PICTURE)
 GIVEN, BESIDE, AVERAGES = "(given)", "(beside)", "(averages)"
 SPATIAL = frozenset({GIVEN, BESIDE, AVERAGES})
 """Conditions that say something of every place of a state, under names that no column of a table bears: what is given

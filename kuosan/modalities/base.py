@@ -132,6 +132,20 @@ class Modality(ABC, Generic[Raw]):
         """How many numbers stand beside every place of a state, in the condition `BESIDE` of `labels`; mostly none."""
         return 0
 
+    def small(self, storage: Storage) -> Tensor:
+        """What has to be kept of what stands beside items, to show it again without them."""
+        raise ValueError(f"nothing stands beside {self.noun}")
+
+    def shown(self, small: Tensor) -> Tensor:
+        """The condition `BESIDE` of what was kept."""
+        raise ValueError(f"nothing stands beside {self.noun}")
+
+    @property
+    def beside_whole(self) -> Tensor | None:
+        """What stands beside an item of this size of which nothing else is known (1, k, *sides); None where somebody
+        has to say it."""
+        return None
+
     @property
     def level(self) -> float | None:
         """How far apart two neighbouring values of a state are; None where they are continuous, or tokens."""
@@ -291,6 +305,15 @@ class Modality(ABC, Generic[Raw]):
         if (count := round(float(found[1]) * units.get(found[2], 1.0))) < 1:
             raise UserError(f"'{text}' is less than one place along {axis}: give a longer one")
         return count
+
+    def own_sides(self, data: Path) -> tuple[int, ...] | None:
+        """The sides of the items of a file or a folder, where they are not brought to those of this form; None where
+        they are.
+
+        Raises:
+            UserError: items of several sizes, or none.
+        """
+        return None
 
     @property
     def groups(self) -> Mapping[str, Sequence[int]]:

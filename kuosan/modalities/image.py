@@ -91,6 +91,10 @@ class ImageModality(Modality[Picture]):
         pixels = self._dense(storage, None)
         return self.beside.small(self._state(pixels), pixels[:, self.format.channels :])
 
+    def shown(self, small: Tensor) -> Tensor:
+        assert self.beside is not None
+        return self.beside.shown(small)
+
     def shelves(self, storage: Tensor | Loose) -> list[Tensor]:
         if not self.shapes or isinstance(storage, Tensor):
             return []

@@ -89,14 +89,25 @@ def choose_format(
     return ImageFormat(height, width, channels, mode, dtype, low, high), choices
 
 
+def asked_size(size: int | tuple[int, ...], noun: str = "pictures") -> tuple[int, int]:
+    """data.size as height and width.  Raises `UserError`."""
+    sides = (size, size) if isinstance(size, int) else size
+    if len(sides) != 2:
+        raise UserError(
+            f"data.size has {len(sides)} numbers, and {noun} have two sides: give height and width"
+        )
+    height, width = sides
+    if min(height, width) < 1:
+        raise UserError(f"A picture cannot be {height}×{width}; choose a size of at least 1×1.")
+    return height, width
+
+
 def choose_size(
-    headers: Sequence[Header], max_side: int, size: int | tuple[int, int] | None, noun: str = "pictures"
+    headers: Sequence[Header], max_side: int, size: int | tuple[int, ...] | None, noun: str = "pictures"
 ) -> tuple[int, int, list[Choice]]:
     """Height and width of what is called by its plural `noun`, and why."""
     if size is not None:
-        height, width = (size, size) if isinstance(size, int) else size
-        if min(height, width) < 1:
-            raise UserError(f"A picture cannot be {height}×{width}; choose a size of at least 1×1.")
+        height, width = asked_size(size, noun)
         return height, width, [("size", f"{height}×{width}", "asked for")]
     if max_side < 1:
         raise UserError(f"max_side is {max_side}; the longer side of a picture is at least 1.")

@@ -1,4 +1,5 @@
-"""Medical images: DICOM and NIfTI on one side, states of slices (b, 1, h, w) or volumes (b, 1, d, h, w) on the other.
+"""Medical images: DICOM and NIfTI on one side, states of slices (b, 1, h, w), of volumes or of parts of these
+(b, 1, d, h, w) on the other.
 
 Values keep their units (Hounsfield units of CT, what is stored of others), see `medical_form` for the one form that all
 are brought to and for what that loses. What a model makes is marked as synthetic in every file and carries nothing of
@@ -20,22 +21,21 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from kuosan.core.random import Seeds
-from kuosan.core.shapes import PICTURE
+from kuosan.core.shapes import BESIDE, PICTURE, VOLUME
 from kuosan.errors import UserError
 from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
-from kuosan.modalities.folder import Folder
+from kuosan.modalities.folder import Folder, open_folder
 from kuosan.modalities.kinds import SUFFIXES
 from kuosan.modalities.medical_dicom import read_frames, read_scan
 from kuosan.modalities.medical_draw import flight, picture, sheet
-from kuosan.modalities.medical_form import MedicalForm, brightness, fit
+from kuosan.modalities.medical_form import MedicalForm, brightness, fit, framed, unshrunk
 from kuosan.modalities.medical_gather import gather_scans
 from kuosan.modalities.medical_nifti import read_volume, write_volume
+from kuosan.modalities.medical_patches import Placed, coordinates, whole_shapes
 from kuosan.modalities.medical_scan import Scan
-from kuosan.modalities.medical_series import NIFTI, Series
+from kuosan.modalities.medical_series import NIFTI, Series, alike, survey
 from kuosan.modalities.medical_told import anonymous
 from kuosan.modalities.medical_write import write_dicom
-
-VOLUME = ("depth", *PICTURE)
 
 
 @register
@@ -80,7 +80,9 @@ class MedicalModality(Modality[Scan]):
         f = self.form
         kind = "" if f.kind == "OT" else f"{f.kind} "
         sides = "×".join(map(str, f.sides))
-        return f"{kind}volumes of {sides} voxels" if f.volume else f"{kind}slices of {sides} pixels"
+        if not f.volume:
+            return f"{kind}slices of {sides} pixels"
+        return f"{kind}{'patches' if f.patches else 'volumes'} of {sides} voxels"
 
     @classmethod
     def spoken(cls, folder: Folder) -> Folder:
@@ -99,11 +101,56 @@ class MedicalModality(Modality[Scan]):
         return cls(MedicalForm.from_json(spec["form"]))
 
     def resolved(self) -> dict[str, Any]:
-        return {"volume": "volume" if self.form.volume else "slices"}
+        return {"volume": "patches" if self.form.patches else "volume" if self.form.volume else "slices"}
 
     def sized(self, sides: Sequence[int]) -> MedicalModality:
         """The same form at other sides."""
         return MedicalModality(replace(self.form, sides=tuple(sides)))
+
+    def own_sides(self, data: Path) -> tuple[int, ...] | None:
+        """Of whole scans, for a model of patches of them."""
+        if not self.form.patches:
+            return None
+        series, _ = survey(self.spoken(open_folder(data, self.name)), "first")
+        series = [one for one in alike(series, self.form.unit)[0] if not one.gap]
+        if not series:
+            return self.form.sides  # reading them says why
+        sizes = sorted(set(whole_shapes(series, self.form.millimetres)))
+        if len(sizes) > 1:
+            few = ", ".join("×".join(map(str, size)) for size in sizes[:3])
+            raise UserError(
+                f"{data} holds scans of {len(sizes)} sizes ({few}{', …' if len(sizes) > 3 else ''}): say how large "
+                "samples are to be with --size, or name a single one"
+            )
+        return sizes[0]
+
+    @property
+    def beside_channels(self) -> int:
+        return 3 if self.form.patches else 0
+
+    def small(self, storage: Placed) -> Tensor:
+        """The places of patches."""
+        return storage.places
+
+    def shown(self, small: Tensor) -> Float[Tensor, "b 3 *sides"]:
+        """The place of every voxel in its scan."""
+        return coordinates(small, self.form.sides)
+
+    @property
+    def beside_whole(self) -> Tensor | None:
+        """Of a scan of this size."""
+        sides = self.form.sides
+        return self.shown(torch.tensor([[0, 0, 0, *sides]])) if self.form.patches else None
+
+    def labels(
+        self,
+        labels: dict[str, Tensor],
+        words: Mapping[str, Sequence[str]],
+        storage: Any,
+        seeds: Seeds | None,
+    ) -> dict[str, Tensor]:
+        """The items' own, and of patches where they lie."""
+        return {**labels, BESIDE: self.shown(self.small(storage))} if self.form.patches else labels
 
     def units(self, axis: str) -> Mapping[str, float]:
         """Places per millimetre, where the spacing is known."""
@@ -135,19 +182,19 @@ class MedicalModality(Modality[Scan]):
         return series.volume(False)
 
     def fit(self, raw: Scan) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The values of one scan in this form.  Raises `Unreadable`."""
+        """The values of one scan in this form; of a patch's, its middle.  Raises `Unreadable`."""
         f = self.form
-        values, _ = fit(raw, f.sides, f.millimetres)
+        values, _ = unshrunk(raw, f.millimetres) if f.patches else fit(raw, f.sides, f.millimetres)
         if raw.unit != f.unit:
             if (raw.unit, f.unit) != ("raw", "relative"):
                 raise Unreadable(f"its values are in {raw.unit} units and the model's in {f.unit}")
             values = values / np.float32(brightness(values))
-        return f.quantised(values)
+        return f.quantised(framed(values, f.sides))
 
     def encode(self, raws: Sequence[Scan]) -> Float[Tensor, "b 1 *sides"]:
         if not raws:
             return torch.empty(0, *self.shape)
-        return self.to_state(torch.from_numpy(np.stack([self.fit(raw)[None] for raw in raws])))
+        return self._state(torch.from_numpy(np.stack([self.fit(raw)[None] for raw in raws])))
 
     def decode(self, x: Float[Tensor, "b 1 *sides"]) -> list[Scan]:
         """Scans of states: clipped, and whole numbers where the data are."""
@@ -160,10 +207,13 @@ class MedicalModality(Modality[Scan]):
         values = f.quantised((f.low + unit * (f.high - f.low)).astype(np.float32))
         return [Scan(v, f.unit, f.kind, f.affine, f.inverted, f.shown, f.whole) for v in values]
 
-    def to_state(self, storage: Tensor, seeds: Seeds | None = None) -> Float[Tensor, "b 1 *sides"]:
+    def to_state(self, storage: Any, seeds: Seeds | None = None) -> Float[Tensor, "b 1 *sides"]:
         """Equation (1) of `medical_form`; a scan has one view."""
+        return self._state(storage.values if self.form.patches else storage)
+
+    def _state(self, values: Tensor) -> Float[Tensor, "b 1 *sides"]:
         f = self.form
-        return storage.to(torch.float32, copy=True).sub_(f.low).mul_(2 / (f.high - f.low)).sub_(1)
+        return values.to(torch.float32, copy=True).sub_(f.low).mul_(2 / (f.high - f.low)).sub_(1)
 
     def write(self, raw: Scan, path: Path | str) -> Path:
         """DICOM (of a volume a folder of slices) or NIfTI with units and place, or a PNG to look at; all say that they

@@ -1,6 +1,7 @@
 """Scans as a person looks at them: within a window, MONOCHROME1 with large values dark.
 
-Of volumes the three planes through the middle stand beside each other: from below, from the front, from the side.
+Of volumes the three planes through the middle stand beside each other: from below, from the front, from the side; where
+voxels are much longer along one side, they are drawn so many times.
 """
 
 from __future__ import annotations
@@ -26,19 +27,24 @@ def shades(values: Values, window: tuple[float, float], inverted: bool) -> NDArr
     return np.rint(255 * (1 - unit if inverted else unit)).astype(np.uint8)
 
 
-def planes(values: Values) -> Values:
-    """A picture of a slice, or of a volume's middle planes."""
+def planes(values: Values, spacing: Sequence[float] | None = None) -> Values:
+    """A picture of a slice, or of a volume's middle planes, whose voxels are of this size."""
     if values.ndim == 2:
         return values
     z, y, x = (n // 2 for n in values.shape)
-    parts = [values[z], values[::-1, y], values[::-1, :, x]]
-    height = max(part.shape[0] for part in parts)
-    low = float(np.nanmin(values))
-    return np.hstack([np.pad(p, ((0, height - p.shape[0]), (0, 0)), constant_values=low) for p in parts])
+    d, h, w = (1, 1, 1) if spacing is None else (max(1, round(s / min(spacing))) for s in spacing)
+    sides = ((values[z], h, w), (values[::-1, y], d, w), (values[::-1, :, x], d, h))
+    parts = [part.repeat(rows, 0).repeat(columns, 1) for part, rows, columns in sides]
+    height, low = max(part.shape[0] for part in parts), float(np.nanmin(values))
+    out = []
+    for part in parts:
+        more = height - part.shape[0]
+        out.append(np.pad(part, ((more // 2, more - more // 2), (0, 0)), constant_values=low))
+    return np.hstack(out)
 
 
 def picture(scan: Scan, window: tuple[float, float]) -> Picture:
-    return Picture(shades(planes(scan.values), window, scan.inverted)[..., None], "L")
+    return Picture(shades(planes(scan.values, scan.spacing), window, scan.inverted)[..., None], "L")
 
 
 def sheet(

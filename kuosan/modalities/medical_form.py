@@ -3,6 +3,7 @@
 sides      a scan is made smaller, never larger, until it fits, with one factor for all of its axes, and what it
            does not fill is empty; with `millimetres`, which somebody has to ask for, every scan is first brought to
            that spacing, and then what lies outside is cut
+patches    or nothing is made smaller, and items are parts of scans at their own spacing (`medical_patches`)
 values     x = 2 (v − low) / (high − low) − 1, and back                                               (1)
            low … high is what all but `BEYOND` of the values lie in, in their unit; the rest is clipped, and said
 relative   where scans that have no unit are `APART` times as bright as others, each is measured by its own
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kuosan.errors import UserError
 from kuosan.modalities.base import Choice, Unreadable
 from kuosan.modalities.medical_scan import AXIAL, EMPTY, OTHER, Affine, Scan, Values, axes_affine
 
 BEYOND, BRIGHT, APART = 1e-3, 0.998, 4.0
 SLICE, VOLUME = 64, 32  # longest side unless somebody asks
 STEP, LEAST = 4, 8
+MUCH = 0.5  # volumes that become so small are told of patches
 AIR, METAL = -1024.0, 3071.0  # Hounsfield units that twelve bits hold
 _LOOKED_AT = 2**22
 
@@ -37,6 +40,7 @@ class MedicalForm:
     row and column grow, both empty where nobody says.  `window` is what is shown as black and white (all, unless said);
     `inverted` means that large values are dark.  `millimetres` is the spacing that all scans are brought to, where
     somebody asked for one.  `model` tells a model's outputs from another's, and is made of the data's pixels.
+    `scan` are the sides (d, h, w) of a whole scan at the median where items are patches; empty where they are none.
     """
 
     sides: tuple[int, ...]
@@ -51,10 +55,16 @@ class MedicalForm:
     window: tuple[float, float] | None = None
     millimetres: float | None = None
     model: str = ""
+    scan: tuple[int, ...] = ()
 
     @property
     def volume(self) -> bool:
         return len(self.sides) == 3
+
+    @property
+    def patches(self) -> bool:
+        """Whether items are parts of scans, of which nothing is made smaller."""
+        return bool(self.scan)
 
     @property
     def shown(self) -> tuple[float, float]:
@@ -70,7 +80,8 @@ class MedicalForm:
         return axes_affine(self.codes or "PIL", thick, self.sides if self.volume else (1, *self.sides))  # type: ignore[arg-type]
 
     def to_json(self) -> dict[str, Any]:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        facts = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return facts if self.scan else {k: v for k, v in facts.items() if k != "scan"}
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> MedicalForm:
@@ -90,21 +101,42 @@ def fit(
     """The values of a scan on a grid of these sides, with `EMPTY` where it has none, and their spacing."""
     if len(sides) == 3:
         scan = scan.towards(AXIAL)
-    values, spacing = scan.values, scan.spacing
-    if values.ndim != len(sides):
-        raise Unreadable(f"it has {values.ndim} sides where {len(sides)} are expected")
+    shape = scan.values.shape
+    if len(shape) != len(sides):
+        raise Unreadable(f"it has {len(shape)} sides where {len(sides)} are expected")
     if millimetres is not None:
-        if spacing is None:
-            raise Unreadable(
-                "it does not say how large its pixels are, and data.spacing asks for millimetres"
-            )
-        wanted = tuple(max(1, round(n * s / millimetres)) for n, s in zip(values.shape, spacing, strict=True))
+        wanted = counts_at(scan, millimetres)
     else:
-        scale = min(1.0, *(side / n for side, n in zip(sides, values.shape, strict=True)))
-        wanted = tuple(max(1, round(n * scale)) for n in values.shape)
+        scale = min(1.0, *(side / n for side, n in zip(sides, shape, strict=True)))
+        wanted = tuple(max(1, round(n * scale)) for n in shape)
+    values, spacing = _brought(scan, wanted)
+    return framed(values, sides), spacing
+
+
+def unshrunk(scan: Scan, millimetres: float | None) -> tuple[Values, tuple[float, ...] | None]:
+    """All values of a volume (d, h, w) at its own spacing, or at the one that is asked for, and that spacing.  Raises
+    `Unreadable`."""
+    scan = scan.towards(AXIAL)
+    return _brought(scan, counts_at(scan, millimetres))
+
+
+def counts_at(scan: Scan, millimetres: float | None) -> tuple[int, ...]:
+    """How many values a scan has along each side at this spacing, or at its own.  Raises `Unreadable`."""
+    if millimetres is None:
+        return scan.values.shape
+    if scan.spacing is None:
+        raise Unreadable("it does not say how large its pixels are, and data.spacing asks for millimetres")
+    return tuple(
+        max(1, round(n * s / millimetres)) for n, s in zip(scan.values.shape, scan.spacing, strict=True)
+    )
+
+
+def _brought(scan: Scan, shape: tuple[int, ...]) -> tuple[Values, tuple[float, ...] | None]:
+    """Its values on a grid of this shape, and their spacing."""
+    spacing = scan.spacing
     if spacing is not None:
-        spacing = tuple(s * n / m for s, n, m in zip(spacing, values.shape, wanted, strict=True))
-    return _framed(_resampled(values, wanted), sides), spacing
+        spacing = tuple(s * n / m for s, n, m in zip(spacing, scan.values.shape, shape, strict=True))
+    return _resampled(scan.values, shape), spacing
 
 
 def _resampled(values: Values, shape: tuple[int, ...]) -> Values:
@@ -128,7 +160,7 @@ def _plane(values: Values, width: int, height: int) -> Values:
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _framed(values: Values, sides: tuple[int, ...]) -> Values:
+def framed(values: Values, sides: tuple[int, ...]) -> Values:
     """In the middle of a grid: cut, or with empty places around."""
     if values.shape == sides:
         return values
@@ -144,15 +176,13 @@ def _framed(values: Values, sides: tuple[int, ...]) -> Values:
 
 def choose_sides(
     shapes: Sequence[tuple[int, ...]],
-    size: int | tuple[int, int] | None,
+    size: int | tuple[int, ...] | None,
     longest: int | None,
 ) -> tuple[tuple[int, ...], Choice]:
-    """Sides for scans of these shapes, which all are slices or all are volumes."""
+    """Sides for scans of these shapes, which all are slices or all are volumes.  Raises `UserError`."""
     dims = len(shapes[0])
     if size is not None:
-        sides = (size,) * dims if isinstance(size, int) else tuple(size)
-        if len(sides) != dims:
-            raise Unreadable("data.size has two sides where volumes have three: give one number")
+        sides = asked_sides(size, dims)
         return sides, ("size", "×".join(map(str, sides)), "asked for")
     most = longest or (VOLUME if dims == 3 else SLICE)
     native = max(set(shapes), key=lambda s: (shapes.count(s), s))
@@ -166,7 +196,26 @@ def choose_sides(
     )
     words = "×".join(map(str, sides))
     was = "×".join(f"{n:g}" for n in median)
-    return sides, ("size", words, f"scans of {was} at the median, shrunk until they fit into {most}")
+    why = f"scans of {was} at the median, shrunk until they fit into {most}"
+    if dims == 3 and scale <= MUCH:
+        why += "; data.volume=patches shrinks nothing"
+    return sides, ("size", words, why)
+
+
+def asked_sides(size: int | tuple[int, ...], dims: int) -> tuple[int, ...]:
+    """data.size as so many sides.
+
+    Raises:
+        UserError: it has another number of them, or one below 1.
+    """
+    sides = (size,) * dims if isinstance(size, int) else tuple(size)
+    if len(sides) != dims or min(sides) < 1:
+        known = "slices have two sides" if dims == 2 else "volumes have three sides"
+        raise UserError(
+            f"data.size={'×'.join(map(str, sides))} does not fit, as {known} of 1 or more: give {dims} numbers, or one "
+            "for all"
+        )
+    return sides
 
 
 def brightness(values: Values) -> float:

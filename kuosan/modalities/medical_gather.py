@@ -11,25 +11,25 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from kuosan.errors import UserError
-from kuosan.modalities.base import Choice, Gathered, Skip, Unreadable
-from kuosan.modalities.folder import CLASS, Entry, Folder
+from kuosan.modalities.base import Choice, Gathered, Skip
+from kuosan.modalities.folder import CLASS, Folder
+from kuosan.modalities.medical_fill import Filled, fill, relative, rows_of, top_of
 from kuosan.modalities.medical_form import (
     APART,
     MedicalForm,
     Values,
-    brightness,
     choose_range,
     choose_sides,
-    fit,
 )
-from kuosan.modalities.medical_scan import AXIAL, Scan, codes_of
+from kuosan.modalities.medical_patches import choose_patch, placed, whole_shapes
+from kuosan.modalities.medical_scan import AXIAL, codes_of
 from kuosan.modalities.medical_series import Series, alike, survey
 from kuosan.modalities.medical_told import counted, harmless
 from kuosan.modalities.split import held_out_count
@@ -41,28 +41,12 @@ MANY = 32  # volumes from which a data set of small ones is one of volumes
 SMALL = 32  # the longest side of those
 
 
-@dataclass
-class _Filled:
-    """What the second pass found, one of each per item but for `failed`."""
-
-    values: list[Values] = field(default_factory=list)
-    hashes: list[bytes] = field(default_factory=list)
-    series: list[Series] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    spacings: list[tuple[float, ...] | None] = field(default_factory=list)
-    scans: list[Scan] = field(default_factory=list)  # without their values
-    failed: list[Skip] = field(default_factory=list)
-    blank: int = 0
-    holes: int = 0
-
-
 def gather_scans(
     folder: Folder,
     kind: type[MedicalModality],
     like: MedicalModality | None = None,
     *,
-    size: int | tuple[int, int] | None = None,
+    size: int | tuple[int, ...] | None = None,
     max_side: int | str = "auto",
     volume: str = "auto",
     spacing: float | None = None,
@@ -73,7 +57,8 @@ def gather_scans(
 
     Args:
         size, max_side: sides, or the longest of them.
-        volume: slices, volume or auto, which is volumes where all are small and there are many.
+        volume: slices, volume, patches (of volumes, `medical_patches`) or auto, which is volumes where all are small
+            and there are many.
         spacing: millimetres that all are brought to.
         span: "low..high" in units, outside of which values are clipped.
         moments: of volumes in time the first, or all.
@@ -92,40 +77,45 @@ def gather_scans(
     if not series:
         raise UserError(_nothing(folder, failed + left_out))
     if like is None:
-        shapes = [
-            one.shape(whole) for one in series for _ in (one.frames if not whole and one.frames else (0,))
-        ]
-        try:
-            sides, told = choose_sides(shapes, size, max_side if isinstance(max_side, int) else None)
-        except Unreadable as error:
-            raise UserError(error.reason) from None
-        choices.append(told)
+        longest = max_side if isinstance(max_side, int) else None
+        if volume == "patches":
+            sides, median, told = choose_patch(whole_shapes(series, spacing), size, longest)
+        else:
+            shapes = [
+                one.shape(whole) for one in series for _ in (one.frames if not whole and one.frames else (0,))
+            ]
+            sides, one = choose_sides(shapes, size, longest)
+            median, told = (), [one]
+        choices += told
     else:
-        sides, spacing = like.form.sides, like.form.millimetres
+        sides, spacing, median = like.form.sides, like.form.millimetres, like.form.scan
     inverted = like.form.inverted if like else 2 * sum(one.inverted for one in series) > len(series)
-    found = _fill(series, sides, spacing, whole, inverted)
+    found = fill(series, sides, spacing, inverted, whole=whole, cut=bool(median))
     failed += found.failed
     if not found.values:
         raise UserError(_nothing(folder, failed + left_out))
-    storage = np.stack(found.values)[:, None]
+    storage = found.stacked()
     if like is None:
-        form = _described(found, sides, spacing, inverted, whole)
+        form = replace(_described(found, sides, spacing, inverted, whole), scan=median)
         storage, form, more = _measured(storage, found, form, asked)
         choices += [*more, *_told(found, series, form)]
     else:
         form = like.form
         if form.unit == "relative":
-            storage = _relative(storage, found)
+            storage = relative(storage, found)
     if found.blank:
-        left_out.append((f"{found.blank:,} slices", "nothing is in them: one value throughout"))
-    names = _names(folder, found)
+        blank = "patches" if form.patches else "slices"
+        left_out.append((f"{found.blank:,} {blank}", "nothing is in them: one value throughout"))
+    names = _names(folder, found, "patch" if form.patches else "slice")
     patients = [one.patient for one in found.series]
     columns, hidden = _columns(found, patients)
-    sides_of, why, more = _held(found, patients)
+    sides_of, why, more = _held(found, patients, form.patches)
+    for values in storage:
+        values[:] = form.quantised(values)
     return Gathered(
-        kind(form), torch.from_numpy(form.quantised(storage)), found.hashes, names, columns, frozenset({CLASS}),
-        sides_of, [""] * len(names), _histograms(found), failed, left_out,
-        [*choices, *hidden, *more] if like is None else [], groups=patients,
+        kind(form), placed(storage, found.places, form) if form.patches else torch.from_numpy(storage),
+        found.hashes, names, columns, frozenset({CLASS}), sides_of, [""] * len(names), _histograms(found), failed,
+        left_out, [*choices, *hidden, *more] if like is None else [], groups=patients,
         totals={"patients": float(len(set(patients))), "series": float(len({id(s) for s in found.series}))},
         split_why=why,
     )  # fmt: skip
@@ -146,10 +136,10 @@ def _ends(text: str | None) -> tuple[float, float] | None:
 
 def _volumes(series: list[Series], asked: str, choices: list[Choice]) -> bool:
     """Whether items are volumes."""
-    if asked not in ("auto", "slices", "volume"):
-        raise UserError(f"data.volume cannot be {asked!r}: choose one of auto, slices, volume.")
+    if asked not in ("auto", "slices", "volume", "patches"):
+        raise UserError(f"data.volume cannot be {asked!r}: choose one of auto, slices, volume, patches.")
     if asked != "auto":
-        return asked == "volume"
+        return asked != "slices"
     small = [one for one in series if not one.gap and max(one.shape(True)) <= SMALL]
     if len(small) == len(series) >= MANY:
         choices.append(("volume", "volume", f"{len(small):,} volumes, none longer than {SMALL}"))
@@ -158,45 +148,8 @@ def _volumes(series: list[Series], asked: str, choices: list[Choice]) -> bool:
     return False
 
 
-def _fill(
-    series: list[Series], sides: tuple[int, ...], spacing: float | None, whole: bool, inverted: bool
-) -> _Filled:
-    found = _Filled()
-    for one in series:
-        entry = one.entries[0]
-        try:
-            for place, (read, entry) in enumerate(one.items(whole, one.inverted != inverted)):
-                try:
-                    scan = read()
-                    values, apart = fit(scan, sides, spacing)
-                except Unreadable as error:
-                    found.failed.append((entry.name, error.reason))
-                    continue
-                finite = values[np.isfinite(values)]
-                if not finite.size or finite.min() == finite.max():
-                    found.blank += 1
-                    continue
-                found.holes += int(np.isnan(scan.values).any())
-                found.values.append(values)
-                found.hashes.append(_hash(scan.values))
-                found.series.append(one)
-                found.entries.append(entry)
-                found.places.append(place)
-                found.spacings.append(apart)
-                found.scans.append(replace(scan, values=np.broadcast_to(np.float32(0), scan.values.shape)))
-        except Unreadable as error:
-            found.failed.append((entry.name, error.reason))
-    return found
-
-
-def _hash(values: Values) -> bytes:
-    digest = hashlib.sha256(str(values.shape).encode())
-    digest.update(np.ascontiguousarray(values).data)
-    return digest.digest()
-
-
 def _described(
-    found: _Filled, sides: tuple[int, ...], spacing: float | None, inverted: bool, whole: bool
+    found: Filled, sides: tuple[int, ...], spacing: float | None, inverted: bool, whole: bool
 ) -> MedicalForm:
     """What headers and fitting tell of the form."""
     first = found.scans[0]
@@ -216,15 +169,15 @@ def _described(
 
 
 def _measured(
-    storage: Values, found: _Filled, form: MedicalForm, asked: tuple[float, float] | None
+    storage: Values, found: Filled, form: MedicalForm, asked: tuple[float, float] | None
 ) -> tuple[Values, MedicalForm, list[Choice]]:
     """What values tell: whether brightness is relative, and the range."""
     choices: list[Choice] = []
     if form.unit == "raw" and asked is None:
-        tops = [brightness(storage[rows]) for rows in _rows(found)]
+        tops = [top_of(storage, found, rows) for rows in rows_of(found)]
         low, high = np.quantile(tops, (0.05, 0.95))
         if high > APART * low:
-            storage = _relative(storage, found)
+            storage = relative(storage, found)
             form = replace(form, unit="relative", whole=False, window=None)
             why = f"scans are up to {high / low:.0f} times as bright as others: 1 is each one's own 99.8 % quantile"
             choices.append(("unit", "relative", why))
@@ -232,24 +185,9 @@ def _measured(
     return storage, form, [*choices, *more]
 
 
-def _rows(found: _Filled) -> list[list[int]]:
-    """The items of each series."""
-    rows: dict[int, list[int]] = {}
-    for i, one in enumerate(found.series):
-        rows.setdefault(id(one), []).append(i)
-    return list(rows.values())
-
-
-def _relative(storage: Values, found: _Filled) -> Values:
-    for rows in _rows(found):
-        if found.series[rows[0]].unit != "relative":
-            storage[rows] /= brightness(storage[rows])
-    return storage
-
-
-def _told(found: _Filled, series: Sequence[Series], form: MedicalForm) -> list[Choice]:
+def _told(found: Filled, series: Sequence[Series], form: MedicalForm) -> list[Choice]:
     """What of the data somebody should know who reads their numbers."""
-    n = len(found.values)
+    n = len(found.hashes)
     choices: list[Choice] = []
     if form.unit == "HU":
         choices.append(("unit", "HU", "Hounsfield units, by the files' slope and intercept"))
@@ -263,9 +201,8 @@ def _told(found: _Filled, series: Sequence[Series], form: MedicalForm) -> list[C
             if s is not None and max(abs(a / b - 1) for a, b in zip(s, form.spacing, strict=True)) > 0.05
         ]
         odd = f"; {len(far):,} of {n:,} differ by more than 5 %" if far else ""
-        choices.append(
-            ("spacing", f"{words} mm", f"median after fitting{odd}; data.spacing brings all to one")
-        )
+        fitted = "" if form.patches else " after fitting"
+        choices.append(("spacing", f"{words} mm", f"median{fitted}{odd}; data.spacing brings all to one"))
     if missing := sum(s is None for s in found.spacings):
         choices.append(("spacing", "unknown", f"{missing:,} of {n:,} do not say how large their pixels are"))
     if form.inverted:
@@ -286,8 +223,8 @@ def _told(found: _Filled, series: Sequence[Series], form: MedicalForm) -> list[C
     return choices
 
 
-def _names(folder: Folder, found: _Filled) -> list[str]:
-    """Of files that only count, where each is one item, the files' own; else numbers of patient, series and slice."""
+def _names(folder: Folder, found: Filled, part: str) -> list[str]:
+    """Of files that only count, where each is one item, the files' own; else numbers of patient, series and part."""
     files = [entry.name for entry in found.entries]
     if counted([entry.name for entry in folder.entries]) and len(set(files)) == len(files):
         return files
@@ -297,18 +234,18 @@ def _names(folder: Folder, found: _Filled) -> list[str]:
         patients.setdefault(one.patient, len(patients) + 1)
         mine = parts.setdefault(one.patient, {})
         mine.setdefault(id(one), len(mine) + 1)
-    wide, deep = len(str(len(patients))), len(str(max(found.places)))
-    several = max(found.places) > 0
+    wide, deep = len(str(len(patients))), len(str(max(found.numbers)))
+    several = max(found.numbers) > 0
     out = []
-    for one, place in zip(found.series, found.places, strict=True):
+    for one, number in zip(found.series, found.numbers, strict=True):
         name = f"patient {patients[one.patient]:0{wide}d}"
         if len(parts[one.patient]) > 1:
             name += f", series {parts[one.patient][id(one)]}"
-        out.append(name + (f", slice {place + 1:0{deep}d}" if several else ""))
+        out.append(name + (f", {part} {number + 1:0{deep}d}" if several else ""))
     return out
 
 
-def _columns(found: _Filled, patients: list[bytes]) -> tuple[dict[str, list[str | None]], list[Choice]]:
+def _columns(found: Filled, patients: list[bytes]) -> tuple[dict[str, list[str | None]], list[Choice]]:
     rows = [dict(entry.columns) for entry in found.entries]
     keys = dict.fromkeys(key for row in rows for key in row)
     return harmless(
@@ -316,8 +253,8 @@ def _columns(found: _Filled, patients: list[bytes]) -> tuple[dict[str, list[str 
     )
 
 
-def _held(found: _Filled, patients: list[bytes]) -> tuple[list[str], str, list[Choice]]:
-    """The side of each item, why, and what to say of it: whole patients, or blocks of slices of a single one."""
+def _held(found: Filled, patients: list[bytes], patches: bool) -> tuple[list[str], str, list[Choice]]:
+    """The side of each item, why, and what to say of it: whole patients, or blocks of parts of a single one."""
     sides, n = [entry.side for entry in found.entries], len(patients)
     if "val" in sides:
         across = {p for p, s in zip(patients, sides, strict=True) if s == "val"} & {
@@ -350,7 +287,8 @@ def _held(found: _Filled, patients: list[bytes]) -> tuple[list[str], str, list[C
         held = [i for start in (n // 3, 2 * n // 3) for i in (start + k for k in range(size))][
             : max(wanted, 1)
         ]
-        why = "blocks of neighbouring slices, as there is one patient only"
+        parts = "patches, which share voxels with others," if patches else "slices,"
+        why = f"blocks of neighbouring {parts} as there is one patient only"
         choices = [("patients", "1", "what is measured says nothing of other patients")]
     else:
         return sides, "", []
@@ -358,7 +296,7 @@ def _held(found: _Filled, patients: list[bytes]) -> tuple[list[str], str, list[C
     return ["val" if i in chosen else "train" for i in range(n)], why, choices
 
 
-def _histograms(found: _Filled) -> dict[str, dict[str, int]]:
+def _histograms(found: Filled) -> dict[str, dict[str, int]]:
     sizes = Counter("×".join(map(str, scan.values.shape)) for scan in found.scans)
     kinds = Counter(f"{scan.kind} {scan.plane}".strip() for scan in found.scans)
     files = Counter("DICOM" if one.frames else "NIfTI" for one in found.series)

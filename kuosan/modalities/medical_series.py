@@ -22,7 +22,7 @@ from kuosan.modalities.base import Skip, Unreadable
 from kuosan.modalities.folder import Entry, Folder
 from kuosan.modalities.medical_dicom import Frame, Opened, read_frames, read_scan, turned
 from kuosan.modalities.medical_nifti import peek_volume, read_volume
-from kuosan.modalities.medical_scan import Scan
+from kuosan.modalities.medical_scan import AXIAL, Scan
 from kuosan.modalities.medical_told import MANY, person_of
 from kuosan.modalities.sides import HELD_OUT, TRAIN
 
@@ -64,12 +64,14 @@ class Series:
 
     def shape(self, volume: bool) -> tuple[int, ...]:
         """Of one item, before it is fitted."""
-        if self.frames:
-            size = self.frames[0].size
-            if not volume:
-                return size
-            return self._form().towards("SPL").values.shape
-        return self._peeked.values.shape if volume else self.planes(self._peeked).values.shape[1:]
+        if volume:
+            return self.form.values.shape
+        return self.frames[0].size if self.frames else self.planes(self._peeked).values.shape[1:]
+
+    @property
+    def form(self) -> Scan:
+        """All of it as a volume, upright, with nothing in it."""
+        return self._form().towards(AXIAL) if self.frames else self._peeked
 
     def _form(self) -> Scan:
         """A DICOM series as a volume, with nothing in it."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.guidance import restored
+from kuosan.modalities import Modality
 from kuosan.recipes.inverse import CHUNK, Items, fixed, items_of
 from kuosan.recipes.noise import build_solver
 from kuosan.recipes.student import needs_flow
@@ -144,7 +145,7 @@ def pictures(run: Run, found: Anomalies) -> list[Image.Image]:
     out = []
     for x, back, one in zip(found.x, found.restored, found.maps, strict=True):
         parts = [modality.show(modality.decode(row[None]), 1) for row in (x, back)]
-        heat = (255 * colormaps["inferno"](_flat(one.numpy()) / top)[..., :3]).astype(np.uint8)
+        heat = (255 * colormaps["inferno"](_flat(one.numpy(), modality) / top)[..., :3]).astype(np.uint8)
         size = (parts[0].width, parts[0].height)
         parts.append(Image.fromarray(heat).resize(size, Image.Resampling.NEAREST))
         sheet = Image.new("RGB", (sum(p.width for p in parts), size[1]), "white")
@@ -164,8 +165,12 @@ def column(sheets: Sequence[Image.Image]) -> Image.Image:
     return out
 
 
-def _flat(values: Any) -> Any:
+def _flat(values: Any, modality: Modality[Any]) -> Any:
     """A map as a picture: of volumes the middle planes, of one side a stripe."""
     from kuosan.modalities.medical_draw import planes
 
-    return planes(values) if values.ndim > 1 else values[None]
+    if values.ndim == 1:
+        return values[None]
+    scales = [modality.units(axis).get("mm") for axis in modality.axes]
+    spacing = [1 / scale for scale in scales if scale]
+    return planes(values, spacing if len(spacing) == values.ndim else None)

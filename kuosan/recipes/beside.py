@@ -1,8 +1,8 @@
-"""What stands beside the pictures that a run makes: kept for samples that nobody asked for more of, or a person's own.
+"""What stands beside the items that a run makes: kept for samples that nobody asked for more of, or a person's own.
 
-A run that was trained with something beside its pictures (`modalities.beside`) keeps that of some of its data in
-``beside.safetensors``, so that it can be sampled without them; which of them stands beside a sample is drawn from the
-sample's own seed.
+A run that was trained with something beside its items (`modalities.beside`, `modalities.medical_patches`) keeps that of
+some of its data in ``beside.safetensors``, so that it can be sampled without them; which of them stands beside a sample
+is drawn from the sample's own seed.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ FACTOR = 4  # that pictures are enlarged by, unless somebody says
 
 
 def keep(path: Path, data: Dataset) -> None:
-    """Into the folder of a run: what stands beside items that it held out, or beside others where there are none."""
+    """Into the folder of a run: what stands beside pictures that it held out, or beside others where there are none; of
+    patches, whose places tell nothing of anybody, beside those of training."""
     modality = data.modality
     if not modality.beside_channels:
         return
-    assert isinstance(modality, ImageModality)
-    split = data.val if len(data.val) else data.train
+    split = data.val if len(data.val) and isinstance(modality, ImageModality) else data.train
     count = min(MOST, len(split))
     small = modality.small(split.x[torch.arange(count) * len(split) // count])
     write_bytes(path / FILE, safetensors.torch.save({"small": small.contiguous()}))
@@ -64,9 +64,7 @@ def shown(run: Run, seeds: Seeds, cond: Mapping[str, Tensor]) -> dict[str, Tenso
         return dict(cond)
     small = kept(run.path)
     rows = (seeds.fold("beside").uniforms() * len(small)).long().clamp_max(len(small) - 1)
-    modality = run.modality
-    assert isinstance(modality, ImageModality) and modality.beside is not None
-    return {**cond, BESIDE: modality.beside.shown(small[rows])}
+    return {**cond, BESIDE: run.modality.shown(small[rows])}
 
 
 def conditions(run: Run, seed: int, numbers: range, where: Where) -> dict[str, Tensor]:

@@ -284,6 +284,8 @@ def _training(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
     data = facts.recipe.data
     if data.enlarge:
         yield "small pictures beside large ones", ("saharia2023", "ho2022cascaded", "wang2023ddnm")
+    elif data.volume == "patches":
+        yield "places of patches", ("wang2023patch",)
     elif network_beside := facts.network.get("beside"):
         yield f"maps of {network_beside} classes", ("park2019spade",)
     if data.aspect == "buckets":

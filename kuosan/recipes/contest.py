@@ -143,13 +143,13 @@ class Contest:
             raise UserError(f"there is no method {wrong!r} to compare: choose from {known}")
         if "init" in self.leaves or "distil.steps" in self.leaves:
             raise UserError("rivals begin at nothing, so diffusion does too: leave init away")
-        if any(
+        if self.leaves.get("data.volume") == "patches" or any(
             self.leaves.get(leaf, usual) != usual
             for leaf, usual in (("data.enlarge", 0), *self._form.items())
         ):
             raise UserError(
-                "rivals are of one shape, and look at nothing beside their pictures: leave data.enlarge, data.map and "
-                "data.aspect away"
+                "rivals are of one shape, and look at nothing beside their items: leave data.enlarge, data.map, "
+                "data.aspect and data.volume=patches away"
             )
         self.arm(DIFFUSION, 0).open()
         data = self.dataset

@@ -122,7 +122,7 @@ def check_teacher(teacher: Run, steps: int, w: float | None = None) -> None:
         )
     if facts.network.get("beside"):
         raise UserError(
-            f"{teacher.path} looks at what stands beside each picture, of which its walks from noise would have to "
+            f"{teacher.path} looks at what stands beside each item, of which its walks from noise would have to "
             "be told one by one: sample it in few steps, as `kuosan tune` finds them"
         )
     process = teacher.denoiser.process  # a run without weights says so here

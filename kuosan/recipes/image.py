@@ -350,7 +350,7 @@ def _with_beside(recipe: Recipe, network: dict[str, Any], beside: int) -> dict[s
     """
     if network.get("beside", beside) != beside:
         raise UserError(
-            f"{recipe.init} was told of {network['beside']} channels beside its pictures, and these have {beside}: "
+            f"{recipe.init} was told of {network['beside']} channels beside its items, and these have {beside}: "
             "leave --init away"
         )
     if recipe.adapter.rank and not network.get("beside"):

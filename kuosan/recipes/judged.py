@@ -73,10 +73,10 @@ def with_beside(
     found: Evaluation, run: Run, data: Dataset, seconds: float, seed: int, out: Path | None = None
 ) -> Evaluation:
     """An evaluation with what only runs with something beside their pictures can be asked; as it is of others."""
-    if not run.facts.network.get("beside"):
-        return found
     modality, split = run.modality, data.val if len(data.val) else data.train
-    assert isinstance(modality, ImageModality) and modality.beside is not None
+    if not run.facts.network.get("beside") or not isinstance(modality, ImageModality):
+        return found
+    assert modality.beside is not None
     one = again(run, split, MOST if seconds >= 10 else FEWEST)
     # What is measured is what is written: clipped, and rounded to the depth of the files.
     made = modality.encode(modality.decode(one.made))
@@ -104,11 +104,11 @@ def _numbers(beside: Float[Tensor, "n k h w"]) -> Tensor:
 
 
 def beside_section(run: Run, split: Split) -> Section | None:
-    """The section of a report that shows a few of them; None where nothing stands beside."""
-    if not run.facts.network.get("beside") or not len(split):
-        return None
+    """The section of a report that shows a few of them; None where nothing stands beside pictures."""
     modality = run.modality
-    assert isinstance(modality, ImageModality) and modality.beside is not None
+    if not run.facts.network.get("beside") or not isinstance(modality, ImageModality) or not len(split):
+        return None
+    assert modality.beside is not None
     one = again(run, split, ITEMS)
     if isinstance(modality.beside, Enlarging) and one.small is not None:
         factor = modality.beside.factor

@@ -265,7 +265,9 @@ class Run:
         cond = beside.shown(self, seeds, cond)
         if steered is not None and steered.onward:
             same: Any = {"steps": steps, "solver_name": solver_name, "grid": grid, "w": w}
-            yield from onward(steered, seeds, lambda one, its: self.walk(its, cond, steered=one, **same))
+            yield from onward(
+                steered, seeds, cond, lambda one, its, told: self.walk(its, told, steered=one, **same)
+            )
             return
         sampling, student = self.facts.recipe.sampling, bool(self.facts.recipe.distil.steps)
         if student:
@@ -348,9 +350,9 @@ class Run:
                 zs.append(last.x.cpu())
                 x = self.decoded(last.x).cpu()
                 xs.append(steering.finish(x, numbers) if steering else x)
-                conds.append(cond)
+                conds.append({k: c for k, c in cond.items() if k != BESIDE})  # which is as large as samples
         part = slice(first - start, first - start + n)
-        cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0] if k != BESIDE}
+        cond = {k: torch.cat([c[k] for c in conds])[part].clone() for k in conds[0]}
         z = None if self.codec is None else torch.cat(zs)[part].clone()
         modality = steering.writes if steering else self.modality.of_samples
         x = torch.cat(xs)[part].clone()

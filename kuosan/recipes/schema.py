@@ -30,9 +30,9 @@ class DataPart(_Part):
 
     path: str = ""
     modality: str = "auto"
-    size: int | tuple[int, int] | None = Field(
+    size: int | tuple[int, int] | tuple[int, int, int] | None = Field(
         None,
-        description="side, or height and width, of every picture; of shapes most cells a side, or points",
+        description="side, or (depth,) height and width of items; of shapes most cells a side, or points",
     )
     max_side: int | Auto = Field("auto", description="longest side that pictures are brought to")
     enlarge: Enlarge = 0
@@ -77,8 +77,8 @@ class DataPart(_Part):
     mirror: Literal["auto", "none", "x", "y", "xy"] = Field(
         "auto", description="shapes and plans: axes along which training also sees them mirrored"
     )
-    volume: Literal["auto", "slices", "volume"] = Field(
-        "auto", description="medical: whether an item is a slice or a whole volume"
+    volume: Literal["auto", "slices", "volume", "patches"] = Field(
+        "auto", description="medical: whether an item is a slice, a whole volume, or a part of one as it is"
     )
     spacing: float | None = Field(
         None,

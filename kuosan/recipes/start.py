@@ -13,6 +13,7 @@ from kuosan.codecs import Codec
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
 from kuosan.modalities.captions import Captions
+from kuosan.modalities.image_format import asked_size
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import read_tokeniser
 from kuosan.networks.given import made_to_look, made_to_see
@@ -48,13 +49,13 @@ class Start:
         """Height and width of its pictures."""
         return self.modality.shape[1:]
 
-    def form(self, size: int | tuple[int, int] | None) -> Modality[Any]:
+    def form(self, size: int | tuple[int, ...] | None) -> Modality[Any]:
         """The modality to read the new data in: the start's own, or pictures of this size.
 
         Raises:
-            UserError: there is a codec, whose latents are of one size.
+            UserError: there is a codec, whose latents are of one size; or sizes that no picture has.
         """
-        height, width = (size, size) if isinstance(size, int) else size or self.size
+        height, width = self.size if size is None else asked_size(size)
         if self.codec and (height, width) != self.size:
             raise UserError(
                 f"data.size={size} is not that of the start, whose codec was made for {self.size[0]}×{self.size[1]}: "

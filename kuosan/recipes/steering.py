@@ -30,11 +30,13 @@ from torch import Tensor
 from kuosan.core.posteriors import Point
 from kuosan.core.random import Seeds
 from kuosan.core.shapes import BESIDE, as_time, at
+from kuosan.core.windows import starts_of
 from kuosan.denoisers.base import Denoiser
 from kuosan.guidance.averages import Averages, exact
 from kuosan.guidance.given import Given
-from kuosan.guidance.windows import OVERLAP, Windows, starts_of
+from kuosan.guidance.windows import OVERLAP, Windows, seen_from
 from kuosan.modalities import Modality
+from kuosan.networks.sides import each
 from kuosan.processes.additive import AdditiveProcess
 from kuosan.solvers import Solver, Step, trajectory
 
@@ -144,9 +146,11 @@ class Steering:
             given = Parts(run.encoded(mine.x), codec.known(mine.mask) if codec else mine.mask)
         if self.vary is not None:
             vary = run.encoded(self.vary[self._index(numbers)])
+        patch = run.facts.network.get("patch")
         return Steered(
             (run.latent_shape[0], *sides), window, given, vary, self.strength,
             self.trained, self.larger and self.stitch == "continue", self._known(numbers), self.scale or 1.0,
+            None if patch is None else each(patch, len(sides)),
         )  # fmt: skip
 
     def finish(self, x: Tensor, numbers: range) -> Tensor:
@@ -178,6 +182,7 @@ class Steered:
         onward: windows go on from each other; else they are blended.
         averages: of each.
         scale: of its sides, by which times of samplers are moved.
+        cells: sides of the network's patches, where it has such.
     """
 
     shape: tuple[int, ...]
@@ -189,6 +194,7 @@ class Steered:
     onward: bool = False
     averages: Known | None = None
     scale: float = 1.0
+    cells: tuple[int, ...] | None = None
 
     def around(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser, of windows and with given parts and averages where there are any."""
@@ -196,7 +202,7 @@ class Steered:
         if known and (inside := bool(known.corrections)):  # within a window: its memory is that of one
             denoiser = Averages(denoiser, None, known.factor, corrections=known.corrections)
         if self.shape[1:] != self.window:
-            denoiser = Windows(denoiser, self.window, grain=known.factor if known else 1)
+            denoiser = Windows(denoiser, self.window, grain=known.factor if known else 1, cells=self.cells)
         if known:
             denoiser = Averages(denoiser, known.x, known.factor, hands_on=inside)
         return denoiser if given is None else Given(denoiser, given.x, given.mask, trained=self.trained)
@@ -270,10 +276,10 @@ def walked(
     yield from trajectory(denoiser, rule, times, x, seeds.fold("steps"), **cond)
 
 
-Walk = Callable[[Steered, Seeds], Iterator[Step]]
+Walk = Callable[[Steered, Seeds, Mapping[str, Tensor]], Iterator[Step]]
 
 
-def onward(steered: Steered, seeds: Seeds, walk: Walk) -> Iterator[Step]:
+def onward(steered: Steered, seeds: Seeds, cond: Mapping[str, Tensor], walk: Walk) -> Iterator[Step]:
     """The last step of each window, with the whole as it is by then as its state: windows along each side, in the order
     of their places, each given what those before it made where they overlap."""
     starts = [starts_of(n, side, OVERLAP) for n, side in zip(steered.shape[1:], steered.window, strict=True)]
@@ -284,7 +290,7 @@ def onward(steered: Steered, seeds: Seeds, walk: Walk) -> Iterator[Step]:
         here = steered.at(place, Parts(x, done))
         made = x[:, :, *place] if here.given is None else here.given.x
         if here.given is None or not bool(here.given.mask.all()):
-            for step in walk(here, seeds.fold("window", k)):
+            for step in walk(here, seeds.fold("window", k), seen_from(cond, place)):
                 made = step.x
         x, done = x.to(made), done.clone()
         x[:, :, *place] = made if here.given is None else here.given.on(made)

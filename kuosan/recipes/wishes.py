@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kuosan.core.shapes import PICTURE
+from kuosan.core.shapes import BESIDE, PICTURE, VOLUME
 from kuosan.errors import UserError
 from kuosan.modalities import Modality
 from kuosan.modalities.picture_file import read_picture
@@ -62,7 +63,8 @@ def steering(
         mask: a picture, white where pictures are to be made anew.
         vary: items to make variations of.
         strength: of those, from 0 (the items) to 1 (ordinary samples); 0.5 unless given.
-        size: height and width of pictures that are larger than trained, "96x160", or one number for both.
+        size: sides of pictures or volumes that are larger than trained, "96x160" or "33x128x128", or one number for
+            all; of a model of patches, those of the scans that are given or varied unless it is said.
         length: of what has a time, "4s", "120frames" or a number of places.
         stitch: how larger samples are made of windows: blended, or going on from each other. ``auto`` goes on where
             time alone is longer and the model was trained with given parts.
@@ -90,6 +92,11 @@ def steering(
         needs_flow(run.facts, run.path, "keeping parts of items, and varying them,")
     trained = run.modality
     asked = _sides(trained, size, length, run.facts.network.get("free", False))
+    source, part = given if given is not None else vary, bool(keep or mask)
+    told = size is not None and (given is None or part)  # of how large the items are nothing has to be known
+    own = trained.own_sides(Path(source)) if isinstance(source, str | Path) and not told else None
+    if own and size is None:
+        asked = tuple(max(a, b) for a, b in zip(own, asked, strict=True))
     scale = native(trained, asked) if run.facts.network.get("free") else 0.0
     sides = asked if scale else tuple(max(a, b) for a, b in zip(asked, trained.shape[1:], strict=True))
     larger = sides != trained.shape[1:]
@@ -100,8 +107,10 @@ def steering(
         items = items_of(run, vary, None, where, walked)
         begin = items.x
     if given is not None:
-        whole = bool(keep or mask) or not larger
-        items = items_of(run, given, None, where, walked if whole else trained)
+        form = trained.sized(own) if own else trained
+        if part or not larger or any(a > b for a, b in zip(form.shape, walked.shape, strict=True)):
+            form = walked
+        items = items_of(run, given, None, where, form)
         parts = _parts(items.x, walked, keep, mask, given)
     if given is not None and vary is not None and len(parts.x) != len(begin):  # type: ignore[union-attr, arg-type]
         raise UserError(
@@ -115,12 +124,24 @@ def steering(
     )  # fmt: skip
     if shown:
         return with_map(run, made, Path(map) if map else None, boxes, (sides[-2], sides[-1]))
-    if larger and run.facts.network.get("beside"):
+    return _placed(run, made, walked) if larger and run.facts.network.get("beside") else made
+
+
+def _placed(run: Run, steering: Steering, walked: Modality[Any]) -> Steering:
+    """With what stands beside samples that are larger than trained: what stands beside the items, or the usual.
+
+    Raises:
+        UserError: somebody has to say it.
+    """
+    whole, cond = walked.beside_whole, steering.cond or {}
+    if whole is None:
         raise UserError(
             f"larger pictures than {run.path} was trained on need something beside them that is as large: add --map or "
             "--boxes, or use --enlarge"
         )
-    return made
+    if BESIDE in cond and cond[BESIDE].shape[2:] == whole.shape[2:]:
+        return steering
+    return replace(steering, beside=whole.expand(max(1, steering.items), *whole.shape[1:]))
 
 
 def _lonely(given: Any, keep: Any, mask: Any, vary: Any, strength: float | None) -> None:
@@ -160,16 +181,19 @@ def _sides(
     sides = dict(zip(modality.axes, modality.shape[1:], strict=True))
     if size is not None:
         numbers = str(size).lower().replace("×", "x").split("x")
-        if not all(n.strip().isdecimal() and int(n) for n in numbers) or len(numbers) > 2:
-            raise UserError(f"--size {size} is no size: give height and width, as in 96x160, or one number")
+        solid = set(VOLUME) <= set(sides)
+        axes = VOLUME if solid else PICTURE
+        if not all(n.strip().isdecimal() and int(n) for n in numbers) or len(numbers) not in (1, len(axes)):
+            ways = "depth, height and width, as in 33x128x128" if solid else "height and width, as in 96x160"
+            raise UserError(f"--size {size} is no size of {modality.noun}: give {ways}, or one number")
         if not set(PICTURE) <= set(sides):
             raise UserError(
                 f"--size is of pictures, and {modality.noun} have no height and width: use --length"
             )
-        asked = dict(zip(PICTURE, [int(n) for n in numbers] * (3 - len(numbers)), strict=True))
+        asked = dict(zip(axes, [int(n) for n in numbers] * (len(axes) // len(numbers)), strict=True))
         near = free and native(modality, tuple(asked.values()))
-        if not near and any(asked[axis] < sides[axis] for axis in PICTURE):
-            trained = times([sides[axis] for axis in PICTURE])
+        if not near and any(asked[axis] < sides[axis] for axis in axes):
+            trained = times([sides[axis] for axis in axes])
             raise UserError(
                 f"--size {size} is smaller than the {trained} that this model makes: make those and crop or shrink them"
             )

@@ -73,7 +73,7 @@ def test_types_and_bounds_are_those_of_the_code() -> None:
     kinds = {name: generate.type_name(info) for name, info in generate.leaves(Recipe)}
     assert kinds["training.ema"] == "`auto`, float, > 0, < 0.28"
     assert kinds["training.batch"] == "`auto`, int"
-    assert kinds["data.size"] == "int, tuple[int, int]"
+    assert kinds["data.size"] == "int, tuple[int, int], tuple[int, int, int]"
     assert kinds["objective.kind"] == "`denoising`, `elbo`"
 
 

@@ -10,9 +10,10 @@ from kuosan.core.grids import Karras
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine
 from kuosan.core.shapes import AVERAGES
+from kuosan.core.windows import starts_of
 from kuosan.denoisers.exact import CorrelatedDenoiser
 from kuosan.guidance.averages import Averages, averaged, exact, projected, repeated
-from kuosan.guidance.windows import Windows, starts_of
+from kuosan.guidance.windows import Windows
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.solvers import SOLVERS, sample
 

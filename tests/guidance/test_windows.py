@@ -11,10 +11,10 @@ from kuosan.core.posteriors import Gaussian, Point
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import Cosine
 from kuosan.core.shapes import as_time
+from kuosan.core.windows import starts_of
 from kuosan.denoisers.base import Denoiser
 from kuosan.denoisers.exact import CorrelatedDenoiser, MixtureDenoiser
 from kuosan.guidance import ClassifierFree, Given, Windows
-from kuosan.guidance.windows import starts_of
 from kuosan.processes.gaussian import GaussianProcess
 from kuosan.solvers import SOLVERS, sample
 from tests.laws.test_guidance import ByClass
@@ -117,6 +117,37 @@ def test_windows_cover_every_place_and_overlap_as_asked() -> None:
         starts_of(7, 8, 0.5)
 
 
+@pytest.mark.parametrize("cell", [2, 3, 4, 8])
+@pytest.mark.parametrize("side", [8, 16, 32])
+def test_windows_do_not_all_begin_at_edges_of_patches(side: int, cell: int) -> None:
+    for n in range(side + 1, 6 * side):
+        for overlap in (0.0, 0.25, 0.5, 0.75):
+            usual, starts = starts_of(n, side, overlap), starts_of(n, side, overlap, cell=cell)
+            assert any(start % cell for start in starts) and len(starts) <= len(usual) + 1
+            assert starts[0] == 0 and starts[-1] == n - side
+            assert all(0 < b - a <= side * (1 - overlap) for a, b in zip(starts, starts[1:], strict=False))
+            assert starts == usual or not any((n - side) % (cell * (len(usual) - 1)) for _ in starts)
+    assert starts_of(side, side, 0.5, cell=cell) == [0]
+
+
+class Blocks(Denoiser):
+    """Answers with what is seen of patches in a row of four: how far it is to the edge of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = GaussianProcess(Cosine())
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Point:
+        return Point((torch.arange(x_t.shape[-1], dtype=F64) % 4).expand_as(x_t))
+
+
+def test_edges_of_patches_are_averaged_away() -> None:
+    x_t = torch.zeros(4, 1, 64, dtype=F64)
+    seen = [Windows(Blocks(), (16,), cells=cells)(x_t, T).mean[0, 0, 16:48] for cells in ((4,), None)]
+    apart = [float(mean.reshape(-1, 4).mean(0).std()) for mean in seen]
+    assert apart[0] < 0.6 * apart[1]
+
+
 class Counted(Denoiser):
     """Counts calls and their sizes."""
 
@@ -156,3 +187,34 @@ def test_guidance_is_of_each_window_and_given_parts_of_the_whole() -> None:
     each, none = independent(20, mean=1.0)(wide, T).mean, independent(20, mean=0.0)(wide, T).mean
     sign = torch.tensor([-1.0, 1.0, 1.0, -1.0], dtype=F64)[:, None, None]
     assert torch.allclose(guided, none + 2 * sign * (each - none), atol=1e-13)
+
+
+class Wide(Denoiser):
+    """Works on each place alone, by way of many values of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = GaussianProcess(Cosine())
+        self.weights = torch.linspace(0.1, 2, 1000, dtype=F64)
+
+    def forward(self, x_t: Tensor, t: Tensor, **cond: Tensor) -> Point:
+        return Point(torch.tanh(x_t[..., None] * self.weights).mean(-1))
+
+
+def test_gradients_go_through_windows_without_what_is_inside() -> None:
+    """There are hundreds of windows on a scan, and memory for one."""
+    kept: list[int] = []
+
+    def pack(x: Tensor) -> Tensor:
+        kept.append(x.numel())
+        return x
+
+    denoiser = Wide()
+    x_t = Seeds.of(0, 4).normal(torch.empty(4, 1, 29, dtype=F64)).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        mean = Windows(denoiser, (8,))(x_t, T).mean
+    assert sum(kept) < 4 * 8 * 1000, "less than one window's"
+    found = [torch.autograd.grad(mean.sum(), x_t, retain_graph=True)[0] for _ in range(2)]
+    w = denoiser.weights
+    truth = (w * (1 - torch.tanh(x_t.detach()[..., None] * w).square())).mean(-1)
+    assert torch.allclose(found[0], truth, atol=1e-12) and torch.equal(*found)

@@ -118,11 +118,12 @@ def rolls() -> Case:
     return Case(modality, modality.decode(modality.encode(raws)), ".mid")
 
 
-def scans(*sides: int) -> Case:
-    """Slices in Hounsfield units, and volumes of no unit."""
+def scans(*sides: int, patches: bool = False) -> Case:
+    """Slices in Hounsfield units, and volumes of no unit, or patches of their size."""
     rng = np.random.default_rng(4)
     unit, kind, spacing = ("HU", "CT", (0.5, 0.75)) if len(sides) == 2 else ("raw", "MR", (2.0, 0.5, 0.75))
-    modality = MedicalModality(MedicalForm(sides, -1024.0, 1000.0, unit, kind, True, spacing, "SPL"))
+    form = MedicalForm(sides, -1024.0, 1000.0, unit, kind, True, spacing, "SPL")
+    modality = MedicalModality(replace(form, scan=sides if patches else ()))
     values = rng.integers(-1024, 1001, (24, *sides)).astype(np.float32)
     raws = [Scan(v, unit, kind, modality.form.affine, whole=True) for v in values]
     return Case(modality, raws, ".dcm" if len(sides) == 2 else ".nii.gz")
@@ -202,7 +203,7 @@ CASES = {
     "audio": [sounds(1), sounds(2)],
     "image": [pictures()],
     "motion": [motions()],
-    "medical": [scans(6, 5), scans(4, 6, 5)],
+    "medical": [scans(6, 5), scans(4, 6, 5), scans(4, 6, 5, patches=True)],
     "music": [music()],
     "plan": [plans()],
     "points": [clouds()],

@@ -12,6 +12,7 @@ import torch
 
 from kuosan.errors import UserError
 from kuosan.modalities import Dataset, MedicalForm, MedicalModality, Scan, load
+from kuosan.modalities.medical_draw import planes
 from kuosan.modalities.medical_series import NIFTI
 from tests.modalities.medical import NAME, SECRETS, patient, read
 
@@ -115,3 +116,18 @@ def test_nothing_of_a_person_is_said(tmp_path: Path) -> None:
         for i, raw in enumerate(raws):
             content = data.modality.write(raw, tmp_path / f"{i}.{kind}").read_bytes()
             assert not [secret for secret in SECRETS if secret.encode() in content]
+
+
+def test_volumes_are_seen_as_long_as_their_voxels_are() -> None:
+    """The middle planes side by side, each in the middle of the height; thick slices are drawn several times."""
+    values = np.random.default_rng(0).integers(1, 9, (3, 8, 5)).astype(np.float32)
+    z, y, x = values[1], values[::-1, 4], values[::-1, :, 2]
+    for spacing, times in ((None, 1), ((1.0, 1.0, 1.0), 1), ((4.2, 2.0, 2.0), 2), ((2.4, 2.0, 2.0), 1)):
+        found = planes(values, spacing)
+        y_, x_ = (part.repeat(times, 0) for part in (y, x))
+        above = (8 - 3 * times) // 2
+        inside = slice(above, above + 3 * times)
+        assert found.shape == (8, 18) and np.array_equal(found[:, :5], z)
+        assert np.array_equal(found[inside, 5:10], y_) and np.array_equal(found[inside, 10:], x_)
+        assert (np.delete(found[:, 5:], np.r_[inside], 0) == values.min()).all()
+    assert planes(values, (1.0, 1.0, 3.0)).shape == (8, 15 + 15 + 8)

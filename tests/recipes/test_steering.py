@@ -14,6 +14,7 @@ from torch import Tensor
 import kuosan
 from kuosan.core.random import Seeds
 from kuosan.core.schedules import EDM, Cosine
+from kuosan.core.shapes import BESIDE
 from kuosan.errors import UserError
 from kuosan.modalities import ImageModality
 from kuosan.modalities.base import Modality
@@ -169,21 +170,25 @@ def test_a_smaller_item_lies_in_the_middle_of_a_larger_sample(run: kuosan.Run, f
 def test_windows_go_on_from_each_other() -> None:
     """Each is given what those before it made, all of it, and what stays besides."""
     asked: list[Steered] = []
+    seen: list[list[float]] = []
+    beside = torch.arange(8.0).reshape(1, 1, 8)
 
-    def walk(one: Steered, seeds: Seeds) -> list[Step]:
+    def walk(one: Steered, seeds: Seeds, cond: dict[str, torch.Tensor]) -> list[Step]:
         asked.append(one)
+        seen.append(cond[BESIDE][0, 0].tolist())
         x = torch.full((2, 1, 4), float(len(asked)))
         return [Step(0, torch.zeros(2), torch.zeros(2), x, None)]  # type: ignore[arg-type]
 
     mask = torch.zeros(1, 1, 8, dtype=torch.bool)
     mask[..., 7] = True
     steered = Steered((1, 8), (4,), given=Parts(torch.full((2, 1, 8), 9.0), mask), onward=True)
-    *_, last = onward(steered, Seeds.of(0, 2), walk)  # type: ignore[arg-type]
+    *_, last = onward(steered, Seeds.of(0, 2), {BESIDE: beside, "class": beside[0]}, walk)  # type: ignore[arg-type]
     assert last.x[0, 0].tolist() == [1, 1, 1, 1, 2, 2, 3, 9]
     assert [None if one.given is None else one.given.mask[0, 0].tolist() for one in asked] == [
         None, [True, True, False, False], [True, True, False, True],
     ]  # fmt: skip
     assert not any(one.onward for one in asked) and all(one.shape == (1, 4) for one in asked)
+    assert seen == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
 
 
 class Limbs(ImageModality):

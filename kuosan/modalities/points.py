@@ -23,9 +23,10 @@ from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, places, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
 from kuosan.modalities.folder import Folder
 from kuosan.modalities.kinds import SUFFIXES
+from kuosan.modalities.places import places
 from kuosan.modalities.points_form import PointsForm
 from kuosan.modalities.shape_draw import animation, shape_sheet
 from kuosan.modalities.shape_frame import AXES, OF_GRID

@@ -204,7 +204,7 @@ def test_what_stays_is_what_is_written() -> None:
     limbs = Limbs(ImageFormat(8, 10, 3, "RGB", "uint8", 0.0, 255.0))
 
     def places(text: str, modality: Modality[object] = limbs) -> Tensor:
-        return kept(modality, text)[0]
+        return kept(modality, text, torch.zeros(1, *modality.shape))[0]
 
     want = torch.zeros(3, 8, 10, dtype=torch.bool)
     want[:, :4] = True

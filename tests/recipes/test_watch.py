@@ -45,7 +45,7 @@ def looking(best: str = "loss", shift: float = 0.0, discrete: bool = False, **mo
     )  # fmt: skip
     run: Any = SimpleNamespace(
         facts=SimpleNamespace(recipe=recipe), latent_shape=SHAPE, conditions=lambda seed, numbers: {},
-        **{"modality": None, **more},
+        **{"modality": None, "codec": "states are latents", **more},
     )  # fmt: skip
     over: Any = SimpleNamespace(
         count=Counters(step=1000, validations=4), train=Rows(900, 1), val=Rows(200, 2), sharded=False, score=None,

@@ -20,36 +20,31 @@ def constrained(run: Run, symmetric: str | None, flat_base: bool, one_piece: boo
     """The run whose decoded shapes are as asked for; itself where nothing is.
 
     Raises:
-        UserError: a run that is not of shapes, or an unknown axis.
+        UserError: a run that is not of shapes, an unknown axis, or what points cannot be.
     """
     asked = {"--symmetric": symmetric is not None, "--flat-base": flat_base, "--one-piece": one_piece}
     flag = next((name for name, is_asked in asked.items() if is_asked), None)
     if flag is None:
         return run
-    from kuosan.modalities import PointsModality, ShapeModality, ShapeWishes
+    from kuosan.modalities import ShapesModality, ShapeWishes
 
     modality = run.modality
-    if isinstance(modality, PointsModality) and flag != "--symmetric":
-        raise UserError(f"{flag} is for shapes with a surface, and {run.path} makes points: leave it away")
-    if not isinstance(modality, (ShapeModality, PointsModality)):
+    if not isinstance(modality, ShapesModality):
         raise UserError(f"{flag} is for shapes, and {run.path} is no model of shapes: leave it away")
     if symmetric not in (None, "x", "y", "xy"):
         raise UserError(
             f"--symmetric {symmetric} is no axis that shapes can be mirrored along: give x, y or xy"
         )
     found = copy.copy(run)
-    if isinstance(modality, PointsModality):
-        found.modality = PointsModality(modality.form, symmetric or "")
-    else:
-        found.modality = type(modality)(modality.form, ShapeWishes(symmetric or "", flat_base, one_piece))
+    found.modality = modality.wishing(ShapeWishes(symmetric or "", flat_base, one_piece))
     return found
 
 
 def about_empty(samples: Samples) -> tuple[str, dict[str, Any]]:
     """Which shapes have no surface, so that nothing is in their files."""
-    from kuosan.modalities import ShapeModality
+    from kuosan.modalities import ShapesModality
 
-    if not isinstance(samples.modality, ShapeModality):
+    if not (isinstance(samples.modality, ShapesModality) and samples.modality.solid):
         return "", {}
     raws = enumerate(samples.raws(), samples.first)
     empty = [number for number, shape in raws if not len(shape.solid().faces)]

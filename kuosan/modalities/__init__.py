@@ -28,6 +28,7 @@ from kuosan.modalities.shape import ShapeModality
 from kuosan.modalities.shape_form import ShapeForm
 from kuosan.modalities.shape_raw import Blocks, Cloud, Field, Shape, Surface
 from kuosan.modalities.shape_wishes import ShapeWishes
+from kuosan.modalities.shapes import ShapesModality
 from kuosan.modalities.text import TextModality
 from kuosan.modalities.tokeniser import Tokeniser, read_tokeniser
 from kuosan.modalities.tokeniser_training import train_tokeniser
@@ -68,6 +69,7 @@ __all__ = [
     "ShapeForm",
     "ShapeModality",
     "ShapeWishes",
+    "ShapesModality",
     "Split",
     "Surface",
     "Survey",

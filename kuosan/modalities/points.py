@@ -18,36 +18,31 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, register
 from kuosan.modalities.folder import Folder
-from kuosan.modalities.kinds import SUFFIXES
 from kuosan.modalities.places import places
 from kuosan.modalities.points_form import PointsForm
-from kuosan.modalities.shape_draw import animation, shape_sheet
 from kuosan.modalities.shape_frame import AXES, OF_GRID
-from kuosan.modalities.shape_gather import read_shapes
 from kuosan.modalities.shape_mesh_file import UP, write_mesh, write_points
 from kuosan.modalities.shape_raw import Cloud, Shape
+from kuosan.modalities.shape_wishes import ShapeWishes
+from kuosan.modalities.shapes import ShapesModality
 
 SIDES = {"x": 0, "y": 1}  # the number of a point that a mirror turns
 
 
 @register
-class PointsModality(Modality[Shape]):
+class PointsModality(ShapesModality):
     """Clouds in one `form`; decoded ones are their own mirror images along the axes of `symmetric`."""
 
     name: ClassVar[str] = "points"
     files_of: ClassVar[str] = "shape"
-    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["shape"]
     axes: ClassVar[tuple[str, ...]] = ("point",)
     unordered: ClassVar[bool] = True
-    noun: ClassVar[str] = "shapes"
-    ending: ClassVar[float] = 80.0
     solid: ClassVar[bool] = False
     formats: ClassVar[tuple[str, ...]] = ("ply", "npz", "stl", "glb", "obj", "off")
 
@@ -68,8 +63,20 @@ class PointsModality(Modality[Shape]):
 
     @property
     def ruler(self) -> float:
-        """What lengths are measured in, in the files' unit: the standard deviation of positions."""
+        """The standard deviation of positions."""
         return self.form.spread
+
+    @property
+    def up(self) -> str:
+        return self.form.up
+
+    def wishing(self, wishes: ShapeWishes) -> PointsModality:
+        if wishes.flat_base or wishes.one_piece:
+            raise UserError(
+                "flat bases and single pieces are of shapes with a surface, and this model makes points: leave "
+                "--flat-base and --one-piece away"
+            )
+        return PointsModality(self.form, wishes.symmetric)
 
     def described_form(self) -> str:
         return f"{self.noun} of {self.form.count:,} points"
@@ -92,13 +99,6 @@ class PointsModality(Modality[Shape]):
     @classmethod
     def from_spec(cls, spec: Spec, read: Read | None = None) -> PointsModality:
         return cls(PointsForm.of_json(spec["form"]))
-
-    def read(self, path: Path | str) -> Shape:
-        """The shape of a file, the first where it holds several.  Raises `Unreadable`."""
-        try:
-            return next(iter(read_shapes(Path(path), self.form.up))).shape
-        except Unreadable as error:
-            raise Unreadable(error.reason, path) from None
 
     def fit(self, raw: Shape, count: int) -> NDArray[np.float32]:
         """The storage (3, count) of one shape: that many of its points, always the same."""
@@ -175,16 +175,6 @@ class PointsModality(Modality[Shape]):
                 f"{path.name}: clouds of points are not written as {suffix}; choose one of {able}."
             )
         return path
-
-    def show(
-        self, raws: Sequence[Shape], columns: int | None = None, scale: int | None = None
-    ) -> Image.Image:
-        """All shapes on one sheet, seen from their front, a little from the right and above."""
-        return shape_sheet(raws, columns, scale)
-
-    def clip(self, raw: Shape) -> tuple[str, bytes] | None:
-        """A turn about the vertical."""
-        return "image/webp", animation(raw)
 
 
 def mirrored(x: Float[Tensor, "b 3 n"], axes: str) -> Float[Tensor, "b 3 n"]:

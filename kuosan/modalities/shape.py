@@ -19,37 +19,31 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from kuosan.core.random import Seeds
 from kuosan.errors import UserError
 from kuosan.modalities import shape_vox
-from kuosan.modalities.base import Gathered, Modality, Read, Spec, Unreadable, register
+from kuosan.modalities.base import Gathered, Modality, Read, Spec, register
 from kuosan.modalities.folder import Folder
-from kuosan.modalities.kinds import SUFFIXES
 from kuosan.modalities.shape_arrays import write_field
-from kuosan.modalities.shape_draw import animation, shape_sheet
 from kuosan.modalities.shape_form import ShapeForm
 from kuosan.modalities.shape_frame import AXES
-from kuosan.modalities.shape_gather import gather_shapes, read_shapes
+from kuosan.modalities.shape_gather import gather_shapes
 from kuosan.modalities.shape_mesh_file import UP, write_mesh
 from kuosan.modalities.shape_raw import Blocks, Field, Shape
 from kuosan.modalities.shape_wishes import MIRRORS, ShapeWishes
+from kuosan.modalities.shapes import ShapesModality
 
 LEVELS = 255
 
 
 @register
-class ShapeModality(Modality[Shape]):
+class ShapeModality(ShapesModality):
     """Shapes in one `form`."""
 
     name: ClassVar[str] = "shape"
-    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["shape"]
     axes: ClassVar[tuple[str, ...]] = AXES
-    noun: ClassVar[str] = "shapes"
-    ending: ClassVar[float] = 80.0
-    solid: ClassVar[bool] = True
     formats: ClassVar[tuple[str, ...]] = ("glb", "stl", "obj", "ply", "off", "vox", "npz")
     colours: ClassVar[int] = shape_vox.COLOURS
     """How many colours of painted blocks are told apart, unless somebody asks."""
@@ -74,8 +68,15 @@ class ShapeModality(Modality[Shape]):
 
     @property
     def ruler(self) -> float:
-        """What lengths are measured in, in the files' unit: a cell."""
+        """A cell."""
         return self.form.cell
+
+    @property
+    def up(self) -> str:
+        return self.form.up
+
+    def wishing(self, wishes: ShapeWishes) -> ShapeModality:
+        return type(self)(self.form, wishes)
 
     def described_form(self) -> str:
         depth, height, width = self.form.sides
@@ -118,13 +119,6 @@ class ShapeModality(Modality[Shape]):
     @classmethod
     def from_spec(cls, spec: Spec, read: Read | None = None) -> ShapeModality:
         return cls(ShapeForm.of_json(spec["form"]))
-
-    def read(self, path: Path | str) -> Shape:
-        """The shape of a file, the first where it holds several.  Raises `Unreadable`."""
-        try:
-            return next(iter(read_shapes(Path(path), self.form.up))).shape
-        except Unreadable as error:
-            raise Unreadable(error.reason, path) from None
 
     def fit(self, raw: Shape) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """The storage (c, depth, height, width) of one shape."""
@@ -205,13 +199,3 @@ class ShapeModality(Modality[Shape]):
             able = ", ".join(self.formats)
             raise UserError(f"{path.name}: shapes are not written as {suffix}; choose one of {able}.")
         return path
-
-    def show(
-        self, raws: Sequence[Shape], columns: int | None = None, scale: int | None = None
-    ) -> Image.Image:
-        """All shapes on one sheet, seen from their front, a little from the right and above."""
-        return shape_sheet(raws, columns, scale)
-
-    def clip(self, raw: Shape) -> tuple[str, bytes] | None:
-        """A turn about the vertical."""
-        return "image/webp", animation(raw)

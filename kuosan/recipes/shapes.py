@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kuosan.errors import UserError
 from kuosan.evaluation.found import Found
-from kuosan.modalities import PointsModality, ShapeModality
+from kuosan.modalities import ShapesModality
 from kuosan.modalities.points_form import POINTS
 from kuosan.modalities.shape_form import CELLS
 from kuosan.modalities.shape_vox import COLOURS
@@ -83,7 +83,7 @@ def measure(found: Found, items: Items) -> None:
     """What is measured of shapes beside what holds for every dense state."""
     from kuosan.evaluation.shape import evaluate_shapes
 
-    assert isinstance(items.modality, (ShapeModality, PointsModality))
+    assert isinstance(items.modality, ShapesModality)
     evaluate_shapes(
         found,
         items.modality,

@@ -131,7 +131,7 @@ def test_wishes(run: kuosan.Run, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert trimesh.load_mesh(tmp_path / "a" / "00001.stl").is_watertight
     for flags, match in (
         (["--flat-base"], "shapes with a surface"),
-        (["--one-piece"], "shapes with a surface"),
+        (["--symmetric", "x", "--one-piece"], "shapes with a surface"),
         (["--size", "99"], "no height and width"),
         (["--length", "4s"], "have none"),
         (["--format", "vox"], "vox"),

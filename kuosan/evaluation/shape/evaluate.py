@@ -21,7 +21,7 @@ from kuosan.evaluation.found import FEWEST_ROWS, Found, Sides, copied
 from kuosan.evaluation.shape.chamfer import POINTS, chamfer, chamfer_matrix, surface_points
 from kuosan.evaluation.shape.sets import coverage, mmd, nna
 from kuosan.evaluation.shape.solids import Gap, Solids, solids, spacings
-from kuosan.modalities import PointsModality, Shape, ShapeModality
+from kuosan.modalities import Shape, ShapesModality
 
 MOST, SOLIDS, LIKELY = 48, 100, 6
 SPACE = "chamfer"
@@ -29,7 +29,7 @@ SPACE = "chamfer"
 
 def evaluate_shapes(
     found: Found,
-    modality: ShapeModality | PointsModality,
+    modality: ShapesModality,
     samples: Sequence[Shape],
     reference: Sequence[Shape],
     floor: Sequence[Shape],
@@ -107,7 +107,7 @@ def _measurement(
 
 def _copies(
     found: Found,
-    modality: ShapeModality | PointsModality,
+    modality: ShapesModality,
     samples: Sequence[Shape],
     training: Tensor,
     heldout: Tensor,
@@ -135,7 +135,7 @@ def _copies(
 
 
 def _nearest(
-    modality: ShapeModality | PointsModality,
+    modality: ShapesModality,
     shapes: Sequence[Shape],
     x: Tensor,
     training: Tensor,

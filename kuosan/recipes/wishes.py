@@ -187,8 +187,9 @@ def _sides(
             ways = "depth, height and width, as in 33x128x128" if solid else "height and width, as in 96x160"
             raise UserError(f"--size {size} is no size of {modality.noun}: give {ways}, or one number")
         if not set(PICTURE) <= set(sides):
+            way = "use --length" if "time" in sides else "leave it away"
             raise UserError(
-                f"--size is of pictures, and {modality.noun} have no height and width: use --length"
+                f"--size is of pictures, and {modality.noun} here have no height and width: {way}"
             )
         asked = dict(zip(axes, [int(n) for n in numbers] * (len(axes) // len(numbers)), strict=True))
         near = free and native(modality, tuple(asked.values()))
@@ -200,7 +201,8 @@ def _sides(
         sides |= asked
     if length is not None:
         if "time" not in sides:
-            raise UserError(f"--length is of what has a time, and {modality.noun} have none: use --size")
+            way = "use --size" if set(PICTURE) <= set(sides) else "leave it away"
+            raise UserError(f"--length is of what has a time, and {modality.noun} have none: {way}")
         sides["time"] = modality.count("time", str(length))
     return tuple(sides.values())
 

@@ -132,8 +132,8 @@ def test_wishes(run: kuosan.Run, tmp_path: Path, capsys: pytest.CaptureFixture[s
     for flags, match in (
         (["--flat-base"], "shapes with a surface"),
         (["--symmetric", "x", "--one-piece"], "shapes with a surface"),
-        (["--size", "99"], "no height and width"),
-        (["--length", "4s"], "have none"),
+        (["--size", "99"], "no height and width: leave it away"),
+        (["--length", "4s"], "have none: leave it away"),
         (["--format", "vox"], "vox"),
         (["--keep", "height:0-50%"], "add --given"),
     ):

@@ -334,6 +334,11 @@ class Modality(ABC, Generic[Raw]):
         that there is."""
         return None
 
+    def coloured(self, x: Tensor, colours: Any) -> Image.Image | None:
+        """The item of a state (1, c, *sides) with a colour (*sides, 3) of bytes at each of its places; None where these
+        are a picture by themselves."""
+        return None
+
     def write_map(self, values: Tensor, path: Path) -> Path | None:
         """A number in the files' unit for each place of a state, in a file that readers of such items open; None where
         there is no such kind."""

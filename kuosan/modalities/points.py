@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from kuosan.core.random import Seeds
@@ -153,6 +154,9 @@ class PointsModality(ShapesModality):
         """The points that are not given lie where one that is does."""
         whole = mask.all(1, keepdim=True).expand_as(x)
         return torch.where(whole, x, x.gather(2, whole.int().argmax(2, keepdim=True)))
+
+    def coloured(self, x: Float[Tensor, "1 3 n"], colours: NDArray[np.uint8]) -> Image.Image:
+        return self.show([Cloud(self.form.positions(x[0].cpu()), colours)], 1)
 
     def write(self, raw: Shape, path: Path | str) -> Path:
         """Writes points, or the surface around them where the suffix can hold none (`formats`).

@@ -284,9 +284,10 @@ class Field(Shape):
 
 @dataclass(frozen=True, eq=False)
 class Cloud(Shape):
-    """Points of a surface."""
+    """Points of a surface, to be drawn in the colours `tints` (n, 3), or by how high they lie."""
 
     points: Points
+    tints: Colours | None = None
 
     kind: ClassVar[str] = "points"
 
@@ -304,20 +305,19 @@ class Cloud(Shape):
         return self.points[np.resize(order, count)]
 
     def seen(self) -> Surface:
-        """A bead at each point, in a colour that tells how high it lies."""
+        """A bead at each point."""
         low, high = self.bounds
         far = max(float(np.linalg.norm(high - low)), 1e-12)
-        at = (self.points[:, 2] - low[2]) / max(float(high[2] - low[2]), 1e-12)
-        tints = np.stack(
-            [np.interp(at, np.linspace(0, 1, len(SHADES)), shade) for shade in np.array(SHADES).T], 1
-        )
+        tints = self._heights() if self.tints is None else self.tints
         vertices = self.points[:, None] + BEAD * far * OCTAHEDRON
         faces = OCTAHEDRON_FACES + len(OCTAHEDRON) * np.arange(self.count)[:, None, None]
-        return Surface(
-            vertices.reshape(-1, 3),
-            faces.reshape(-1, 3),
-            np.repeat(tints, len(OCTAHEDRON), 0).astype(np.uint8),
-        )
+        return Surface(vertices.reshape(-1, 3), faces.reshape(-1, 3), np.repeat(tints, len(OCTAHEDRON), 0))
+
+    def _heights(self) -> Colours:
+        z = self.points[:, 2]
+        at = (z - z.min()) / max(float(np.ptp(z)), 1e-12)
+        steps = np.linspace(0, 1, len(SHADES))
+        return np.stack([np.interp(at, steps, shade) for shade in np.array(SHADES).T], 1).astype(np.uint8)
 
     @property
     def bounds(self) -> tuple[Points, Points]:

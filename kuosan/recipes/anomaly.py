@@ -140,14 +140,18 @@ def pictures(run: Run, found: Anomalies) -> list[Image.Image]:
     """Of each item itself, what it was restored to, and the map, black to white over all of them."""
     from matplotlib import colormaps
 
+    def heat(values: Any) -> Any:
+        return (255 * colormaps["inferno"](values / top)[..., :3]).astype(np.uint8)
+
     modality = run.modality
     top = float(found.maps.max()) or 1.0
     out = []
     for x, back, one in zip(found.x, found.restored, found.maps, strict=True):
         parts = [modality.show(modality.decode(row[None]), 1) for row in (x, back)]
-        heat = (255 * colormaps["inferno"](_flat(one.numpy(), modality) / top)[..., :3]).astype(np.uint8)
         size = (parts[0].width, parts[0].height)
-        parts.append(Image.fromarray(heat).resize(size, Image.Resampling.NEAREST))
+        own = modality.coloured(x[None], heat(one.numpy()))
+        flat = heat(_flat(one.numpy(), modality))
+        parts.append(own or Image.fromarray(flat).resize(size, Image.Resampling.NEAREST))
         sheet = Image.new("RGB", (sum(p.width for p in parts), size[1]), "white")
         for i, part in enumerate(parts):
             sheet.paste(part, (i * size[0], 0))

@@ -227,6 +227,18 @@ def test_regions_are_shares_of_each_item() -> None:
         assert {tuple(p) for p in seen.T.tolist()} == {tuple(p) for p in one[:, inside].T.tolist()}
 
 
+def test_points_are_drawn_in_the_colours_that_are_asked_for() -> None:
+    modality = PointsModality(form(64))
+    x = modality.encode([cloud(0)])
+    red = np.array(modality.coloured(x, np.full((64, 3), [200, 0, 0], np.uint8)))
+    usual = np.array(modality.show(modality.decode(x), 1))
+    assert red.shape == usual.shape
+    ink = red.min(-1) < 250
+    assert np.array_equal(ink, usual.min(-1) < 250) and ink.sum() > 50
+    assert np.array_equal(red[ink][:, 1], red[ink][:, 2]), "no colour but red, on white"
+    assert not np.array_equal(usual[ink][:, 1], usual[ink][:, 2])
+
+
 @pytest.mark.parametrize("kind", ["ply", "npz"])
 def test_points_come_back_from_files(kind: str, tmp_path: Path) -> None:
     modality = PointsModality(form(64))

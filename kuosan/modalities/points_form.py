@@ -34,6 +34,7 @@ from kuosan.modalities.shape_frame import OF_GRID, Points
 
 POINTS, FEWEST, MOST = 512, 32, 8192
 KEPT = 4  # times as many points are kept of each shape as a state has, for views
+FULL = 0.25  # of the clouds may have fewer points than a state
 APART = 0.25  # of their length that shapes' middles may lie apart and still be in their places
 Bounds = tuple[Points, Points]  # the lowest and the highest x, y and z
 CELLS = 16  # of the longest side of what points are counted in
@@ -122,10 +123,16 @@ def points_of(seen: Sequence[Seen], asked: int | None, usual: int) -> tuple[int,
             f"A cloud of {asked} points cannot be a shape here; give data.size from {FEWEST} to {MOST}."
         )
     clouds = [s.points for s in seen if s.kind == "points"]
-    there = int(np.quantile(clouds, 0.05, method="lower")) if clouds else KEPT * MOST
+    there = int(np.quantile(clouds, FULL, method="lower")) if clouds else KEPT * MOST
     count = asked or min(usual, there)
     few = sum(n < count for n in clouds)
-    why = "asked for" if asked else "what shapes need to be known by" if count == usual else "what most have"
+    why = (
+        "asked for"
+        if asked
+        else "what shapes need to be known by"
+        if count == usual
+        else "what three of four have"
+    )
     why += (
         f"; {few:,} of {len(seen):,} clouds have fewer, and some of their points are there twice"
         if few

@@ -86,6 +86,9 @@ def test_how_many_points_there_are() -> None:
     assert points_of(seen(*[5000] * 30), None, 512)[:2] == (512, 2048)
     assert points_of(seen(*[1000] * 30), None, 512)[:2] == (512, 1000), "no point twice"
     assert points_of(seen(*[200] * 30), None, 512)[:2] == (200, 200)
+    assert points_of(seen(*[200] * 12, 60), None, 512)[:2] == (200, 200), (
+        "one small cloud makes no other smaller"
+    )
     count, kept, (_, _, why) = points_of(seen(*[900] * 30, 40), 600, 512)
     assert (count, kept) == (600, 900) and "1 of 31 clouds have fewer" in why
     assert points_of([Seen("surface", (1, 1, 1))], None, 512)[:2] == (512, 2048)
@@ -244,10 +247,13 @@ def test_points_come_back_from_files(kind: str, tmp_path: Path) -> None:
     modality = PointsModality(form(64))
     raw = cloud(0)
     back = modality.read(modality.write(raw, tmp_path / f"a.{kind}"))
-    assert isinstance(back, Cloud) and np.allclose(back.points, raw.points, atol=1e-5)
+    assert isinstance(back, Cloud) and np.array_equal(back.points, raw.points)
     other = trimesh.load(tmp_path / "a.ply") if kind == "ply" else np.load(tmp_path / "a.npz")
     points = other.vertices if kind == "ply" else other["points"]  # type: ignore[union-attr, index]
-    assert np.allclose(points, raw.points, atol=1e-5)
+    assert np.array_equal(points, raw.points)
+    on_a_map = Cloud(raw.points + [4_512_345.678, 512_345.678, 0])
+    back = modality.read(modality.write(on_a_map, tmp_path / f"b.{kind}"))
+    assert back.same(on_a_map), "to the bit, also far from the origin"
 
 
 @pytest.mark.parametrize("kind", ["stl", "glb", "obj", "off"])
